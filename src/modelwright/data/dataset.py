@@ -1,0 +1,89 @@
+"""Encoded rows: arrays, in memory or memory-mapped, and from them batches. Decoded once; every epoch after that only gathers rows."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..forms import Batch, Tabular
+from ..kind import Kind, Stored
+
+TABLE = "table"
+
+
+@dataclass
+class Dataset:
+    n: int
+    inputs: dict[str, Stored]
+    targets: dict[str, Stored]
+    kinds: dict[str, Kind]  # of the inputs that are not the table
+    target_kinds: dict[str, Kind]
+    groups: np.ndarray | None = None  # (N,) int64, -1 = none
+
+    def __len__(self) -> int:
+        return self.n
+
+    def batch(self, rows: np.ndarray, rng: torch.Generator | None = None, augment: bool = False) -> Batch:
+        """The rows as tensors; rng draws augmentations and drawn columns."""
+        inputs, known = {}, {}
+        for name, stored in self.inputs.items():
+            if name == TABLE and name not in self.kinds:
+                numbers = torch.from_numpy(stored["numbers"][rows])
+                present = ~torch.isnan(numbers)
+                inputs[name] = Tabular(torch.where(present, numbers, 0.0), present, torch.from_numpy(stored["codes"][rows]))
+                continue
+            kind = self.kinds[name]
+            value = kind.draw(len(rows), rng) if kind.drawn else kind.batch(stored, rows)
+            inputs[name] = kind.augment(value, rng) if augment else value
+            if "known" in stored:
+                known[name] = torch.from_numpy(stored["known"][rows])
+        targets = {}
+        for name, stored in self.targets.items():
+            targets[name] = self.target_kinds[name].batch(stored, rows)
+            if "known" in stored:
+                known[name] = torch.from_numpy(stored["known"][rows])
+        groups = None if self.groups is None else torch.from_numpy(self.groups[rows])
+        return Batch(inputs, targets, known, groups=groups, rows=torch.from_numpy(np.asarray(rows, np.int64)))
+
+    def lengths(self) -> np.ndarray | None:
+        """(N,) tokens of the longest ragged input, for batches of like lengths; None where nothing is ragged."""
+        found = [np.diff(s["offsets"]) for s in self.inputs.values() if "offsets" in s]
+        return np.max(found, axis=0) if found else None
+
+    def save(self, folder: Path) -> None:
+        """As .npy files below folder, atomically: a folder that exists is whole."""
+        half = folder.with_name(f"{folder.name}.{os.getpid()}.half")
+        half.mkdir(parents=True)
+        files = {}
+        for side, columns in (("inputs", self.inputs), ("targets", self.targets)):
+            for i, (name, stored) in enumerate(columns.items()):
+                for key, array in stored.items():
+                    files[f"{side}.{i}.{key}.npy"] = [side, name, key, list(array.shape)]
+                    np.save(half / f"{side}.{i}.{key}.npy", array, allow_pickle=False)
+        if self.groups is not None:
+            np.save(half / "groups.npy", self.groups, allow_pickle=False)
+        index = {"n": self.n, "names": {"inputs": list(self.inputs), "targets": list(self.targets)}, "files": files, "groups": self.groups is not None}
+        (half / "index.json").write_text(json.dumps(index))
+        try:
+            half.rename(folder)
+        except OSError:  # someone else was first
+            shutil.rmtree(half)
+
+    @classmethod
+    def open(cls, folder: Path, kinds: dict[str, Kind], target_kinds: dict[str, Kind]) -> Dataset:
+        """Memory-mapped. Raises ValueError or OSError where a file is missing, cut short or not what the index says."""
+        index = json.loads((folder / "index.json").read_text())
+        sides: dict[str, dict[str, Stored]] = {side: {name: {} for name in names} for side, names in index["names"].items()}
+        for file, (side, name, key, shape) in index["files"].items():
+            array = np.load(folder / file, mmap_mode="c", allow_pickle=False)
+            if list(array.shape) != shape:
+                raise ValueError(f"{file} has shape {list(array.shape)}, the index says {shape}")
+            sides[side][name][key] = array
+        groups = np.load(folder / "groups.npy", allow_pickle=False) if index["groups"] else None
+        return cls(index["n"], sides["inputs"], sides["targets"], kinds, target_kinds, groups)

@@ -1,0 +1,144 @@
+"""A schema: what each column is, as an input or as a target. It turns tables into datasets, and is all that model.json needs to do so again.
+
+The table's numbers and codes travel together as one input, `table`; every other kind (text, picture, series) is an input of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .. import find
+from ..errors import Problem, Refusal
+from ..kind import Kind, Profile, Stored
+from .dataset import Dataset
+
+TABLE = "table"
+CHUNK = 65_536  # rows encoded at a time
+
+
+def profile(table: pa.Table) -> dict[str, Profile]:
+    """Counts of each column, over its first 100,000 rows."""
+    head = table.slice(0, 100_000)
+    found = {}
+    for name in table.column_names:
+        column = head.column(name)
+        present = column.drop_null()
+        try:
+            distinct = pc.count_distinct(present).as_py()
+        except pa.ArrowNotImplementedError:  # nested values
+            distinct = len(present)
+        found[name] = Profile(name, column.type, len(column), len(column) - len(present), distinct, present.slice(0, 1000).to_pylist())
+    return found
+
+
+def infer(column: Profile) -> str:
+    """The kind that fits a column best."""
+    scores = {name: find.find("kinds", name).guess(column) for name in find.names("kinds")}
+    return max(scores, key=scores.get)
+
+
+@dataclass
+class Schema:
+    inputs: dict[str, Kind]
+    targets: dict[str, Kind]
+    group: list[str] = field(default_factory=list)  # columns whose combinations are the groups of fairness and slices
+    group_values_: list[str] = field(default_factory=list)
+
+    @property
+    def table(self) -> list[str]:
+        """The columns of the `table` input: numbers first, then codes."""
+        return [n for place in ("number", "code") for n, k in self.inputs.items() if k.place == place]
+
+    @property
+    def own(self) -> list[str]:
+        return [n for n, k in self.inputs.items() if k.place == "own"]
+
+    def encoders(self) -> dict[str, dict[str, Kind]]:
+        """{input: its kinds}, as `Encoder.build` takes them."""
+        table = {TABLE: {n: self.inputs[n] for n in self.table}} if self.table else {}
+        return table | {self.key(n): {n: self.inputs[n]} for n in self.own}
+
+    def key(self, column: str) -> str:
+        """An own column's name among the inputs."""
+        return f"{column} (column)" if column == TABLE else column
+
+    def fit(self, train: pa.Table) -> None:
+        """Every fitted value comes from these rows, the training split."""
+        for name, kind in (self.inputs | self.targets).items():
+            if name in train.column_names:
+                kind.fit(train.column(name))
+        self.group_values_ = sorted({v for v in self._group_names(train) if v is not None})
+
+    def _group_names(self, table: pa.Table) -> list[str | None]:
+        if not self.group:
+            return []
+        parts = [[None if v is None else f"{c}={v}" for v in table.column(c).to_pylist()] for c in self.group]
+        return [None if None in row else " & ".join(row) for row in zip(*parts, strict=True)]
+
+    def encode(self, table: pa.Table, *, targets: bool = True) -> Dataset:
+        """The table as arrays. Missing input columns are a refusal that lists them all; targets are encoded where they are there."""
+        missing = [n for n, k in self.inputs.items() if n not in table.column_names and k.place != "none" and not k.drawn]
+        if missing:
+            have = ", ".join(table.column_names[:12])
+            raise Refusal([Problem("data.missing_column", f"column {n!r} is missing", why=f"the model reads it; the table has: {have}", fix="add it (empty cells are allowed)") for n in missing])
+        n = table.num_rows
+        stored: dict[str, Stored] = {}
+        numbers = [_encode(self.inputs[c], table, c) for c in self.table if self.inputs[c].place == "number"]
+        codes = [_encode(self.inputs[c], table, c)["values"] for c in self.table if self.inputs[c].place == "code"]
+        if numbers or codes:
+            flat = [s["values"].reshape(n, -1).astype(np.float32, copy=False) for s in numbers]
+            stored[TABLE] = {
+                "numbers": np.concatenate(flat, 1) if flat else np.zeros((n, 0), np.float32),
+                "codes": np.stack(codes, 1).astype(np.int64) if codes else np.zeros((n, 0), np.int64),
+            }
+        for c in self.own:
+            stored[self.key(c)] = {} if self.inputs[c].drawn else _encode(self.inputs[c], table, c)
+        truth = {c: _encode(k, table, c, target=True) for c, k in self.targets.items() if targets and c in table.column_names}
+        groups = None
+        if self.group and all(c in table.column_names for c in self.group):
+            number = {v: i for i, v in enumerate(self.group_values_)}
+            groups = np.array([number.get(v, -1) for v in self._group_names(table)], np.int64)
+        kinds = {self.key(c): self.inputs[c] for c in self.own}
+        return Dataset(n, stored, truth, kinds, self.targets, groups)
+
+    def to_json(self) -> dict[str, Any]:
+        def one(kind: Kind) -> dict[str, Any]:
+            return {"kind": kind.spec, "fitted": kind.state()}
+
+        return {
+            "inputs": {n: one(k) for n, k in self.inputs.items()},
+            "targets": {n: one(k) for n, k in self.targets.items()},
+            "group": self.group,
+            "group_values": self.group_values_,
+        }
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Schema:
+        def one(entry: dict[str, Any]) -> Kind:
+            kind = find.make("kinds", entry["kind"])
+            kind.load(entry["fitted"])
+            return kind
+
+        return cls({n: one(e) for n, e in data["inputs"].items()}, {n: one(e) for n, e in data["targets"].items()}, data["group"], data["group_values"])
+
+
+def _encode(kind: Kind, table: pa.Table, name: str, target: bool = False) -> Stored:
+    """A column in chunks of rows, joined: what is decoded (pictures, tokens) never stands in memory twice."""
+    column = table.column(name)
+    encode = kind.encode_target if target else kind.encode
+    if len(column) <= CHUNK:
+        return encode(column)
+    parts = [encode(column.slice(start, CHUNK)) for start in range(0, len(column), CHUNK)]
+    joined = {}
+    for key in parts[0]:
+        if key == "offsets":
+            ends = np.cumsum([0] + [p["offsets"][-1] for p in parts])
+            joined[key] = np.concatenate([[0]] + [p["offsets"][1:] + e for p, e in zip(parts, ends, strict=False)])
+        else:
+            joined[key] = np.concatenate([p[key] for p in parts])
+    return joined

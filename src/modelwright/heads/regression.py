@@ -1,0 +1,34 @@
+"""A number: its mean under a normal distribution with one learned spread for all rows (squared error, in nats)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ..forms import Encoded, Prediction
+from ..model import Head
+
+
+class Regression(Head):
+    def build(self, kind, width, encoder=None) -> None:
+        self.linear = nn.Linear(width, 1)
+        nn.init.zeros_(self.linear.weight)  # starts at the training mean
+        self.log_sd = nn.Parameter(torch.zeros(()))
+
+    def forward(self, h: Encoded, target=None) -> Tensor:
+        """mean (B,), in standard deviations of the target"""
+        return self.linear(h.pooled()).squeeze(-1)
+
+    def nll(self, out, target, known):
+        log_sd = self.log_sd.clamp(-5, 3)
+        total = 0.5 * ((out - target) * torch.exp(-log_sd)) ** 2 + log_sd + 0.5 * math.log(2 * math.pi)
+        return total * known, known.to(total.dtype)
+
+    def predict(self, out) -> Prediction:
+        return Prediction(value=out, score=torch.full_like(out, float(-self.log_sd)))
+
+    def divergence(self, student, teacher, temperature) -> Tensor:
+        """KL of two normals with the same spread; a temperature would only rescale it."""
+        return 0.5 * ((student - teacher) * torch.exp(-self.log_sd)) ** 2

@@ -1,0 +1,46 @@
+"""Where Modelwright keeps what is its own (registry, caches), and where data sets lie that stand in for the hub.
+
+`MODELWRIGHT_HOME`, else the platform's user data folder; `MODELWRIGHT_DATA`, if set. Only the front door reads these: components never do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from .errors import refuse
+
+
+def home() -> Path:
+    """The folder itself, absolute; made when it is first asked for. Refused where it cannot be made."""
+    given = os.environ.get("MODELWRIGHT_HOME")
+    try:
+        path = Path(os.path.abspath(Path(given).expanduser() if given else _user_data() / "modelwright"))
+        path.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError) as e:  # RuntimeError: a user without a home directory
+        raise refuse(
+            "home.unwritable", f"cannot make {given or 'the user data folder'}: {e}", where="MODELWRIGHT_HOME", fix="name a folder you may write to"
+        ) from e
+    return path
+
+
+def cache() -> Path:
+    """What can be made again: converted tables, decoded columns."""
+    path = home() / "cache"
+    path.mkdir(exist_ok=True)
+    return path
+
+
+def data() -> Path | None:
+    """The folder that stands in for the data set hub, or None."""
+    given = os.environ.get("MODELWRIGHT_DATA")
+    return Path(os.path.abspath(Path(given).expanduser())) if given else None
+
+
+def _user_data() -> Path:
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")

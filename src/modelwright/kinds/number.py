@@ -1,0 +1,111 @@
+"""A number; standardised by the training split, heavy tails by their logarithm.
+
+As an input: (x - mean) / sd after sign(x) log(1 + |x|) where that brings the quartiles nearer to symmetry (skewed amounts, counts); missing is NaN here
+and its own learned value in the encoder. As a target: standardised, reported in the column's own units.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from .. import metrics as m
+from ..forms import Prediction
+from ..kind import Kind, Metric, Profile, Stored
+
+
+class Number(Kind):
+    place = "number"
+    head = "regression"
+    primary = "rmse"
+
+    def __init__(self, scale: bool = True):
+        self.scale = scale  # False: values are taken as they are
+
+    @classmethod
+    def guess(cls, column: Profile) -> float:
+        numeric = pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or pa.types.is_decimal(column.type)
+        return 0.6 if numeric else 0.0
+
+    def fit(self, values: pa.ChunkedArray) -> None:
+        x = floats(values)
+        x = x[np.isfinite(x)]
+        self.log_ = bool(self.scale and len(x) and _skew(np.sign(x) * np.log1p(np.abs(x))) + 0.5 < _skew(x))
+        x = self._bend(x)
+        self.mean_ = float(x.mean()) if self.scale and len(x) else 0.0
+        self.sd_ = float(x.std()) if self.scale and len(x) and x.std() > 1e-12 * max(1.0, abs(self.mean_)) else 1.0
+        self.constant_ = bool(len(x) == 0 or x.min() == x.max())
+
+    def _bend(self, x: np.ndarray) -> np.ndarray:
+        return np.sign(x) * np.log1p(np.abs(x)) if self.log_ else x
+
+    def encode(self, values: pa.ChunkedArray) -> Stored:
+        x = floats(values)
+        x = np.where(np.isfinite(x), (self._bend(np.where(np.isfinite(x), x, 0.0)) - self.mean_) / self.sd_, np.nan)
+        return {"values": np.clip(x, -20, 20).astype(np.float32)[:, None]}  # a slip of a thousandfold must not blow up a layer
+
+    def encode_target(self, values: pa.ChunkedArray) -> Stored:
+        x = floats(values)
+        known = np.isfinite(x)
+        z = (self._bend(np.where(known, x, 0.0)) - self.mean_) / self.sd_
+        return {"values": np.where(known, z, 0).astype(np.float32), "known": known}
+
+    def real(self, z: np.ndarray) -> np.ndarray:
+        """Standardised values in the column's own units."""
+        x = np.asarray(z, np.float64) * self.sd_ + self.mean_
+        return np.sign(x) * np.expm1(np.abs(x)) if self.log_ else x
+
+    def metrics(self, prediction: Prediction, truth: Stored) -> dict[str, Metric]:
+        y = np.where(truth["known"], self.real(truth["values"]), np.nan)
+        p = self.real(prediction.value.numpy())
+        error = p - y
+
+        def over(f):
+            return lambda index: f(*(a[index][~np.isnan(y[index])] for a in (y, p)))
+
+        found = {
+            "rmse": Metric(over(m.rmse), better="lower"),
+            "mae": Metric.mean(np.abs(error), "lower"),
+            "r2": Metric(over(m.r2)),
+        }
+        if prediction.quantiles is not None:
+            q = self.real(prediction.quantiles.numpy())
+            found["interval_coverage"] = Metric.mean(np.where(np.isnan(y), np.nan, (y >= q[:, 0]) & (y <= q[:, -1])))
+        return found
+
+    def answer(self, name: str, prediction: Prediction) -> dict:
+        columns = {name: self.real(prediction.value.numpy())}
+        if prediction.quantiles is not None:
+            q = self.real(prediction.quantiles.numpy())
+            columns |= {f"{name}.low": q[:, 0], f"{name}.high": q[:, -1]}
+        return columns
+
+    def describe(self) -> str:
+        if self.constant_:
+            return "constant"
+        return ("log, " if self.log_ else "") + f"mean {self.real(np.array(0.0)):.4g}, sd {self.sd_:.3g}"
+
+
+def floats(values: pa.ChunkedArray) -> np.ndarray:
+    """(N,) float64, NaN where missing or not a number."""
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        return np.array([_float(v) for v in values.to_pylist()])
+    if pa.types.is_null(values.type):
+        return np.full(len(values), np.nan)
+    return pc.cast(values, pa.float64(), safe=False).to_numpy()
+
+
+def _float(text: str | None) -> float:
+    try:
+        return float(text) if text is not None else float("nan")
+    except ValueError:
+        return float("nan")
+
+
+def _skew(x: np.ndarray) -> float:
+    """Robust: how far the 1st and 99th percentiles are from symmetric about the median, in units of the quartiles' distance."""
+    if not len(x):
+        return 0.0
+    low, q1, mid, q3, high = np.percentile(x, [1, 25, 50, 75, 99])
+    return abs((high - mid) - (mid - low)) / max(q3 - q1, 1e-12 * max(1.0, abs(mid)), 1e-9)

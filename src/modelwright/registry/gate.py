@@ -1,0 +1,200 @@
+"""The gate: declared limits and measurements in, a verdict with every reason out. A pure function; verdicts come from nowhere else.
+
+A limit is `[target:]metric[@slice]` with an operator and a number: {"accuracy": ">= 0.90", "severity:mae@sex=f & age>60": "< 0.5"}. Without a target
+it holds for every target that has the metric. Each limit is judged on an interval, never on a point:
+
+    pass           the whole interval satisfies it           fail   all of the interval violates it
+    inconclusive   anything else, with the n that would do   (and the gate refuses, as on fail)
+
+The intervals' level must be at least 1 - 0.05 / m for m limits (Bonferroni), so that the chance that any of m false claims passes is at most 5 %. An
+exact figure (a size, an accounted epsilon) has low = high = value and level 1. What is not measured, not a number, or measured on other bytes fails.
+Only figures of the test split count, except in areas that do not speak of unseen rows (data, privacy, efficiency). Several figures for one limit: all
+must hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ..errors import Problem, Refusal, did_you_mean
+from ..forms import Measurement
+from ..intervals import needed_n
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+ERROR = 0.05  # the chance that a model which violates one of its limits passes
+ANY_SPLIT = {"data", "privacy", "efficiency"}
+AREA_OF = {"ece": "calibration"}
+NAMES = {  # by area; the first have none of their own
+    "": "accuracy balanced_accuracy f1 auroc average_precision nll brier ece rmse mae r2 map map_50 bleu rouge_l episode_return success_rate "
+    "subset_accuracy micro_f1 macro_f1 quadratic_kappa quantile_loss coverage",
+    "data": "duplicate_rate near_duplicate_rate leakage group_overlap time_overlap label_error_rate test_label_error_rate shortcut coded_missing "
+    "unit_switch number_format split_shift contamination",
+    "accuracy": "gain_over_baseline gain_over_champion",
+    "slice": "worst_accuracy worse_than_overall",
+    "calibration": "ece classwise_error worst_slice_error",
+    "conformal": "coverage mean_size",
+    "fairness": "demographic_parity_difference equal_opportunity_difference equalized_odds_difference",
+    "ood": "auroc gain_over_trivial",
+    "robustness": "linf_accuracy l2_accuracy certified_accuracy corruption_accuracy",
+    "privacy": "epsilon membership_auc membership_tpr_at_fpr_0.01 canary_tpr_at_fpr_0.05",
+    "explanation": "completeness_error randomization_similarity stability fidelity offmanifold_gap recall_at_k",
+    "efficiency": "latency_p99_ms size_mb memory_mb",
+}
+METRICS = frozenset(f"{area}.{name}".lstrip(".") for area, names in NAMES.items() for name in names.split())
+
+
+def area_of(metric: str, slice: str | None) -> str:
+    """The area of a metric's reason codes: its own prefix, else accuracy, or slice where one is named."""
+    if "." in metric:
+        return metric.split(".")[0]
+    return AREA_OF.get(metric, "accuracy" if slice is None else "slice")
+
+
+@dataclass(frozen=True)
+class Limit:
+    target: str | None
+    metric: str
+    slice: str | None
+    op: Literal[">=", "<=", ">", "<"]
+    bound: float
+    text: str  # as declared: ">= 0.90"
+
+    @property
+    def name(self) -> str:
+        return f"{self.target}:" * (self.target is not None) + self.metric + f"@{self.slice}" * (self.slice is not None)
+
+    @property
+    def area(self) -> str:
+        return area_of(self.metric, self.slice)
+
+    def holds(self, x: float) -> bool:
+        return {">=": x >= self.bound, "<=": x <= self.bound, ">": x > self.bound, "<": x < self.bound}[self.op]
+
+
+@dataclass(frozen=True)
+class Policy:
+    limits: tuple[Limit, ...]
+    digest: str  # of the limits, in any order
+
+
+@dataclass
+class Row:
+    """One limit against one measurement (None where there is none)."""
+
+    limit: Limit
+    measurement: Measurement | None
+    verdict: Verdict
+    codes: list[str]
+    text: str
+    needed_n: int | None = None
+
+
+@dataclass
+class Decision:
+    verdict: Verdict
+    reasons: list[dict[str, str]] = field(default_factory=list)  # code, text; empty on pass
+    rows: list[Row] = field(default_factory=list)
+
+
+def parse(require: Mapping[str, str], known: Iterable[str] = METRICS, where: str = "audit.require") -> Policy:
+    """The declared limits; a Refusal that lists every one that cannot be read."""
+    known, problems, limits = set(known), [], {}
+    for key, text in require.items():
+        place = f"{where}.{key}"
+        match = re.fullmatch(r"\s*(>=|<=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", str(text))
+        if match is None:
+            problems.append(
+                Problem("task.limit", f"{text!r} is not a limit", where=place, fix='write an operator (>=, <=, >, <) and a number: ">= 0.90"')
+            )
+        named = _name(str(key), known)
+        if named is None:
+            fix = "write [target:]metric[@slice], as in accuracy, accuracy@sex=f, severity:mae"
+            problems.append(Problem("task.limit", f"{key!r} does not name a metric", where=place, fix=fix))
+        elif named[1] not in known:
+            problems.append(Problem("task.limit", f"no metric named {named[1]!r}", where=place, fix=did_you_mean(named[1], known)))
+        elif match is not None:
+            limit = Limit(*named, match[1], float(match[2]), f"{match[1]} {match[2]}")
+            if limit.name in limits:
+                problems.append(Problem("task.limit", f"two limits for {limit.name}", where=place, fix="keep one of them"))
+            limits[limit.name] = limit
+    if problems:
+        raise Refusal(problems)
+    listed = sorted([x.name, x.op, x.bound] for x in limits.values())
+    return Policy(tuple(limits.values()), "sha256:" + hashlib.sha256(json.dumps(listed).encode()).hexdigest())
+
+
+def _name(key: str, known: set[str]) -> tuple[str | None, str, str | None] | None:
+    """target, metric, slice. A colon or an @ may stand in a slice's value or a target's name: the reading whose metric is known wins."""
+    metric = r"(?P<metric>[a-zA-Z_][\w.\- ]*?)(?:@(?P<slice>.+))?"
+    readings = [re.fullmatch(p, key.strip()) for p in (metric, r"(?P<target>.+?):\s*" + metric, r"(?P<target>.+):\s*" + metric)]
+    found = [(m.groupdict().get("target"), m["metric"], m["slice"] and normal_slice(m["slice"])) for m in readings if m]
+    return next((f for f in found if f[1] in known), found[0] if found else None)
+
+
+def normal_slice(text: str) -> str:
+    """One spelling of `column=value & column>value`: clauses sorted, no blanks around the first operator."""
+    return " & ".join(sorted(re.sub(r"\s*(>=|<=|!=|=|>|<)\s*", r"\1", part.strip(), count=1) for part in text.split(" & ")))
+
+
+def level_for(policy: Policy) -> float:
+    """The level that intervals must have for this policy: 1 - 0.05 / m."""
+    return 1 - ERROR / max(1, len(policy.limits))
+
+
+def decide(policy: Policy, measurements: Iterable[Measurement], *, digests: Mapping[str, str | Mapping[str, str]]) -> Decision | None:
+    """None where no limit is declared. digests: of what is to be promoted, as in evidence.json: {"model": ..., "data": {split: ...}, "code": ...}."""
+    if not policy.limits:
+        return None
+    measurements, rows = list(measurements), []
+    for limit in policy.limits:
+        named = [m for m in measurements if m.metric == limit.metric and (m.slice and normal_slice(m.slice)) == limit.slice]
+        named = [m for m in named if limit.target in (None, m.target)]
+        here = [m for m in named if m.split == "test" or limit.area in ANY_SPLIT]
+        rows += [_judge(limit, m, level_for(policy), digests) for m in here]
+        if not here:
+            seen = sorted({m.split for m in named})
+            why = f"it was measured on {', '.join(seen)}, and only the test split counts" if seen else "it was not measured"
+            rows.append(Row(limit, None, "fail", ["gate.missing"], f"{limit.name} {limit.text}: {why}"))
+    verdicts = {r.verdict for r in rows}
+    verdict = next(v for v in ("fail", "inconclusive", "pass") if v in verdicts)
+    return Decision(verdict, [{"code": c, "text": r.text} for r in rows if r.verdict != "pass" for c in r.codes], rows)
+
+
+def _judge(limit: Limit, m: Measurement, level: float, digests: Mapping[str, str | Mapping[str, str]]) -> Row:
+    def row(verdict: Verdict, code: str, text: str, n: int | None = None) -> Row:
+        who = f"{m.target}:" * (m.target is not None and limit.target is None) + limit.name
+        return Row(limit, m, verdict, [code, *m.reasons] if code else [], f"{who} {limit.text}: {text}", n)
+
+    for key, bound in digests.items():
+        want = bound.get(m.split) if isinstance(bound, Mapping) else bound
+        if m.digests.get(key) != want:
+            return row("fail", "gate.digest", f"measured on other {key} ({_short(m.digests.get(key))}) than is to be promoted ({_short(want)})")
+    if m.value is None or math.isnan(m.value):
+        return row("fail", f"{limit.area}.not_a_number", "the value is not a number")
+    low = -math.inf if m.low is None or math.isnan(m.low) else m.low
+    high = math.inf if m.high is None or math.isnan(m.high) else m.high
+    if low > high:
+        return row("fail", "gate.interval", f"[{low:.4g}, {high:.4g}] is not an interval")
+    shown = f"{m.value:.4g} [{low:.4g}, {high:.4g}]"
+    if m.level is None or not m.level >= level - 1e-9:
+        return row("inconclusive", "gate.level", f"{shown} is an interval at {m.level}, and the number of limits asks for {level:.6g}")
+    if limit.holds(low) and limit.holds(high):
+        return row("pass", "", f"{shown} satisfies it")
+    rising = limit.op in (">=", ">")
+    if not limit.holds(low) and not limit.holds(high):
+        return row("fail", f"{limit.area}.{'below' if rising else 'above'}_limit", f"{shown} violates it")
+    if math.isinf(low if m.value >= limit.bound else high):
+        return row("inconclusive", f"{limit.area}.no_interval", f"{shown}: too few rows of some kind for an interval on the side of the limit")
+    n = needed_n(m.value, low, high, limit.bound, m.n)
+    does = f"about {n:,} rows would decide" if n else "the value is the limit itself, so no number of rows will decide"
+    return row("inconclusive", f"{limit.area}.underpowered", f"{shown} on {m.n:,} rows spans the limit; {does}", n)
+
+
+def _short(digest: str | None) -> str:
+    return "none" if digest is None else digest[:19]
