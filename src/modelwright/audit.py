@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
+from .errors import did_you_mean, refuse
 from .forms import Measurement, Prediction
 from .predictor import Predictor
 
@@ -50,3 +53,30 @@ class Audit:
 
     def measure(self, subject: Subject) -> list[Measurement]:
         raise NotImplementedError
+
+
+def rows_of(table: pa.Table, slice: str) -> np.ndarray:
+    """(N,) bool: the rows of a slice: `column=value` or `column>value` (also >=, <, <=), joined by ` & `. A missing value is in no slice."""
+    inside = np.ones(table.num_rows, bool)
+    for part in slice.split(" & "):
+        match = re.fullmatch(r"(.+?)(>=|<=|=|>|<)(.*)", part.strip())
+        if match is None or match[1].strip() not in table.column_names:
+            fix = did_you_mean(match[1].strip(), table.column_names) if match else "write column=value"
+            raise refuse("slice.form", f"{part!r} names no slice of this table", where="audit", fix=fix)
+        column, op, value = table.column(match[1].strip()), match[2], match[3].strip()
+        if op == "=":
+            found = pc.equal(column.cast(pa.string()), value)
+            if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
+                found = pc.equal(pc.cast(column, pa.float64(), safe=False), _number(value, part))
+        else:
+            compare = {">": pc.greater, ">=": pc.greater_equal, "<": pc.less, "<=": pc.less_equal}[op]
+            found = compare(pc.cast(column, pa.float64(), safe=False), _number(value, part))
+        inside &= pc.fill_null(found, False).to_numpy()
+    return inside
+
+
+def _number(text: str, part: str) -> float:
+    try:
+        return float(text)
+    except ValueError as e:
+        raise refuse("slice.form", f"{part!r}: {text!r} is not a number", where="audit", fix="compare a number column with a number") from e

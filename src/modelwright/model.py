@@ -54,6 +54,7 @@ class Head(nn.Module):
     spec: dict[str, Any]
     reads: str = "all"  # "all": the fusion's result; else the input whose Encoded it reads (tokens, grid)
     decoder: ClassVar[str] = "argmax"  # default
+    calibrates: ClassVar[bool] = False  # has a buffer `temperature` () that divides its outputs in `predict`
 
     def build(self, kind: Kind, width: int, encoder: Encoder | None) -> None:
         """width: of what it reads; encoder: the one it reads where `reads` names one, or where there is only one."""

@@ -107,24 +107,26 @@ class Schema:
         return Dataset(n, stored, truth, kinds, self.targets, groups)
 
     def to_json(self) -> dict[str, Any]:
-        def one(kind: Kind) -> dict[str, Any]:
-            return {"kind": kind.spec, "fitted": kind.state()}
+        def some(kinds: dict[str, Kind]) -> list[dict[str, Any]]:  # a list: the order of columns is the order of weights
+            return [{"name": n, "kind": k.spec, "fitted": k.state()} for n, k in kinds.items()]
 
         return {
-            "inputs": {n: one(k) for n, k in self.inputs.items()},
-            "targets": {n: one(k) for n, k in self.targets.items()},
+            "inputs": some(self.inputs),
+            "targets": some(self.targets),
             "group": self.group,
             "group_values": self.group_values_,
         }
 
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Schema:
-        def one(entry: dict[str, Any]) -> Kind:
-            kind = find.make("kinds", entry["kind"])
-            kind.load(entry["fitted"])
-            return kind
+        def some(entries: list[dict[str, Any]]) -> dict[str, Kind]:
+            kinds = {}
+            for e in entries:
+                kinds[e["name"]] = find.make("kinds", e["kind"])
+                kinds[e["name"]].load(e["fitted"])
+            return kinds
 
-        return cls({n: one(e) for n, e in data["inputs"].items()}, {n: one(e) for n, e in data["targets"].items()}, data["group"], data["group_values"])
+        return cls(some(data["inputs"]), some(data["targets"]), data["group"], data["group_values"])
 
 
 def _encode(kind: Kind, table: pa.Table, name: str, target: bool = False) -> Stored:

@@ -1,0 +1,121 @@
+"""A saved model: model.safetensors + model.json (format, schema, parts). Enough to load and predict alone; nothing is unpickled, no code is run.
+
+Also the two ways from a schema to a Model: with chosen parts (`assemble_model`), and from what a model.json says (`load`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from . import find
+from .data.schema import Schema
+from .data.streams import in_order
+from .errors import Problem, Refusal, refuse
+from .forms import Prediction
+from .model import Model
+
+FORMAT = 1
+
+
+def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
+    """Components from their specs (encoders {input: spec}, fusion, heads and decoders {target: spec}), built for this schema."""
+    kinds = schema.encoders()
+    encoders = {n: find.make("encoders", parts["encoders"][n], f"model.encoders.{n}") for n in kinds}
+    for n, encoder in encoders.items():
+        encoder.build(kinds[n])
+    fusion = find.make("fusions", parts["fusion"], "model.fusion")
+    fusion.build({n: e.width for n, e in encoders.items()})
+    heads, decoders, shared = {}, {}, {}
+    for target, kind in schema.targets.items():
+        head = heads[target] = find.make("heads", parts["heads"][target], f"model.heads.{target}")
+        if head.reads != "all" and head.reads not in encoders:
+            raise refuse("head.reads", f"head of {target!r} reads {head.reads!r}, which is not an input", fix=f"one of: {', '.join(encoders)}")
+        only = encoders[head.reads] if head.reads != "all" else next(iter(encoders.values())) if len(encoders) == 1 else None
+        head.build(kind, fusion.width if head.reads == "all" else only.width, only)
+        spec = parts["decoders"].get(target, head.decoder)
+        key = json.dumps(spec, sort_keys=True)
+        shared[key] = shared.get(key) or find.make("decoders", spec, f"model.decoders.{target}")
+        decoders[target] = shared[key]
+    return Model(encoders, fusion, heads, decoders)
+
+
+def save(folder: Path, model: Model, schema: Schema) -> None:
+    """Write folder whole, by rename; an earlier model in it is replaced only then."""
+    half = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(half, ignore_errors=True)
+    half.mkdir(parents=True)
+    save_file({k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}, half / "model.safetensors")
+    body = {"format": FORMAT, "schema": schema.to_json(), "parts": model.specs()}
+    (half / "model.json").write_text(json.dumps(body, ensure_ascii=False, indent=1, sort_keys=True), "utf-8")
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    half.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def load(folder: str | Path) -> tuple[Model, Schema]:
+    """From a run folder or its model/ folder."""
+    folder = Path(folder)
+    folder = folder / "model" if (folder / "model" / "model.json").is_file() else folder
+    if not (folder / "model.json").is_file():
+        what = f"{folder} does not exist" if not folder.exists() else f"{folder} holds no model (no model.json)"
+        raise refuse("model.missing", what, where=str(folder), fix="give a run folder, or the model folder in it")
+    try:
+        body = json.loads((folder / "model.json").read_text("utf-8"))
+        if body["format"] > FORMAT:
+            raise refuse("model.format", f"format {body['format']}; this version reads up to {FORMAT}", where=str(folder), fix="pip install -U modelwright")
+        schema = Schema.from_json(body["schema"])
+        model = assemble_model(schema, body["parts"])
+        problems = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as e:
+        raise refuse("model.corrupt", f"the model cannot be read: {e}", where=str(folder), fix="the files were cut short or changed; take another copy") from e
+    if problems.missing_keys or problems.unexpected_keys:
+        raise Refusal([Problem("model.corrupt", f"weights do not fit: missing {problems.missing_keys[:3]}, too many {problems.unexpected_keys[:3]}", where=str(folder))])
+    return model.eval(), schema
+
+
+class Loaded:
+    """A saved model as a Predictor. `features` and `gradient` for audits that need them come from `model`."""
+
+    def __init__(self, model: Model, schema: Schema, batch_size: int = 512):
+        self.model, self.schema, self.batch_size = model.eval(), schema, batch_size
+
+    @classmethod
+    def open(cls, folder: str | Path) -> Loaded:
+        return cls(*load(folder))
+
+    def predict(self, table: pa.Table, rng: torch.Generator | None = None) -> dict[str, Prediction]:
+        """Row after row as in the table, whatever order was fastest to compute."""
+        data = self.schema.encode(table, targets=False)
+        parts: dict[str, list[Prediction]] = {t: [] for t in self.schema.targets}
+        order = []
+        for batch in in_order(data, self.batch_size):
+            order.append(batch.rows)
+            for target, prediction in self.model.predict(batch, rng).items():
+                parts[target].append(prediction)
+        back = torch.argsort(torch.cat(order))
+        return {t: _rows(Prediction.cat(p), back) for t, p in parts.items()}
+
+    def answer(self, table: pa.Table) -> pa.Table:
+        """The predictions as a table for people: a column of values a target, its scores beside it."""
+        columns: dict[str, Any] = {}
+        for target, prediction in self.predict(table).items():
+            columns |= self.schema.targets[target].answer(target, prediction)
+        return pa.table({k: pa.array(v) for k, v in columns.items()})
+
+
+def _rows(prediction: Prediction, order: torch.Tensor) -> Prediction:
+    from torch.utils import _pytree as pytree
+
+    return pytree.tree_map(lambda t: t[order], prediction)

@@ -1,0 +1,68 @@
+"""Every metric of every target on the test split, overall and by slice, with intervals; and the paired gain over the best baseline.
+
+Intervals: see `intervals` (jackknife and exact shares, whole clusters where rows belong together). The gain over a baseline is
+paired on the same rows; the baseline is the one that is best on validation, so that choosing it costs nothing here.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from ..audit import Audit, Subject, rows_of
+from ..forms import Measurement
+from ..intervals import interval, paired
+from ..kind import Metric
+
+
+class Accuracy(Audit):
+    def measure(self, subject: Subject) -> list[Measurement]:
+        found = []
+        for target, kind in subject.schema.targets.items():
+            began = time.perf_counter()
+            metrics = metrics_of(subject, "test", target)
+            table = subject.splits["test"]
+            clusters = subject.clusters_of("test")
+            for slice in [None, *subject.slices]:
+                rows = np.arange(table.num_rows) if slice is None else np.flatnonzero(rows_of(table, slice))
+                for name, metric in metrics.items():
+                    part = narrowed(metric, rows)
+                    i = interval(part, len(rows), level=subject.level, clusters=None if clusters is None else clusters[rows], seed=subject.seed, units=part.units)
+                    reasons = ["slice.empty"] if not len(rows) else []
+                    found.append(self._line(subject, name, target, slice, i, len(rows), began, reasons))
+            if subject.baselines and kind.primary in metrics:
+                found.append(self._gain(subject, target, kind.primary, metrics[kind.primary], clusters))
+        return found
+
+    def _gain(self, subject: Subject, target: str, primary: str, ours: Metric, clusters: np.ndarray | None) -> Measurement:
+        began = time.perf_counter()
+        sign = 1.0 if ours.better == "higher" else -1.0
+        n = subject.splits["validation"].num_rows
+        on_validation = {b: sign * metrics_of(subject, "validation", target, b)[primary].value(np.arange(n)) for b in subject.baselines}
+        best = max(on_validation, key=on_validation.get)
+        theirs = metrics_of(subject, "test", target, best)[primary]
+        n = subject.splits["test"].num_rows
+        i = paired(ours, theirs, n, level=subject.level, clusters=clusters, seed=subject.seed)
+        line = self._line(subject, "accuracy.gain_over_baseline", target, None, i, n, began, [])
+        if sign < 0:  # a lower error is a gain
+            line.value, line.low, line.high = -line.value, -line.high, -line.low
+        line.details = {"baseline": best, "metric": primary}
+        return line
+
+    def _line(self, subject, name, target, slice, i, n, began, reasons) -> Measurement:
+        return Measurement("accuracy", name, target, "test", slice, i.value, i.low, i.high, subject.level, n, i.method, subject.seed, time.perf_counter() - began, {}, reasons)
+
+
+def metrics_of(subject: Subject, split: str, target: str, who: str = "model") -> dict[str, Metric]:
+    """The target kind's metrics of a predictor on a split."""
+    kind = subject.schema.targets[target]
+    truth = kind.encode_target(subject.splits[split].column(target))
+    return kind.metrics(subject.predict(split, who)[target], truth)
+
+
+def narrowed(metric: Metric, rows: np.ndarray) -> Metric:
+    """The metric over some rows, renumbered from 0."""
+    if len(rows) == 0:
+        return Metric(lambda index: float("nan"), better=metric.better)
+    return Metric(lambda index: metric.value(rows[index]), None if metric.rows is None else metric.rows[rows], metric.better, metric.units)

@@ -1,0 +1,205 @@
+"""The commands: one per step of the life. Results go to standard output, progress to standard error; --json prints one JSON object.
+
+Nothing heavy is imported before a command needs it, so that `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from .errors import ModelwrightError, Problem, refuse
+
+app = typer.Typer(help="From raw data to a model that you can defend.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+
+
+def main() -> None:
+    """Every way out has its exit status (see the contract)."""
+    try:
+        app(standalone_mode=False)
+    except ModelwrightError as e:
+        _complain(e.problems)
+        sys.exit(e.status)
+    except typer.Exit as e:
+        sys.exit(e.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted; --resume goes on", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:
+        os._exit(0)
+    except MemoryError:
+        _complain([Problem("memory.full", "out of memory", fix="a smaller batch_size or micro_batch; --resume goes on")])
+        sys.exit(4)
+    except OSError as e:
+        if e.errno in (28, 122):
+            _complain([Problem("disk.full", f"no space left: {e.filename or ''}", fix="free some space; --resume goes on")])
+            sys.exit(4)
+        _ours(e)
+    except Exception as e:
+        if hasattr(e, "format_message"):  # click's usage errors
+            _complain([Problem("usage", e.format_message(), fix="modelwright --help")])
+            sys.exit(2)
+        _ours(e)
+    sys.exit(0)
+
+
+def _complain(problems: list[Problem]) -> None:
+    if "--json" in sys.argv:
+        print(json.dumps({"errors": [p.as_json() for p in problems]}, ensure_ascii=False))
+        return
+    head = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    print(f"modelwright: {head}\n\n" + "\n\n".join(str(p) for p in problems), file=sys.stderr)
+
+
+def _ours(e: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(e)
+    print("\nThis is a fault of Modelwright, not yours. Please report it with the lines above.", file=sys.stderr)
+    if "--json" in sys.argv:
+        print(json.dumps({"errors": [{"code": "internal", "what": f"{type(e).__name__}: {e}", "why": "", "where": "", "fix": "please report it"}]}))
+    sys.exit(1)
+
+
+@app.command()
+def new(
+    file: Annotated[str, typer.Argument(help="A table or a folder of pictures.")],
+    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The task file to write.")] = None,
+) -> None:
+    """Look at a file and write a commented task that runs as it is."""
+    from .new import write_task
+
+    path = write_task(file, target, out)
+    print(f"wrote {path}\nnext: modelwright plan {path}")
+
+
+@app.command()
+def plan(task: Annotated[Path, typer.Argument(help="A task file.")], as_json: AsJson = False) -> None:
+    """What will happen, before anything trains."""
+    from .planning import make
+    from .show import show_plan
+    from .task import load_task
+
+    made = make(load_task(task))
+    print(json.dumps(made.as_json(), default=str, ensure_ascii=False)) if as_json else show_plan(made)
+
+
+@app.command()
+def run(
+    task: Annotated[Path, typer.Argument(help="A task file.")],
+    out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME-TIME.")] = None,
+    resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Plan, train, calibrate, audit, decide and report."""
+    from .task import load_task
+
+    loaded = load_task(task)
+    if resume and out is None:
+        raise refuse("usage", "--resume needs --out", fix="name the run's folder")
+    _finish(_run(loaded, out or Path("runs") / f"{task.stem}-{time.strftime('%Y%m%d-%H%M%S')}", resume), as_json)
+
+
+def _run(task: Any, out: Path, resume: bool = False) -> Any:
+    from .running import run as go
+    from .show import Progress
+
+    with Progress() as progress:
+        return go(task, out, resume=resume, log=progress.log)
+
+
+def _finish(done: Any, as_json: bool) -> None:
+    from .show import show_run
+
+    print(json.dumps(done.as_json(), default=str, ensure_ascii=False)) if as_json else show_run(done)
+    if done.decision is not None and done.decision["verdict"] != "pass":
+        raise typer.Exit(3)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="A run folder or a model folder.")],
+    data: Annotated[str, typer.Option(help="A table with the model's input columns.")],
+    out: Annotated[Path, typer.Option(help="Where the predictions go: .csv or .parquet.")],
+    as_json: AsJson = False,
+) -> None:
+    """Predict a table, row after row."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    from .artifact import Loaded
+    from .data import sources
+
+    if out.suffix not in (".csv", ".parquet"):
+        raise refuse("usage", f"--out {out}: the ending must be .csv or .parquet")
+    answers = Loaded.open(model).answer(sources.load(data).table)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    half = out.with_name(f".{out.name}.half")
+    (pyarrow.csv.write_csv if out.suffix == ".csv" else pyarrow.parquet.write_table)(answers, half)
+    half.replace(out)
+    print(json.dumps({"rows": answers.num_rows, "out": str(out)})) if as_json else print(f"{answers.num_rows:,} predictions in {out}")
+
+
+@app.command()
+def compare(run_a: Path, run_b: Path, as_json: AsJson = False) -> None:
+    """Two runs on the same test rows: paired differences with intervals."""
+    from .compare import compare as go
+    from .show import show_comparison
+
+    found = go(run_a, run_b)
+    print(json.dumps(found, ensure_ascii=False)) if as_json else show_comparison(found)
+
+
+@app.command()
+def demo(out: Annotated[Path | None, typer.Option(help="The run's folder.")] = None, as_json: AsJson = False) -> None:
+    """The whole life on embedded data, offline, in about a minute: breast-cancer measurements of 569 patients."""
+    from .task import task_of
+
+    task = task_of(DEMO)
+    _finish(_run(task, out or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}"), as_json)
+
+
+@app.command()
+def components(as_json: AsJson = False) -> None:
+    """What exists, with one line each."""
+    from . import find
+
+    found = {folder: {n: find.summary(folder, n) for n in find.names(folder)} for folder in find.FOLDERS}
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    for folder, entries in found.items():
+        print(folder)
+        for n, line in entries.items():
+            print(f"  {n:<14} {line}")
+
+
+@app.command()
+def schema() -> None:
+    """The JSON Schema of task files, for completion in an editor."""
+    from .task import json_schema
+
+    print(json_schema())
+
+
+DEMO = {
+    "name": "breast-cancer-demo",
+    "data": {"source": "sklearn://breast_cancer"},
+    "target": "diagnosis",
+    "stages": [
+        {"pretrain": {"objective": "masked", "epochs": 40}},
+        {"finetune": {"objective": "supervised", "epochs": 40, "patience": 8}},
+    ],
+    "audit": {"require": {"accuracy": ">= 0.85", "auroc": ">= 0.90"}},
+}
+
+if __name__ == "__main__":
+    main()

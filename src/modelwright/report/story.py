@@ -1,0 +1,58 @@
+"""What a report tells: everything that `run` knows at its end, as plain Python values. Only the title is needed; what is missing is left out.
+
+Numbers may be None or NaN, text may be anything: it is escaped, cleaned of control characters and cut where it is shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Curve = tuple[Sequence[float], Sequence[float]]  # x (N,), y (N,)
+Bins = tuple[Sequence[float], Sequence[float], Sequence[int]]  # confidence (M,), accuracy (M,), count (M,); empty bins may be NaN
+
+
+@dataclass
+class TargetPlots:
+    """What is drawn of one target, on the split named; each part may be missing."""
+
+    kind: str = ""
+    labels: Sequence[str] = ()  # K
+    split: str = "test"
+    before: Bins | None = None  # reliability, before and after temperature scaling
+    after: Bins | None = None
+    roc: Curve | None = None  # false positive rate, true positive rate
+    pr: Curve | None = None  # recall, precision
+    confusion: Any = None  # (K, K) counts, rows are the truth
+    residual: Curve | None = None  # truth, predicted
+
+
+@dataclass
+class Story:
+    title: str
+    task: Mapping[str, Any] = field(default_factory=dict)  # as resolved
+    plan: Mapping[str, Any] = field(default_factory=dict)
+    """rows {split: n}; columns [{name, kind, describe, role}]; warnings [text]; all other keys (components, trainable, device, precision, facts, ...)
+    are shown under their own names: text, a number, a list or a mapping."""
+    stages: Sequence[Mapping[str, Any]] = ()
+    """name, objective, seconds, steps; history [{step, loss, ...}], the validations; train [{step, loss, lr}]."""
+    evidence: Mapping[str, Any] = field(default_factory=dict)  # of evidence.json
+    primary: str | None = None  # the metric that counts first, e.g. "auroc"
+    target: str | None = None  # the target it is of; None: the first that has it
+    baselines: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)  # {name: {metric: {value, low, high}}}
+    ahead: str | None = None  # the name of a baseline that is ahead of the model
+    plots: Mapping[str, TargetPlots] = field(default_factory=dict)  # by target
+    slices: Sequence[Mapping[str, Any]] = ()  # slice, metric, value, low, high, n
+    worst: Sequence[Mapping[str, Any]] = ()  # validation rows {column: value}, with truth, predicted, loss; bytes of a picture become a thumbnail
+    cost: Sequence[Mapping[str, Any]] = ()  # stage, seconds, memory_mb
+    lineage: Sequence[str] = ()  # sentences: base model, privacy, what saw which rows
+
+    def lines(self) -> list[Mapping[str, Any]]:
+        """The lines of evidence."""
+        return list(self.evidence.get("evidence") or ())
+
+    def headline(self) -> Mapping[str, Any] | None:
+        """The line of evidence of the primary metric: on the whole test split, or None."""
+        whole = [e for e in self.lines() if e.get("metric") == self.primary and e.get("slice") is None and e.get("split") == "test"]
+        return next((e for e in whole if self.target in (None, e.get("target")) and e.get("value") is not None), None)

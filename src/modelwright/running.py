@@ -1,0 +1,369 @@
+"""A run: plan -> fit the stages -> calibrate -> save -> audit what was saved -> decide -> report. Everything it knows ends in one folder.
+
+The folder is locked while it runs, every file is written whole, and `resume` goes on from the last checkpoint with the choices that plan.json holds.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from . import __version__, baselines, evidence, find, planning, report
+from . import metrics as m
+from .artifact import Loaded, save
+from .audit import Subject
+from .audits.accuracy import metrics_of
+from .data.streams import in_order
+from .errors import Refusal, refuse
+from .forms import Measurement
+from .intervals import interval, over_seeds
+from .learn import loop
+from .learn.calibrate import temperature
+from .objective import Learner
+from .registry import gate
+from .registry.store import Registry
+from .report.story import Story, TargetPlots
+from .task import Task
+
+Log = Callable[[str, dict[str, Any]], None]
+"""log(event, facts): stage, step, note. The command line draws progress from it."""
+
+
+@dataclass
+class Run:
+    """What `run` returns: the folder and what is in it."""
+
+    folder: Path
+    evidence: dict[str, Any]
+    baselines: dict[str, dict[str, dict[str, float | None]]]
+    ahead: str | None
+    seconds: float
+    headline: dict[str, Any] | None
+
+    @property
+    def decision(self) -> dict[str, Any] | None:
+        return self.evidence["decision"]
+
+    def as_json(self) -> dict[str, Any]:
+        shown = {"folder": str(self.folder), "report": str(self.folder / "report.html"), "decision": self.decision, "headline": self.headline}
+        return shown | {"baselines": self.baselines, "ahead": self.ahead, "seconds": round(self.seconds, 2)}
+
+
+def run(task: Task, out: str | Path, *, resume: bool = False, log: Log = lambda event, facts: None) -> Run:
+    """Do all of it. Raises `Refusal` before work, `Stopped` where the world ends it."""
+    folder, began = Path(out), time.perf_counter()
+    if folder.is_file():
+        raise refuse("run.folder", f"{folder} is a file", fix="name a folder with --out")
+    used = (folder / "plan.json").exists()
+    if used and not resume:
+        raise refuse("run.used", f"{folder} already holds a run", why="an earlier result is never overwritten", fix="add --resume to go on with it, or name another --out")
+    folder.mkdir(parents=True, exist_ok=True)
+    with Lock(folder):
+        decided = json.loads((folder / "plan.json").read_text("utf-8")) if used else None
+        log("note", {"text": "reading the data and rehearsing the plan"})
+        plan = planning.make(task, decided)
+        if decided and decided["digests"] != plan.digests:
+            raise refuse("run.changed", "the data or the split changed since this run began", where=str(folder), fix="start a new run with another --out")
+        write(folder / "task.yaml", yaml.safe_dump(resolved(task, folder), allow_unicode=True, sort_keys=False))
+        if not used:
+            write(folder / "plan.json", json.dumps(plan.as_json(), indent=1, ensure_ascii=False, default=str))
+        return _run(plan, folder, log, began)
+
+
+def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
+    task = plan.task
+    curves = Curves(folder)
+    fits: list[tuple[float, Any, list[dict[str, Any]]]] = []
+    cost: list[dict[str, Any]] = []
+    for k in range(task.seeds):
+        seed = task.seed + k
+        model, told = plan.model(seed), []
+        for i, p in enumerate(plan.stages):
+            stage = plan.stage(i, model, seed)
+            name = p.name if task.seeds == 1 else f"{p.name}-seed{seed}"
+            stage.folder = folder / "checkpoints" / name
+            stage.validate = validator(plan, stage)
+            stage.log = curves.writer(name, log)
+            log("stage", {"name": name, "objective": find.split(p.objective)[0], "steps": p.steps, "seconds": p.seconds})
+            fitted = loop.fit(stage)
+            model = fitted.model.cpu()
+            statement: dict[str, Any] = {}
+            for strategy in stage.strategies:
+                statement |= strategy.statement()
+                broken = strategy.holds(model)
+                if broken:
+                    raise refuse("strategy.broken", f"{type(strategy).__name__}: {broken}", where=f"stages.{i}.{p.name}")
+            told.append({
+                "name": name, "objective": p.objective, "strategies": p.strategies, "seed": seed, "steps": fitted.progress.step, "seconds": fitted.seconds,
+                "history": fitted.history, "best": fitted.best, "statement": statement,
+            })  # fmt: skip
+            cost.append({"stage": name, "seconds": fitted.seconds, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
+        watched = next(iter(fitted.best.values()), 0.0)
+        fits.append((watched, model, told))
+    curves.close()
+    watched, model, told = min(fits, key=lambda f: f[0])
+
+    log("note", {"text": "calibrating, auditing and writing the report"})
+    start = time.perf_counter()
+    calibration = temperature(model, plan.data["calibration"])
+    before = {t: float(c["temperature"]) for t, c in calibration.items()}
+    save(folder / "model", model, plan.schema)
+    lineage = {
+        "modelwright": __version__, "torch": torch.__version__, "python": platform.python_version(), "code": code_digest(), "data": plan.digests,
+        "parents": [], "stages": told, "seeds": task.seeds, "calibration": calibration,
+    }  # fmt: skip
+    write(folder / "lineage.json", json.dumps(lineage, indent=1, ensure_ascii=False, default=str))
+    slices = list(dict.fromkeys([*task.audit.slices, *(limit.slice for limit in plan.policy.limits if limit.slice)]))
+    level = gate.level_for(plan.policy)
+    subject = Subject(Loaded.open(folder / "model"), plan.schema, plan.tables, slices, level, task.audit.clusters, lineage, baselines.fit(plan.schema, plan.data["train"], task.seed), task.seed)
+    openings = Registry().open_test(plan.test_rows, str(folder.name))
+    digest = evidence.model_digest(folder / "model")
+    measured = audit(subject, digest, plan, openings)
+    measured += seeds_apart(plan, fits) if task.seeds > 1 else []
+    decision = gate.decide(plan.policy, measured, digests={"model": digest, "data": plan.digests, "code": lineage["code"]})
+    found = evidence.build(measured, decision, model=digest, data=plan.digests, code=lineage["code"], policy=plan.policy, test_openings=openings)
+    write(folder / "evidence.json", evidence.dumps(found))
+    cost.append({"stage": "audit", "seconds": time.perf_counter() - start, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
+    story = tell(plan, subject, found, told, curves.lines, cost, before)
+    report.write(folder, story)
+    return Run(folder, found, dict(story.baselines), story.ahead, time.perf_counter() - began, story.headline())
+
+
+def audit(subject: Subject, digest: str, plan: planning.Plan, openings: int) -> list[Measurement]:
+    """Every audit there is. One that fails says so as a measurement without a value: an exception is never a pass."""
+    measured: list[Measurement] = []
+    for name in find.names("audits"):
+        try:
+            found = find.make("audits", name).measure(subject)
+        except Refusal:
+            raise
+        except Exception as e:  # noqa: BLE001 - whatever an audit meets must end in the evidence, not in a lost run
+            found = [Measurement(name, f"{name}.error", None, "test", None, None, None, None, subject.level, 0, "failed", subject.seed, 0.0, {"error": f"{type(e).__name__}: {e}"}, ["audit.error"])]
+        for line in found:
+            line.digests = {"model": digest, "data": plan.digests[line.split], "code": subject.lineage["code"]}
+            line.details = {**line.details, "test_openings": openings} if line.split == "test" else line.details
+        measured += found
+    return measured
+
+
+def validator(plan: planning.Plan, stage: loop.Stage) -> Callable[[Learner], dict[str, float]]:
+    """The objective's own loss on (at most 4,000 rows of) the validation split, drawn the same way every time."""
+    data = plan.data["validation"]
+    rows = np.random.default_rng(0).permutation(len(data))[:4000]
+    device = stage.settings.device
+
+    def validate(learner: Learner) -> dict[str, float]:
+        rng = torch.Generator().manual_seed(0)
+        totals: dict[str, list[float]] = {}
+        for start in range(0, len(rows), 256):
+            batch = data.batch(rows[start : start + 256])
+            loss = learner(learner.objective.prepare(batch.to(device), rng))
+            for name, term in loss.terms.items():
+                t = totals.setdefault(name, [0.0, 0.0, float(term.weight)])
+                t[0] += float(term.total.sum())
+                t[1] += float(term.count.sum())
+            if loss.coupled is not None:
+                t = totals.setdefault("coupled", [0.0, 0.0, 1.0])
+                t[0] += float(loss.coupled) * len(batch)
+                t[1] += len(batch)
+        return {"loss": sum(w * total / max(count, 1.0) for total, count, w in totals.values())}
+
+    return validate
+
+
+def seeds_apart(plan: planning.Plan, fits: list[Any]) -> list[Measurement]:
+    """The primary metric of every seed on validation, as mean and t-interval over seeds: how much of a difference is luck."""
+    found = []
+    for target, kind in plan.schema.targets.items():
+        truth = kind.encode_target(plan.tables["validation"].column(target))
+        n = plan.tables["validation"].num_rows
+        values = []
+        for _, model, _ in fits:
+            prediction = Loaded(model, plan.schema).predict(plan.tables["validation"])[target]
+            values.append(kind.metrics(prediction, truth)[kind.primary].value(np.arange(n)))
+        i = over_seeds(np.array(values))
+        found.append(Measurement("seeds", kind.primary, target, "validation", None, i.value, i.low, i.high, 0.95, len(values), i.method, plan.task.seed, 0.0, {"values": values}, [], {}))
+    return found
+
+
+def tell(plan: planning.Plan, subject: Subject, found: dict[str, Any], told: list, lines: list, cost: list, temperatures: dict[str, float]) -> Story:
+    """Everything the report shows. Examples come from validation, never from the test split."""
+    target, kind = next(iter(plan.schema.targets.items()))
+    compared: dict[str, dict[str, Any]] = {}
+    n = plan.tables["test"].num_rows
+    for name in subject.baselines:
+        metrics = metrics_of(subject, "test", target, name)
+        compared[name] = {}
+        for metric in (kind.primary, *(x for x in ("auroc", "nll") if x in metrics and x != kind.primary)):
+            i = interval(metrics[metric], n, level=subject.level, clusters=subject.clusters_of("test"), units=metrics[metric].units)
+            compared[name][metric] = {"value": i.value, "low": i.low, "high": i.high}
+    gain = next((e for e in found["evidence"] if e["metric"] == "accuracy.gain_over_baseline" and e["target"] == target), None)
+    ahead = gain["details"]["baseline"] if gain and gain["value"] is not None and gain["value"] < 0 else None
+    described = plan.as_json()
+    by_stage = {s["name"]: [line for line in lines if line["stage"] == s["name"] and "loss" in line] for s in told}
+    lineage = [f"Stage {s['name']}: {k} {json.dumps(v, default=str)}" for s in told for k, v in s["statement"].items()]
+    return Story(
+        title=plan.task.name or f"{target} from {', '.join(plan.schema.inputs)[:60]}",
+        task=plan.task.model_dump(),
+        plan={
+            "rows": described["rows"], "columns": plan.columns, "warnings": plan.warnings, "notes": plan.notes, "model": plan.parts,
+            "parameters": plan.parameters, "interval_level": described["interval_level"], "calibration": subject.lineage["calibration"],
+        },
+        stages=[{**s, "objective": find.split(s["objective"])[0], "train": by_stage[s["name"]]} for s in told],
+        evidence=found,
+        primary=kind.primary,
+        target=target,
+        baselines=compared,
+        ahead=ahead,
+        plots={t: plots(plan, subject, t, temperatures.get(t, 1.0)) for t in plan.schema.targets},
+        slices=[e for e in found["evidence"] if e["slice"] is not None and e["metric"] in (kind.primary, "accuracy")],
+        worst=worst(plan, subject, target),
+        cost=cost,
+        lineage=lineage,
+    )  # fmt: skip
+
+
+def plots(plan: planning.Plan, subject: Subject, target: str, temperature: float) -> TargetPlots:
+    kind = plan.schema.targets[target]
+    prediction = subject.predict("test")[target]
+    truth = kind.encode_target(subject.splits["test"].column(target))
+    known, y = truth["known"], truth["values"]
+    drawn = TargetPlots(kind=find.split(kind.spec)[0], labels=kind.state().get("labels_") or getattr(kind, "labels_", ()))
+    if prediction.probabilities is None:
+        if prediction.value is not None and kind.head == "regression":
+            drawn.residual = (kind.real(y[known]), kind.real(prediction.value.numpy()[known]))
+        return drawn
+    p = prediction.probabilities.numpy().astype(np.float64)[known]
+    y = y[known]
+    drawn.after = m.reliability(y, p)
+    untempered = np.exp(np.log(np.clip(p, 1e-12, 1)) * temperature)
+    drawn.before = m.reliability(y, untempered / untempered.sum(1, keepdims=True))
+    drawn.confusion = m.confusion(y, prediction.value.numpy()[known], p.shape[1])
+    if p.shape[1] == 2:
+        drawn.roc = tuple(m.roc_curve(y, p[:, 1])[:2])
+        precision, recall = m.pr_curve(y, p[:, 1])[:2]
+        drawn.pr = (recall, precision)
+    return drawn
+
+
+def worst(plan: planning.Plan, subject: Subject, target: str, most: int = 8) -> list[dict[str, Any]]:
+    """The validation rows that the model is most wrong about."""
+    kind = plan.schema.targets[target]
+    table = subject.splits["validation"]
+    metrics = metrics_of(subject, "validation", target)
+    by = next((metrics[k] for k in ("nll", "mae") if k in metrics and metrics[k].rows is not None), None)
+    if by is None:
+        return []
+    rows = np.argsort(-np.nan_to_num(by.rows, nan=-1))[:most]
+    answers = kind.answer(target, subject.predict("validation")[target])[target]
+    shown = [c["name"] for c in plan.columns if c["role"] in ("input", "group")]
+    return [
+        {**{c: table.column(c)[int(r)].as_py() for c in shown}, "truth": table.column(target)[int(r)].as_py(), "predicted": np.asarray(answers)[r], "loss": float(by.rows[r])}
+        for r in rows
+    ]
+
+
+def resolved(task: Task, folder: Path) -> dict[str, Any]:
+    """The task as written into its run: every default filled in, paths relative to the run's folder."""
+
+    def moved(source: Any) -> Any:
+        if isinstance(source, str):
+            return source if "://" in source else os.path.relpath(Path(task.root, source), folder)
+        if isinstance(source, (list, tuple)) and all(isinstance(s, str) for s in source):
+            return [moved(s) for s in source]
+        if isinstance(source, dict) and all(isinstance(s, str) for s in source.values()):
+            return {k: moved(s) for k, s in source.items()}
+        return f"(a {type(source).__name__} given from Python)"
+
+    tree = task.model_dump()
+    tree["data"]["source"] = moved(task.data.source)
+    return tree
+
+
+class Curves:
+    """metrics.jsonl and tensorboard/. A resumed run drops the lines after its checkpoint: they will be written again."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / "metrics.jsonl"
+        self.lines: list[dict[str, Any]] = []
+        if self.path.exists():
+            self.lines = [json.loads(line) for line in self.path.read_text("utf-8").splitlines() if line.endswith("}")]
+        self.file = None
+        self.board = None
+        self.folder = folder
+        self.began = time.perf_counter()
+
+    def writer(self, stage: str, log: Log) -> Callable[[dict[str, Any]], None]:
+        def write_line(line: dict[str, Any]) -> None:
+            if self.file is None:
+                self._open(stage, line["step"])
+            line = {"stage": stage, **line, "seconds": round(time.perf_counter() - self.began, 3)}
+            self.lines.append(line)
+            self.file.write(json.dumps(line) + "\n")
+            self.file.flush()
+            for k, v in line.items():
+                if isinstance(v, float) and k != "seconds":
+                    self.board.add_scalar(f"{stage}/{k}", v, line["step"])
+            log("step", line)
+
+        return write_line
+
+    def _open(self, stage: str, step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.lines = [line for line in self.lines if line["stage"] != stage or line["step"] < step]
+        write(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
+        self.board = SummaryWriter(str(self.folder / "tensorboard"))
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+            self.board.close()
+
+
+class Lock:
+    """One run per folder at a time; the lock goes with the process, however it ends."""
+
+    def __init__(self, folder: Path):
+        self.path = folder / ".lock"
+
+    def __enter__(self) -> Lock:
+        self.file = open(self.path, "w")  # noqa: SIM115
+        try:
+            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            self.file.close()
+            raise refuse("run.busy", f"another run is using {self.path.parent}", fix="wait for it, or name another --out") from e
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.file.close()
+
+
+def write(path: Path, text: str) -> None:
+    """A text file, whole or not at all."""
+    half = path.with_name(f".{path.name}.{os.getpid()}")
+    half.write_text(text, "utf-8")
+    half.replace(path)
+
+
+def code_digest() -> str:
+    """Of the package's own source files: what else than data and task decides a result."""
+    total = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        total.update(str(path.relative_to(Path(__file__).parent)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"sha256:{total.hexdigest()}"

@@ -1,0 +1,116 @@
+"""What the commands print: plans, results and comparisons as text for people, and progress bars on standard error."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+from . import find
+
+out = Console(highlight=False, soft_wrap=True)
+
+
+class Progress:
+    """One bar a stage, with the loss and the time left."""
+
+    def __init__(self) -> None:
+        err = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
+        self.bar = Bar(*columns, console=err, transient=not err.is_terminal, disable=not err.is_terminal)
+        self.plain = None if err.is_terminal else err
+        self.current: Any = None
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.bar.stop()
+
+    def log(self, event: str, facts: dict[str, Any]) -> None:
+        if event == "stage":
+            self.current = self.bar.add_task(facts["name"], total=facts["steps"], loss="")
+            if self.plain:
+                self.plain.print(f"{facts['name']}: {facts['objective']}, {facts['steps']:,} steps, about {facts['seconds']:.0f} s")
+        elif event == "step" and self.current is not None:
+            shown = facts.get("loss", facts.get("validation.loss"))
+            self.bar.update(self.current, completed=facts["step"], loss="" if shown is None else f"loss {shown:.4g}")
+        elif event == "note":
+            (self.plain or self.bar.console).print(f"[dim]{escape(facts['text'])}[/dim]")
+
+
+def show_plan(plan: Any) -> None:
+    rows = {s: t.num_rows for s, t in plan.tables.items()}
+    out.print("[bold]data[/bold]   " + ", ".join(f"{s} {n:,}" for s, n in rows.items()))
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("column", "kind", "role", "what"):
+        table.add_column(head)
+    shown = plan.columns if len(plan.columns) <= 40 else plan.columns[:40]
+    for c in shown:
+        table.add_row(escape(c["name"]), c["kind"], c["role"], escape(c["describe"]))
+    out.print(table)
+    if len(plan.columns) > 40:
+        out.print(f"  ... and {len(plan.columns) - 40} more columns (--json lists them)")
+    for note in plan.notes:
+        out.print(f"[dim]noted[/dim]  {escape(note)}")
+    for warning in plan.warnings:
+        out.print(f"[yellow]warning[/yellow]  {escape(warning)}")
+    out.print("\n[bold]model[/bold]  " + ", ".join(f"{escape(n)}: {_spec(s)}" for part in ("encoders", "heads") for n, s in plan.parts[part].items()))
+    out.print(f"       fusion {_spec(plan.parts['fusion'])}; {plan.parameters:,} parameters")
+    for i, s in enumerate(plan.stages, 1):
+        g = s.settings
+        out.print(f"\n[bold]stage {i}: {escape(s.name)}[/bold]  {_spec(s.objective)}" + (", then " + " > ".join(_spec(x) for x in s.strategies) if s.strategies else ""))
+        out.print(f"       {s.steps:,} steps of {g.batch_size} rows; {g.optimizer}, lr {g.lr:g}, weight decay {g.weight_decay:g}, {g.schedule}, clip {g.clip}; {g.device}, {g.precision}")
+        out.print(f"       {s.trainable:,} trainable parameters; about {s.seconds:.0f} s" + (f"; {json.dumps(s.facts, default=str)}" if s.facts else ""))
+    limits = [f"{limit.name} {limit.text}" for limit in plan.policy.limits]
+    out.print("\n[bold]audit[/bold]  " + (", ".join(limits) if limits else "no limits declared: figures are reported, nothing is decided"))
+    out.print(f"       then: modelwright run {escape(plan.task.file)}")
+
+
+def _spec(spec: Any) -> str:
+    name, settings = find.split(spec)
+    return name if not settings else f"{name} {escape(json.dumps(settings, default=str))}"
+
+
+def show_run(run: Any) -> None:
+    d, h = run.decision, run.headline
+    if d is None:
+        out.print("\n[bold]no decision[/bold]: no limit was declared (audit.require)")
+    else:
+        colour = {"pass": "green", "fail": "red", "inconclusive": "yellow"}[d["verdict"]]
+        out.print(f"\n[bold {colour}]{d['verdict']}[/bold {colour}]")
+        for reason in d["reasons"]:
+            out.print(f"  {escape(reason['text'])}")
+    if h is not None:
+        out.print(f"{h['metric']} {_figure(h)} on {h['n']:,} test rows")
+        for name, metrics in run.baselines.items():
+            if h["metric"] in metrics:
+                out.print(f"  baseline {name:<9} {_figure(metrics[h['metric']])}")
+    if run.ahead:
+        out.print(f"[yellow]the baseline {run.ahead!r} is ahead of the model[/yellow]: prefer it, or give the model more data or time")
+    out.print(f"report: {escape(str(run.folder / 'report.html'))}   ({run.seconds:.0f} s)")
+    out.print(f"next:   modelwright predict {escape(str(run.folder))} --data NEW.csv --out predictions.csv")
+
+
+def _figure(x: dict[str, Any]) -> str:
+    if x["value"] is None:
+        return "not measured"
+    low, high = (("?" if v is None else f"{v:.4f}") for v in (x["low"], x["high"]))
+    return f"{x['value']:.4f} ({low} to {high})"
+
+
+def show_comparison(found: dict[str, Any]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for head in ("target", "metric", "A", "B", "A - B", "interval", ""):
+        table.add_column(head, justify="left")
+    for line in found["differences"]:
+        word = {"higher": "A is better", "lower": "B is better"}.get(line["surely"], "no sure difference")
+        table.add_row(escape(line["target"]), line["metric"], f"{line['a']:.4f}", f"{line['b']:.4f}", f"{line['value']:+.4f}", f"{line['low']:+.4f} to {line['high']:+.4f}", word)
+    out.print(f"paired on {found['rows']:,} test rows, level {found['level']}")
+    out.print(table)

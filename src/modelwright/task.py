@@ -1,0 +1,247 @@
+"""The task file as a typed tree. YAML is only its text: no templates, no aliases, no tags; an unknown key is an error with a suggestion.
+
+A Python task file (`task.py` with a variable `task`, a dict or a `Task`) gives the same tree where logic is wanted.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+import yaml
+from pydantic import BaseModel, ConfigDict, Field
+
+from . import find
+from .errors import Problem, Refusal, refuse
+from .settings import Settings
+
+FORMAT = 1
+ALIASES = {"image": "picture"}  # other words for a kind
+Share = Annotated[float, Field(gt=0, lt=1)]
+Spec = str | dict[str, Any]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+
+
+class Split(Section):
+    """Shares of each split but train; rows of one unit (`by`) stay together; `time` sends later rows to later splits; `column` names the split."""
+
+    test: Share = 0.2
+    validation: Share = 0.1
+    calibration: Share = 0.1
+    by: str | None = None
+    time: str | None = None
+    column: str | None = None
+    seed: int = 0
+
+
+class Data(Section):
+    source: Any = None  # a file, a folder, several, hub://NAME, sklearn://NAME, {table: file} for a query; from Python also a frame
+    query: str | None = None
+    columns: dict[str, Spec] = {}  # column -> kind, {kind: ..., group: true, its settings}, or ignore
+    split: Split = Split()
+    root: str | None = None  # paths inside the table stay below it
+
+
+class Stage(Settings):
+    objective: Spec = "supervised"
+    strategies: list[Spec] = []
+
+
+class Parts(Section):
+    """Which component where; what is not named is chosen by the column's or the target's kind."""
+
+    encoders: dict[str, Spec] = {}
+    fusion: Spec = "concat"
+    heads: dict[str, Spec] = {}
+    decoders: dict[str, Spec] = {}
+
+
+class Audit(Section):
+    require: dict[str, str] = {}  # metric[@slice]: limit
+    slices: list[str] = []  # column=value
+    clusters: str | None = None  # column whose rows belong together (patient): intervals resample whole clusters
+
+
+class Task(Section):
+    format: int = FORMAT
+    name: str | None = None
+    data: Data
+    target: str | list[str] | dict[str, Spec]
+    model: Parts = Parts()
+    stages: list[dict[str, Stage]] = [{"train": Stage()}]
+    seeds: Annotated[int, Field(ge=1, le=100)] = 1
+    seed: int = 0
+    audit: Audit = Audit()
+    root: str = Field(default=".", exclude=True)  # the task file's folder
+    file: str = Field(default="task", exclude=True)
+
+    @property
+    def targets(self) -> dict[str, Spec | None]:
+        """{target: declared kind or None}"""
+        if isinstance(self.target, dict):
+            return dict(self.target)
+        return dict.fromkeys([self.target] if isinstance(self.target, str) else self.target)
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe, and strict: duplicate keys and aliases are errors; only true and false are booleans (a label may be `no`); 1e-3 is a number."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not read: write the value out", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, (str, int, float, bool)):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float")]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$"), list("-+.0123456789"))
+
+
+def load_task(path: str | Path) -> Task:
+    """Read a task file. Raises `Refusal` with every problem of it."""
+    path = Path(path)
+    if not path.is_file():
+        near = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        raise refuse("task.missing_file", f"{path} does not exist", where=str(path), fix=f"there is: {', '.join(near[:5])}" if near else "modelwright new FILE --target COLUMN writes one")
+    if path.suffix == ".py":
+        return task_of(_run(path), root=path.parent, file=path.name)
+    if path.stat().st_size > 1 << 20:
+        raise refuse("task.too_large", f"{path} has {path.stat().st_size:,} bytes; a task file has at most 1,048,576", where=str(path))
+    try:
+        tree = yaml.load(path.read_text("utf-8-sig"), _Loader)  # noqa: S506 - a SafeLoader, and stricter
+    except UnicodeDecodeError as e:
+        raise refuse("task.encoding", "the file is not UTF-8 text", where=str(path), fix="save it as UTF-8") from e
+    except (yaml.YAMLError, RecursionError, ValueError) as e:
+        mark = getattr(e, "problem_mark", None)
+        line = f": line {mark.line + 1}" if mark else ""
+        what = getattr(e, "problem", None) or str(e) or "too deeply nested"
+        tab = "a tab: YAML is indented with spaces" if "\\t" in what else ""
+        raise refuse("task.yaml", tab or what, where=f"{path.name}{line}", why="the text is not valid YAML of the plain kind", fix="mend that line") from e
+    return task_of(tree, root=path.parent, file=path.name)
+
+
+def task_of(tree: Any, root: str | Path = ".", file: str = "task") -> Task:
+    """A Task from a dict (or itself). `data: file.csv` and stages without settings are allowed short forms."""
+    if isinstance(tree, Task):
+        return tree
+    if not isinstance(tree, dict):
+        raise refuse("task.form", f"a task is a mapping with at least data and target, not {type(tree).__name__}", where=file, fix="data: table.csv\ntarget: column")
+    tree = dict(tree)
+    if "data" in tree and not (isinstance(tree["data"], dict) and tree["data"].keys() & Data.model_fields.keys()):
+        tree["data"] = {"source": tree["data"]}
+    if isinstance(tree.get("stages"), list):
+        tree["stages"] = [{s: {}} if isinstance(s, str) else {k: v or {} for k, v in s.items()} if isinstance(s, dict) else s for s in tree["stages"]]
+    problems: list[Problem] = []
+    try:
+        task = Task(**tree)
+    except pydantic.ValidationError as e:
+        raise Refusal(_problems(e, file)) from e
+    if task.format > FORMAT:
+        problems.append(Problem("task.format", f"the file has format {task.format}, this version reads up to {FORMAT}", where=file, fix="pip install -U modelwright"))
+    task.root, task.file = str(root), file
+    problems += _component_problems(task)
+    if problems:
+        raise Refusal(problems)
+    return task
+
+
+def _problems(error: pydantic.ValidationError, file: str) -> list[Problem]:
+    """As find.problems_of, with the keys that are known at each place."""
+    found = []
+    for e in error.errors():
+        model: Any = Task
+        for part in e["loc"][:-1]:
+            if isinstance(part, str) and part in getattr(model, "model_fields", {}):
+                model = {"data": Data, "split": Split, "model": Parts, "audit": Audit}.get(part, model)
+            elif model is Task and isinstance(part, str):
+                model = Stage
+        found += find.problems_of(_One(e), "", model.model_fields)
+    return [Problem(p.code, p.what, p.why, f"{file}: {p.where}", p.fix) for p in found]
+
+
+class _One:
+    def __init__(self, error):
+        self.error = error
+
+    def errors(self):
+        return [self.error]
+
+
+def _component_problems(task: Task) -> list[Problem]:
+    """Every named component exists and its settings fit."""
+    named = [("strategies", s, f"stages.{i}.{n}.strategies") for i, stage in enumerate(task.stages) for n, st in stage.items() for s in st.strategies]
+    named += [("objectives", st.objective, f"stages.{i}.{n}.objective") for i, stage in enumerate(task.stages) for n, st in stage.items()]
+    named += [("encoders", s, f"model.encoders.{n}") for n, s in task.model.encoders.items()]
+    named += [("heads", s, f"model.heads.{n}") for n, s in task.model.heads.items()]
+    named += [("decoders", s, f"model.decoders.{n}") for n, s in task.model.decoders.items()]
+    named += [("fusions", task.model.fusion, "model.fusion")]
+    named += [("kinds", column_kind(s)[0], f"data.columns.{n}") for n, s in task.data.columns.items() if column_kind(s)[0] not in (None, "ignore")]
+    named += [("kinds", column_kind(s)[0], f"target.{n}") for n, s in task.targets.items() if s is not None and column_kind(s)[0] is not None]
+    problems = []
+    for i, stage in enumerate(task.stages):
+        if len(stage) != 1:
+            problems.append(Problem("task.stage", "a stage is one name with its settings", where=f"{task.file}: stages.{i}", fix="- train: {epochs: 10}"))
+    for folder, spec, where in named:
+        try:
+            find.check(folder, spec, f"{task.file}: {where}", task.root)
+        except Refusal as e:
+            problems += e.problems
+    return problems
+
+
+def column_kind(spec: Spec) -> tuple[Spec | None, dict[str, Any]]:
+    """(kind spec or None = infer, the rest: group) of what `columns` says of one column."""
+    if isinstance(spec, str):
+        return ALIASES.get(spec, spec), {}
+    rest = dict(spec)
+    roles = {k: rest.pop(k) for k in ("group",) if k in rest}
+    if "kind" in rest:
+        kind = rest.pop("kind")
+        if isinstance(kind, dict):
+            return kind, roles
+        return {ALIASES.get(kind, kind): rest} if rest else ALIASES.get(kind, kind), roles
+    if not rest:
+        return None, roles
+    return {ALIASES.get(k, k): v for k, v in rest.items()}, roles
+
+
+def _run(path: Path) -> Any:
+    spec = importlib.util.spec_from_file_location("modelwright_task", path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:
+        raise refuse("task.python", f"{type(e).__name__}: {e}", where=str(path), why="the Python task file failed", fix="run it with python to see where") from e
+    if not isinstance(getattr(module, "task", None), (dict, Task)):
+        raise refuse("task.python", "the file sets no variable `task` (a dict or a Task)", where=str(path))
+    return module.task
+
+
+def json_schema() -> str:
+    """For editors: completion and checks of task files."""
+    schema = Task.model_json_schema()
+    schema["properties"].pop("root", None)
+    schema["properties"].pop("file", None)
+    return json.dumps(schema, indent=2)

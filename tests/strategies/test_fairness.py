@@ -1,0 +1,118 @@
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from modelwright import find
+from modelwright.errors import Refusal
+from modelwright.learn import loop
+from modelwright.strategy import Progress
+
+CONSTRAINTS = ["demographic_parity", "equalized_odds", "equal_opportunity"]
+
+
+def fairness(constraint="equalized_odds", **settings):
+    return find.make("strategies", {"fairness": {"constraint": constraint} | settings})
+
+
+def prepared(cancer, constraint="equalized_odds", **settings):
+    strategy = fairness(constraint, **settings)
+    strategy.prepare(cancer.stage().context)
+    return strategy
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS)
+def test_the_multipliers_follow_the_definition(cancer, constraint):
+    rng = np.random.default_rng(0)
+    g, y, p1 = rng.integers(0, 2, 50), rng.integers(0, 2, 50), rng.random(50)
+    p = np.stack([1 - p1, p1], 1)
+    strategy = prepared(cancer, constraint, rate=0.5)
+    strategy.seen = strategy.figures(torch.tensor(p), torch.tensor(g), torch.tensor(y))
+    strategy.after_step(None, Progress(1, 10))
+    for a in range(2):
+        for k in range(2):
+            among = [i for i in range(50) if constraint == "demographic_parity" or y[i] == k]
+            wanted = 0.5 * (np.mean([p[i, k] for i in among]) - np.mean([p[i, k] for i in among if g[i] == a]))
+            if constraint == "equal_opportunity" and k == 0:
+                wanted = 0.0
+            assert float(strategy.multipliers[a, k]) == pytest.approx(wanted, abs=1e-6)
+
+
+def test_weights_average_one_over_the_training_rows(cancer):
+    strategy = prepared(cancer)
+    strategy.multipliers = torch.tensor([[1.0, -0.5], [0.2, 0.0]])
+    y, g = cancer.train.targets["diagnosis"]["values"], cancer.train.groups
+    rows = [float(strategy.weights()[g[i], y[i]]) for i in range(len(y))]
+    assert np.mean(rows) == pytest.approx(1, abs=1e-5)
+    assert float(strategy.weights()[0, 0] / strategy.weights()[0, 1]) == pytest.approx(np.exp(1.5), rel=1e-5)
+
+
+def test_the_weights_of_a_step_come_from_earlier_steps_only(cancer):
+    strategy = fairness()
+    parts = loop.assemble(cancer.stage([strategy]))
+    batch = cancer.batch()
+    first = strategy.batch(batch, parts.learner, "model", None)
+    assert torch.equal(first.weight, torch.ones(32))
+    strategy.after_step(parts.model, Progress(1, 10))
+    batch.groups[3] = -1
+    second = strategy.batch(batch.but(weight=torch.full((32,), 2.0)), parts.learner, "model", None)
+    wanted = 2 * strategy.weights()[batch.groups, batch.targets["diagnosis"]]
+    wanted[3] = 2.0
+    assert torch.equal(second.weight, wanted) and second.weight.unique().numel() > 2
+
+
+def gap(cancer, model, constraint):
+    """The largest difference between the groups, on the training rows, in mean predicted probability."""
+    batch = cancer.train.batch(np.arange(400))
+    p, y, g = model.predict(batch)["diagnosis"].probabilities, batch.targets["diagnosis"], batch.groups
+    among = [torch.ones_like(y, dtype=torch.bool)] if constraint == "demographic_parity" else [y == 0, y == 1] if constraint == "equalized_odds" else [y == 1]
+    return max(float((p[a & (g == 0), 1].mean() - p[a & (g == 1), 1].mean()).abs()) for a in among)
+
+
+@pytest.mark.parametrize("constraint", CONSTRAINTS)
+def test_it_narrows_the_gap_and_still_learns(cancer, constraint):
+    plain, found = cancer.fit(steps=150), cancer.fit([fairness(constraint)], steps=150)
+    assert gap(cancer, found.model, constraint) < 0.9 * gap(cancer, plain.model, constraint)
+    assert list(found.model.state_dict()) == list(plain.model.state_dict())
+    if constraint != "demographic_parity":  # size and diagnosis go together: parity must cost accuracy
+        assert cancer.accuracy(found.model) > cancer.accuracy(plain.model) - 0.04
+
+
+def test_a_resumed_run_ends_in_the_same_bits(cancer, tmp_path):
+    whole = cancer.fit([fairness()], steps=12)
+    stage = cancer.stage([fairness()], steps=12, folder=tmp_path, checkpoint_minutes=1e-9)
+
+    def kill(line):
+        if line.get("step") == 9:
+            raise KeyboardInterrupt
+
+    stage.log = kill
+    with pytest.raises(KeyboardInterrupt):
+        loop.fit(stage)
+    again = loop.fit(cancer.stage([fairness()], steps=12, folder=tmp_path))
+    for k, v in whole.model.state_dict().items():
+        assert torch.equal(v, again.model.state_dict()[k]), k
+
+
+def test_groups_that_are_not_there_are_named_with_their_count(cancer):
+    def refused(strategy, change):
+        context = cancer.stage().context
+        context.schema, context.train = copy.deepcopy((context.schema, context.train))
+        change(context)
+        with pytest.raises(Refusal) as caught:
+            strategy.prepare(context)
+        return str(caught.value)
+
+    def drop(context):
+        context.schema.group_values_.append("size=huge")
+
+    def cell(context):
+        context.train.groups[context.train.targets["diagnosis"]["values"] == 0] = 0
+
+    assert "group size=huge has 0 rows" in refused(fairness(), drop)
+    assert "group size=small has 0 training rows labelled 'benign'" in refused(fairness(), cell)
+    assert "no column is marked" in refused(fairness(), lambda c: c.schema.group.clear())
+    assert "is no label" in refused(fairness(positive="sick"), lambda c: None)
+    with pytest.raises(Refusal):
+        fairness("fair")
