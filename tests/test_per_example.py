@@ -130,7 +130,7 @@ class Branching(Objective):
     def loss(self, model, batch, player):
         out = model(batch)["y"]
         total, count = model.heads["y"].nll(out, batch.targets["y"], batch.knows("y"))
-        return Loss({"y": Term(2 * total if float(out[0, 0]) > 0 else total, count)})
+        return Loss({"y": Term(2 * total if float(out.detach()[0, 0]) > 0 else total, count)})
 
 
 def test_falls_to_the_loop_and_says_why():
@@ -141,3 +141,15 @@ def test_falls_to_the_loop_and_says_why():
     way, why = choose(learner, learner.objective.parameters_of(learner.model, "model"), batch, "model")
     assert way == "loop" and "tapped" in why and "vmap" in why
     assert torch.equal(rng, torch.get_rng_state())
+
+
+def test_a_learner_in_bf16_has_its_gradients_in_fp32():
+    torch.manual_seed(0)
+    encoder, x = table(dropout=0.0)
+    learner = learner_of(encoder)
+    parameters = learner.objective.parameters_of(learner.model, "model")
+    batch = Batch({"x": x}, {"y": torch.arange(B) % 3})
+    expected = clipped_sum(learner, parameters, batch, "model", 1.0)
+    learner.bf16 = True
+    found = clipped_sum(learner, parameters, batch, "model", 1.0)
+    assert learner.bf16 and torch.equal(found[1], expected[1])

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from .errors import did_you_mean, refuse
 from .forms import Measurement, Prediction
+from .kind import Metric
 from .predictor import Predictor
 
 if TYPE_CHECKING:
@@ -53,6 +54,13 @@ class Audit:
 
     def measure(self, subject: Subject) -> list[Measurement]:
         raise NotImplementedError
+
+
+def metrics_of(subject: Subject, split: str, target: str, who: str = "model") -> dict[str, Metric]:
+    """The target kind's metrics of a predictor on a split."""
+    kind = subject.schema.targets[target]
+    truth = kind.encode_target(subject.splits[split].column(target))
+    return kind.metrics(subject.predict(split, who)[target], truth)
 
 
 def rows_of(table: pa.Table, slice: str) -> np.ndarray:

@@ -39,8 +39,14 @@ def clipped_sum(
 ) -> Clipped:
     """(per parameter the sum over rows of g_i min(1, clip / |g_i|), |g_i| (B,), mean loss ()).
 
-    g_i: the gradient of row i's per_row loss, evaluated alone. micro: the most rows in one pass. An empty batch gives zeros; a row whose
+    g_i: the gradient of row i's per_row loss, evaluated alone, in fp32. micro: the most rows in one pass. An empty batch gives zeros; a row whose
     gradient is not a number counts nothing."""
+    if learner.bf16:  # vmap cannot batch the backward of layers in mixed precision
+        learner.bf16 = False
+        try:
+            return clipped_sum(learner, parameters, batch, player, clip, micro, way)
+        finally:
+            learner.bf16 = True
     sums = [torch.zeros_like(p) for p in parameters]
     norms, losses = [], []
     if way == "loop":
@@ -78,7 +84,6 @@ def factor(norm: Tensor, clip: float) -> Tensor:
 def choose(learner: Learner, parameters: list[Tensor], batch: Batch, player: str, rows: int = 4) -> tuple[str, str]:
     """(the first way that agrees with the loop on a few rows, why not the ones before it). fp32, dropout off; nothing is changed."""
     few, why = batch.select(slice(0, rows)), []
-    bf16, learner.bf16 = learner.bf16, False
     buffers = {name: b.clone() for name, b in learner.named_buffers()}
     try:
         with no_dropout(learner), torch.random.fork_rng(devices=[]):
@@ -97,7 +102,6 @@ def choose(learner: Learner, parameters: list[Tensor], batch: Batch, player: str
                 why.append(f"{way}: differs from the loop by {error:.2g}")
         return "loop", "; ".join(why)
     finally:
-        learner.bf16 = bf16
         with torch.no_grad():
             for name, b in learner.named_buffers():
                 b.copy_(buffers[name])

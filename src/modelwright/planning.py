@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 import time
 from dataclasses import dataclass, field
@@ -31,6 +32,8 @@ from .registry import gate
 from .settings import Settings
 from .strategy import Context
 from .task import Task, column_kind
+
+CORES = torch.get_num_threads()
 
 
 @dataclass
@@ -72,6 +75,8 @@ class Plan:
         objective = find.make("objectives", p.objective, root=self.task.root)
         strategies = [find.make("strategies", s, root=self.task.root) for s in p.strategies]
         context = Context(self.schema, len(train), p.settings.batch_size, p.steps, seed, train, self.task.root)
+        for strategy in strategies:
+            strategy.prepare(context)
         samplers = [s for s in (strategy.sampler(context) for strategy in strategies) if s is not None]
         stream = Rows(train, p.settings.batch_size, seed, samplers[0] if samplers else None)
         return loop.Stage(p.name, model, objective, strategies, stream, context, p.settings, p.steps)
@@ -334,25 +339,28 @@ def _rehearse(plan: Plan, index: int, model: Model, wanted: Settings, before: di
         return []
     p.settings.precision = "fp32" if wanted.precision == "auto" else wanted.precision
     parts = loop.assemble(stage)
-    p.trainable = len({id(q) for ps in parts.parameters.values() for q in ps}) and sum(q.numel() for q in {id(q): q for ps in parts.parameters.values() for q in ps}.values())
+    p.trainable = sum(q.numel() for q in {id(q): q for ps in parts.parameters.values() for q in ps}.values())
     rows = np.random.default_rng(plan.task.seed).permutation(len(plan.data["train"]))
     tiny = plan.data["train"].batch(rows[:8], torch.Generator().manual_seed(0))
-    facts = probe(parts, parts.objective.prepare(tiny.to(p.settings.device), parts.rng))
+    facts = probe(parts, tiny.to(p.settings.device), stage.strategies)
     problems = check(facts, stage.strategies)
     if problems:
         return problems
     batch = plan.data["train"].batch(rows[: p.settings.batch_size], torch.Generator().manual_seed(0))
     timed = {}
-    for precision in ("fp32", "bf16") if wanted.precision == "auto" and plan.schema.own else (p.settings.precision,):
-        parts.learner.bf16 = precision == "bf16"
-        timed[precision] = _time(stage, parts, batch)
-    p.settings.precision = min(timed, key=timed.get) if timed.get("bf16", 0) < 0.9 * timed.get("fp32", math.inf) else "fp32" if "fp32" in timed else "bf16"
-    a_step = timed[p.settings.precision]
+    for threads in [wanted.threads] if wanted.threads else sorted({1, CORES}):
+        for precision in ("fp32", "bf16") if wanted.precision == "auto" and plan.schema.own else (p.settings.precision,):
+            torch.set_num_threads(threads)
+            parts.learner.bf16 = precision == "bf16"
+            timed[threads, precision] = _time(stage, parts, batch)
+    # the plain choice (one thread, fp32) stays unless another is clearly faster
+    (p.settings.threads, p.settings.precision), a_step = min(timed.items(), key=lambda t: t[1] * (1.0 if t[0] == min(timed) else 1.15) * (1.1 if t[0][1] == "bf16" else 1.0))
+    torch.set_num_threads(p.settings.threads)
     if wanted.minutes is not None and wanted.steps is None and wanted.epochs is None:
         p.steps = max(1, int(60 * wanted.minutes / a_step))
         p.settings.epochs = p.steps / max(1, stage.stream.steps())
     p.seconds = p.steps * a_step
-    p.facts = {"precision_ms": {k: round(1e3 * v, 2) for k, v in timed.items()}, "probe": {k: v for k, v in vars(facts).items() if isinstance(v, (bool, str, int, float, type(None)))}}
+    p.facts = {"step_ms": {f"{precision}, {threads} threads": round(1e3 * v, 2) for (threads, precision), v in timed.items()}, "probe": dataclasses.asdict(facts)}
     return []
 
 

@@ -24,9 +24,7 @@ import yaml
 from . import __version__, baselines, evidence, find, planning, report
 from . import metrics as m
 from .artifact import Loaded, save
-from .audit import Subject
-from .audits.accuracy import metrics_of
-from .data.streams import in_order
+from .audit import Subject, metrics_of
 from .errors import Refusal, refuse
 from .forms import Measurement
 from .intervals import interval, over_seeds
@@ -126,6 +124,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         "parents": [], "stages": told, "seeds": task.seeds, "calibration": calibration,
     }  # fmt: skip
     write(folder / "lineage.json", json.dumps(lineage, indent=1, ensure_ascii=False, default=str))
+    same_answers(model, folder, plan)
     slices = list(dict.fromkeys([*task.audit.slices, *(limit.slice for limit in plan.policy.limits if limit.slice)]))
     level = gate.level_for(plan.policy)
     subject = Subject(Loaded.open(folder / "model"), plan.schema, plan.tables, slices, level, task.audit.clusters, lineage, baselines.fit(plan.schema, plan.data["train"], task.seed), task.seed)
@@ -182,6 +181,15 @@ def validator(plan: planning.Plan, stage: loop.Stage) -> Callable[[Learner], dic
         return {"loss": sum(w * total / max(count, 1.0) for total, count, w in totals.values())}
 
     return validate
+
+
+def same_answers(model: Any, folder: Path, plan: planning.Plan, rows: int = 256) -> None:
+    """What was saved must answer as what was trained: evidence is about the saved bytes, and a slip between the two would be silent."""
+    table = plan.tables["validation"].slice(0, rows)
+    kept, trained = Loaded.open(folder / "model").predict(table), Loaded(model, plan.schema).predict(table)
+    for target, a in kept.items():
+        x, y = (q.probabilities if q.probabilities is not None else q.value for q in (a, trained[target]))
+        assert torch.allclose(x.float(), y.float(), atol=1e-5), f"the saved model answers {target} otherwise than the trained one"
 
 
 def seeds_apart(plan: planning.Plan, fits: list[Any]) -> list[Measurement]:
@@ -254,8 +262,7 @@ def plots(plan: planning.Plan, subject: Subject, target: str, temperature: float
     drawn.confusion = m.confusion(y, prediction.value.numpy()[known], p.shape[1])
     if p.shape[1] == 2:
         drawn.roc = tuple(m.roc_curve(y, p[:, 1])[:2])
-        precision, recall = m.pr_curve(y, p[:, 1])[:2]
-        drawn.pr = (recall, precision)
+        drawn.pr = tuple(m.pr_curve(y, p[:, 1])[:2])
     return drawn
 
 

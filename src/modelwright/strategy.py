@@ -69,10 +69,12 @@ class Strategy:
     claims: ClassVar[frozenset[str]] = frozenset()  # seats: "sampler", "gradient", "rounds"
     needs: ClassVar[frozenset[str]] = frozenset()
     """Facts that the probe must not refute: "separable" (a row's loss does not depend on other rows), "no_buffers" (the loss writes none),
-    "known_rows" (batches are rows of a fixed training split)."""
+    "known_rows" (batches are rows of a fixed training split), "unread" (no other strategy has `reads_rows`)."""
+    reads_rows: ClassVar[bool] = False
+    """It keeps figures of training rows from one step to the next (multipliers, a buffer): an accountant would have to charge for them."""
 
     def prepare(self, context: Context) -> None:
-        """Before adapt: sizes, rates, files. Raise a `Refusal` where the task cannot be met."""
+        """Before sampler and adapt, possibly more than once: sizes, rates, files. Raise a `Refusal` where the task cannot be met."""
 
     def adapt(self, model: Model, rng: torch.Generator) -> Model:
         return model

@@ -54,8 +54,10 @@ class Mixing(Strategy):
 
 class Noisy(Strategy):
     spec = {"noisy": {}}
+    calls = 0
 
     def batch(self, batch, learner, player, rng):
+        self.calls += 1
         x = batch.inputs["table"]
         return batch.but(inputs={"table": Tabular(x.numbers + torch.randn(x.numbers.shape, generator=rng), x.present, x.codes)})
 
@@ -152,8 +154,9 @@ def test_nothing_is_changed():
     parts = parts_of(model_of(nn.Linear(5, 6), nn.BatchNorm1d(6)).eval())
     state, modes = copy.deepcopy(parts.learner.state_dict()), {n: m.training for n, m in parts.learner.named_modules()}
     rng, own = torch.get_rng_state(), parts.rng.get_state()
-    probe(parts, batch_of(), [Noisy()])
-    assert all(torch.equal(v, state[k]) for k, v in parts.learner.state_dict().items())
+    noisy = Noisy()
+    probe(parts, batch_of(), [noisy])
+    assert noisy.calls == 0 and all(torch.equal(v, state[k]) for k, v in parts.learner.state_dict().items())
     assert modes == {n: m.training for n, m in parts.learner.named_modules()}
     assert torch.equal(rng, torch.get_rng_state()) and torch.equal(own, parts.rng.get_state())
     assert all(p.grad is None for p in parts.learner.parameters())

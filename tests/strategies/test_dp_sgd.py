@@ -37,8 +37,6 @@ def stage_of(data, strategies, steps=60, batch=64, folder=None, **settings):
     head.build(schema.targets["diagnosis"], fusion.width, None)
     model = Model({"table": encoder}, fusion, {"diagnosis": head}, {"diagnosis": find.make("decoders", "argmax")})
     context = Context(schema, len(train), batch, steps, 0, train)
-    for s in strategies:
-        s.prepare(context)
     sampler = next((s.sampler(context) for s in strategies), None)
     s = Settings(**{"device": "cpu", "precision": "fp32", "lr": 5e-3, "weight_decay": 0.0, **settings})
     return Stage("t", model, find.make("objectives", "supervised"), strategies, Rows(train, batch, 0, sampler), context, s, steps, folder=folder)
@@ -148,6 +146,6 @@ def test_state_goes_on_with_the_same_noise_and_rows(data):
 
 def test_what_cannot_be_promised_is_refused(data):
     with pytest.raises(Refusal, match="delta"):
-        stage_of(data, [dp(delta=0.01)])
+        assemble(stage_of(data, [dp(delta=0.01)]))
     with pytest.raises(Refusal, match="positive"):
         dp(epsilon=-1)

@@ -66,7 +66,7 @@ def gap(cancer, model, constraint):
     """The largest difference between the groups, on the training rows, in mean predicted probability."""
     batch = cancer.train.batch(np.arange(400))
     p, y, g = model.predict(batch)["diagnosis"].probabilities, batch.targets["diagnosis"], batch.groups
-    among = [torch.ones_like(y, dtype=torch.bool)] if constraint == "demographic_parity" else [y == 0, y == 1] if constraint == "equalized_odds" else [y == 1]
+    among = {"demographic_parity": [y >= 0], "equalized_odds": [y == 0, y == 1], "equal_opportunity": [y == 1]}[constraint]
     return max(float((p[a & (g == 0), 1].mean() - p[a & (g == 1), 1].mean()).abs()) for a in among)
 
 
@@ -93,6 +93,18 @@ def test_a_resumed_run_ends_in_the_same_bits(cancer, tmp_path):
     again = loop.fit(cancer.stage([fairness()], steps=12, folder=tmp_path))
     for k, v in whole.model.state_dict().items():
         assert torch.equal(v, again.model.state_dict()[k]), k
+
+
+def test_a_yes_or_no_target_has_classes_and_a_number_has_none(cancer):
+    context = cancer.stage().context
+    context.schema = copy.deepcopy(context.schema)
+    context.schema.targets["diagnosis"] = find.make("kinds", "boolean")
+    strategy = fairness("equal_opportunity", positive="false")
+    strategy.prepare(context)
+    assert strategy.last == 0
+    context.schema.targets["diagnosis"] = find.make("kinds", "number")
+    with pytest.raises(Refusal, match="no classes"):
+        fairness().prepare(context)
 
 
 def test_groups_that_are_not_there_are_named_with_their_count(cancer):

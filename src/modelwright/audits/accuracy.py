@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 
-from ..audit import Audit, Subject, rows_of
+from ..audit import Audit, Subject, metrics_of, rows_of
 from ..forms import Measurement
 from ..intervals import interval, paired
 from ..kind import Metric
@@ -52,13 +52,6 @@ class Accuracy(Audit):
 
     def _line(self, subject, name, target, slice, i, n, began, reasons) -> Measurement:
         return Measurement("accuracy", name, target, "test", slice, i.value, i.low, i.high, subject.level, n, i.method, subject.seed, time.perf_counter() - began, {}, reasons)
-
-
-def metrics_of(subject: Subject, split: str, target: str, who: str = "model") -> dict[str, Metric]:
-    """The target kind's metrics of a predictor on a split."""
-    kind = subject.schema.targets[target]
-    truth = kind.encode_target(subject.splits[split].column(target))
-    return kind.metrics(subject.predict(split, who)[target], truth)
 
 
 def narrowed(metric: Metric, rows: np.ndarray) -> Metric:

@@ -23,7 +23,7 @@ from ..model import Encoder
 class ResNet(Encoder):
     def __init__(
         self,
-        width: int = 32,
+        width: int = 16,
         depth: int = 2,
         norm: Literal["batch", "group"] = "batch",
         activation: Literal["relu", "gelu", "silu"] = "relu",

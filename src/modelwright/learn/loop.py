@@ -78,6 +78,8 @@ class Assembled:
 def assemble(stage: Stage) -> Assembled:
     """adapt in the order written, build, nest; then whoever still requires a gradient gets an optimizer."""
     s = stage.settings
+    if s.threads is not None:
+        torch.set_num_threads(s.threads)
     torch.manual_seed(stage.context.seed)
     rng = torch.Generator().manual_seed(stage.context.seed)
     model, objective = stage.model, stage.objective

@@ -50,7 +50,7 @@ def probe(parts: loop.Assembled, batch: Batch, strategies: list[Strategy] | tupl
     assert len(batch) >= 2, "one row alone shows no coupling"
     devices = [batch.device] if batch.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        learner: Learner = copy.deepcopy(parts.learner)
+        learner, strategies = copy.deepcopy((parts.learner, list(strategies)))
         learner.bf16 = False
         torch.manual_seed(0)
         with torch.no_grad():
@@ -208,6 +208,10 @@ def check(facts: Facts, strategies: list[Strategy]) -> list[Problem]:
                 what = f"{name} needs a loss{who} that writes no buffer; it writes {_list(f.buffers)}"
                 why = "what rows leave in a buffer escapes the gradient, and ships"
                 found.append(Problem("plan.conflict", what, why, f"strategies.{name}", _remedy(f, name)))
+        for other in (o for o in strategies if o.reads_rows and "unread" in strategy.needs):
+            what = f"{name} accounts for its own steps only; {name_of(other)} keeps figures of training rows from step to step"
+            why = "they reach the model without noise, so the stated epsilon would not be earned"
+            found.append(Problem("plan.conflict", what, why, "strategies", f"leave out {name_of(other)} or {name}"))
         if "known_rows" in strategy.needs and not facts.known_rows:
             why = "these batches do not say which rows of a training split they hold (a rollout, a replay)"
             what, fix = f"{name} needs batches drawn from a fixed training split", f"leave {name} out, or train on a table"

@@ -20,7 +20,7 @@ import numpy as np
 from matplotlib import font_manager
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -177,7 +177,16 @@ def reliability(ax: Axes, before: Any, after: Any, title: str = "Calibration") -
             drawn = True
             size = 12 + 90 * np.sqrt(count[full] / count[full].max())
             ax.plot(confidence[full], accuracy[full], color=colour, linewidth=1.2, alpha=0.6)
-            ax.scatter(confidence[full], accuracy[full], s=size, color=colour, marker=marker, edgecolor="white", label=name, alpha=0.9)
+            ax.scatter(
+                confidence[full],
+                accuracy[full],
+                s=size,
+                color=colour,
+                marker=marker,
+                edgecolor="white",
+                label=name if before is not None and after is not None else "model",
+                alpha=0.9,
+            )
     ax.set(title=clean(title, 40), xlabel="confidence", ylabel="share right", xlim=(0, 1.03), ylim=(0, 1.03), aspect="equal")
     legend = ax.legend(loc="upper left", labelcolor=SOFT, handletextpad=0.3) if drawn else None
     for handle in legend.legend_handles if legend else ():
@@ -206,22 +215,22 @@ def _unit(ax: Axes, curve: Any, title: str, x: str, y: str) -> bool:
 
 
 def confusion(counts: Any, labels: Sequence[str]) -> str | None:
-    """Rows are the truth; shade is the share of the row, the figure in a cell its count. For at most 24 classes: more cannot be read."""
+    """Rows are the truth; shade is the square root of the share of the row, the figure its count. At most 24 classes: more cannot be read."""
     counts = np.nan_to_num(np.asarray(counts, float))
     k = len(counts)
     if counts.ndim != 2 or counts.shape[1] != k or not 2 <= k <= 24 or not counts.sum():
         return None
-    side = 2.5 + 0.27 * max(0, k - 4)
+    side = 2.5 + (0.27 if k <= 12 else 0.2) * max(0, k - 4)
     return _drawn(side + 0.7, side + 0.65)(_confusion)(counts, [clean(n, 14) for n in labels] if len(labels) == k else [str(i) for i in range(k)])
 
 
 def _confusion(ax: Axes, counts: np.ndarray, labels: list[str]) -> bool:
     k = len(counts)
     share = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    ax.pcolormesh(share, cmap=BLUES, vmin=0, vmax=1, edgecolors="white", linewidth=1.5)
+    ax.pcolormesh(share, cmap=BLUES, norm=PowerNorm(0.5, 0, 1), edgecolors="white", linewidth=1.5)
     for i, j in np.ndindex(k, k) if k <= 12 else ():
         if counts[i, j]:
-            ink = "white" if share[i, j] > 0.45 else INK
+            ink = "white" if share[i, j] > 0.25 else INK
             ax.text(j + 0.5, i + 0.5, f"{counts[i, j]:,.0f}", ha="center", va="center", color=ink, fontsize=9 if k < 8 else 7)
     ax.set_xticks(np.arange(k) + 0.5, labels, rotation=0 if k <= 4 else 90)
     ax.set_yticks(np.arange(k) + 0.5, labels)

@@ -26,6 +26,8 @@ class Adversarial(Strategy):
         self.epsilon, self.numbers, self.steps, self.start = epsilon, numbers, steps, start
 
     def batch(self, batch: Batch, learner: Learner, player: str, rng: torch.Generator) -> Batch:
+        if len(batch) == 0:  # Poisson sampling may draw no row
+            return batch
         clean = {name: dense(value) for name, value in batch.inputs.items()}
         clean = {name: x for name, x in clean.items() if x.is_floating_point() and x.numel()}
         if not clean:

@@ -69,7 +69,7 @@ def differences(teacher: Schema, student: Schema, name: str) -> list[Problem]:
         elif mine != its:
             column = next(c for c in its if its[c] != mine[c])
             what = f"the teacher {name} encodes column {column!r} otherwise than the student"
-            found.append(Problem("distil.encoding", what, why="it was fitted on other rows or settings", fix="train it on this task's training split"))
+            found.append(Problem("distil.encoding", what, why="its fitted values differ", fix="train it on this training split"))
     return found
 
 
@@ -86,7 +86,8 @@ class Distilled(Wrapped):
 
     def loss(self, model: Model, batch: Batch, player: str) -> Loss:
         outs: dict[str, Any] = {}
-        seen = model.register_forward_hook(lambda module, args, out: outs.update(out))  # its own pass serves both
+        # The student's own pass serves both terms.
+        seen = model.register_forward_hook(lambda module, args, out: outs.update(out))
         loss = self.inner.loss(model, batch, player)
         seen.remove()
         heads = [t for t in model.heads if t in self.teacher.heads and (self.heads is None or t in self.heads)]

@@ -37,7 +37,7 @@ ACCOUNTANT = "dp-accounting PLD, Poisson-subsampled Gaussian"
 
 class DPSGD(Strategy):
     claims = frozenset({"sampler", "gradient"})
-    needs = frozenset({"separable", "no_buffers", "known_rows"})
+    needs = frozenset({"separable", "no_buffers", "known_rows", "unread"})
 
     def __init__(self, epsilon: float = 3.0, delta: float | None = None, clip: float = 1.0, seed: int | None = None):
         """delta: None is min(1e-5, 1 / (10 rows)); clip: L2 norm of a row's gradient; seed: None is a secret (see above)."""
@@ -47,6 +47,7 @@ class DPSGD(Strategy):
             raise ValueError(f"delta ({delta}) must lie between 0 and 1")
         self.epsilon, self.delta, self.clip, self.seed = epsilon, delta, clip, seed
         self.sampler_: Poisson | None = None
+        self.secret_: int | None = None
 
     def prepare(self, context: Context) -> None:
         if dist.is_initialized() and dist.get_world_size() > 1:
@@ -67,7 +68,7 @@ class DPSGD(Strategy):
             self.sampler_.secret = self.secret_
 
     def sampler(self, context: Context) -> Sampler:
-        self.sampler_ = Poisson(self.rows_, self.rate_, self.secret_)
+        self.sampler_ = Poisson(context.rows, min(context.batch_size, context.rows) / context.rows, self.secret_)
         return self.sampler_
 
     def objective(self, objective: Objective) -> Objective:
@@ -128,13 +129,15 @@ class Private(GradientRule):
 class Poisson(Sampler):
     """Every row joins every batch with the same probability, on its own; the number of rows varies and may be 0."""
 
-    def __init__(self, rows: int, rate: float, secret: int):
+    def __init__(self, rows: int, rate: float, secret: int | None):
+        """secret: set by `prepare` where that comes later."""
         self.rows, self.rate, self.secret = rows, rate, secret
 
     def steps(self) -> int:
         return max(1, round(1 / self.rate))
 
     def epoch(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
+        assert self.secret is not None, "rows cannot be drawn before the strategy is prepared"
         own = np.random.default_rng([self.secret, 0, int(rng.integers(2**63))])
         for _ in range(self.steps()):
             yield np.flatnonzero(own.random(self.rows) < self.rate)

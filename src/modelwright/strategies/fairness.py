@@ -23,6 +23,8 @@ from ..strategy import Context, Progress, Strategy
 
 
 class Fairness(Strategy):
+    reads_rows = True  # multipliers are made of training rows
+
     def __init__(
         self,
         constraint: Literal["demographic_parity", "equalized_odds", "equal_opportunity"] = "equalized_odds",
@@ -32,8 +34,8 @@ class Fairness(Strategy):
         bound: float = 2.0,
         memory: float = 0.95,
     ):
-        """target: default the only one; positive: label of equal_opportunity; rate: of the multipliers per step; bound: their largest size; memory: what
-        a step keeps of the earlier counts."""
+        """target: default the only one; positive: label of equal_opportunity; rate: of the multipliers per step; bound: their largest
+        size; memory: what a step keeps of the earlier counts."""
         if rate <= 0 or bound <= 0 or not 0 <= memory < 1:
             raise ValueError(f"rate ({rate}) and bound ({bound}) must be positive, memory ({memory}) at least 0 and below 1")
         self.constraint, self.target, self.positive = constraint, target, positive
@@ -44,10 +46,11 @@ class Fairness(Strategy):
         schema, train = context.schema, context.train
         self.name = self.target or next(iter(schema.targets))
         if self.name not in schema.targets or (self.target is None and len(schema.targets) > 1):
-            raise refuse("fairness.target", "fairness needs one target", why=f"the task has: {', '.join(schema.targets)}", fix="set fairness: {target: ...}")
+            raise refuse("fairness.target", "fairness needs one target", why=f"the task has: {', '.join(schema.targets)}", fix="set target")
         if not schema.group or train is None or train.groups is None:
-            raise refuse("fairness.groups", "fairness needs groups", why="no column is marked as a group", fix="write e.g. sex: {kind: category, group: true}")
-        labels = schema.targets[self.name].state().get("labels_")
+            fix = "write e.g. sex: {kind: category, group: true}"
+            raise refuse("fairness.groups", "fairness needs groups", why="no column is marked as a group", fix=fix)
+        labels = getattr(schema.targets[self.name], "labels_", None)
         if not labels:
             raise refuse("fairness.target", f"target {self.name!r} has no classes", why="the constraints speak of classes", fix="leave fairness out")
         if self.positive is not None and self.positive not in labels:
@@ -105,7 +108,7 @@ class Fairness(Strategy):
         """((G, K) sums of probabilities, (G, K) rows behind each) of p (B, K), groups g (B,) and labels y (B,)."""
         counted = torch.ones_like(p) if self.constraint == "demographic_parity" else torch.nn.functional.one_hot(y, p.shape[1]).to(p)
         zeros = torch.zeros_like(self.counts)
-        return zeros.index_add(0, g, p.float() * counted), zeros.index_add(0, g, counted.float())
+        return zeros.index_add(0, g, (p * counted).float()), zeros.index_add(0, g, counted.float())
 
     def after_step(self, model: Model, progress: Progress) -> None:
         if self.seen is None:

@@ -65,7 +65,7 @@ class LoRA(Strategy):
         return {}
 
     def batch(self, batch: Batch, learner: Learner, player: str, rng: torch.Generator) -> Batch:
-        if self.seen is None:
+        if self.seen is None and len(batch):
             self.seen = batch.select(slice(0, 16))
         return batch
 
