@@ -62,7 +62,9 @@ def test_no_pickles():
         assert not re.search(r"^\s*(import|from) pickle|torch\.load\(|joblib", path.read_text("utf-8"), re.M), path
 
 
-@pytest.mark.parametrize("code, limit", [("import modelwright", 0.2), ("import sys; sys.argv = ['modelwright', '--help']\nfrom modelwright.cli import main\nmain()", 0.3)])
+@pytest.mark.parametrize(
+    "code, limit", [("import modelwright", 0.2), ("import sys; sys.argv = ['modelwright', '--help']\nfrom modelwright.cli import main\nmain()", 0.3)]
+)
 def test_start_up_is_quick(code, limit):
     """Against a bare interpreter, best of five: the noise of a shared machine is not ours."""
 

@@ -42,7 +42,17 @@ def test_a_run_beats_the_majority_and_its_saved_model_answers_alike(patients, tm
     run = mw.run(task, tmp_path / "run")
     assert run.decision["verdict"] == "pass"
     assert run.headline["value"] > 0.9 > run.baselines["majority"]["accuracy"]["value"]
-    for name in ("task.yaml", "plan.json", "metrics.jsonl", "evidence.json", "lineage.json", "card.md", "report.html", "model/model.json", "model/model.safetensors"):
+    for name in (
+        "task.yaml",
+        "plan.json",
+        "metrics.jsonl",
+        "evidence.json",
+        "lineage.json",
+        "card.md",
+        "report.html",
+        "model/model.json",
+        "model/model.safetensors",
+    ):
         assert (tmp_path / "run" / name).stat().st_size > 0, name
     model = mw.load(tmp_path / "run")
     answers = model.answer(pyarrow.csv.read_csv(patients))
@@ -73,7 +83,9 @@ def test_a_killed_run_goes_on_to_the_same_bits(patients, tmp_path):
     tree = {"data": str(patients), "target": "diagnosis", "stages": stages}
     (tmp_path / "task.yaml").write_text(json.dumps(tree))
     mw.run(mw.load_task(tmp_path / "task.yaml"), tmp_path / "whole")
-    process = subprocess.Popen([sys.executable, "-m", "modelwright.cli", "run", str(tmp_path / "task.yaml"), "--out", str(tmp_path / "cut")], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "modelwright.cli", "run", str(tmp_path / "task.yaml"), "--out", str(tmp_path / "cut")], stderr=subprocess.DEVNULL
+    )
     for _ in range(1200):
         kept = sorted((tmp_path / "cut" / "checkpoints" / "train").glob("step-*"))
         if kept and int(kept[-1].name[5:]) >= 100:
@@ -96,7 +108,9 @@ def test_a_hostile_task_lists_every_problem(tmp_path):
     assert any("columns" in e["fix"] for e in errors)
 
 
-@pytest.mark.parametrize("text", ["a: 1\na: 2", "a: &x [1]\nb: *x", "a:\n\t- 1", "a: !!python/object/apply:os.system [ls]", "[" * 3000, "- 1", "", "data: x\ntarget: [}"])
+@pytest.mark.parametrize(
+    "text", ["a: 1\na: 2", "a: &x [1]\nb: *x", "a:\n\t- 1", "a: !!python/object/apply:os.system [ls]", "[" * 3000, "- 1", "", "data: x\ntarget: [}"]
+)
 def test_hostile_yaml_is_refused(text, tmp_path):
     (tmp_path / "t.yaml").write_text(text)
     with pytest.raises(Refusal):
@@ -118,7 +132,8 @@ def test_columns_with_odd_names_and_missing_values_train(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.normal(size=300)
     table = pa.table({
-        "pm2.5": pa.array(np.where(rng.random(300) < 0.3, None, x)), "keys": rng.normal(size=300), "表 格": rng.choice(["甲", "乙", None], 300).tolist(),
+        "pm2.5": pa.array(np.where(rng.random(300) < 0.3, None, x)), "keys": rng.normal(size=300), 
+        "表 格": rng.choice(["甲", "乙", None], 300).tolist(),
         "forward": x + 0.1 * rng.normal(size=300), "结果": np.where(x > 0, "是的", "不是"),
     })  # fmt: skip
     run = mw.run(mw.task_of({"data": {"source": table}, "target": "结果", "stages": [{"train": {"steps": 150}}]}), tmp_path / "run")

@@ -15,7 +15,14 @@ import importlib
 from typing import Any
 
 __version__ = "0.1.0"
-_HOMES = {"load_task": "task:load_task", "task_of": "task:task_of", "plan": "planning:make", "run": "running:run", "load": "artifact:Loaded.open", "Registry": "registry.store:Registry"}
+_HOMES = {
+    "load_task": "task:load_task",
+    "task_of": "task:task_of",
+    "plan": "planning:make",
+    "run": "running:run",
+    "load": "artifact:Loaded.open",
+    "Registry": "registry.store:Registry",
+}
 __all__ = ["Registry", "load", "load_task", "plan", "run", "task_of"]  # noqa: F822 - see __getattr__
 
 

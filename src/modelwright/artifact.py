@@ -74,14 +74,26 @@ def load(folder: str | Path) -> tuple[Model, Schema]:
     try:
         body = json.loads((folder / "model.json").read_text("utf-8"))
         if body["format"] > FORMAT:
-            raise refuse("model.format", f"format {body['format']}; this version reads up to {FORMAT}", where=str(folder), fix="pip install -U modelwright")
+            raise refuse(
+                "model.format", f"format {body['format']}; this version reads up to {FORMAT}", where=str(folder), fix="pip install -U modelwright"
+            )
         schema = Schema.from_json(body["schema"])
         model = assemble_model(schema, body["parts"])
         problems = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as e:
-        raise refuse("model.corrupt", f"the model cannot be read: {e}", where=str(folder), fix="the files were cut short or changed; take another copy") from e
+        raise refuse(
+            "model.corrupt", f"the model cannot be read: {e}", where=str(folder), fix="the files were cut short or changed; take another copy"
+        ) from e
     if problems.missing_keys or problems.unexpected_keys:
-        raise Refusal([Problem("model.corrupt", f"weights do not fit: missing {problems.missing_keys[:3]}, too many {problems.unexpected_keys[:3]}", where=str(folder))])
+        raise Refusal(
+            [
+                Problem(
+                    "model.corrupt",
+                    f"weights do not fit: missing {problems.missing_keys[:3]}, too many {problems.unexpected_keys[:3]}",
+                    where=str(folder),
+                )
+            ]
+        )
     return model.eval(), schema
 
 

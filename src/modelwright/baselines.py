@@ -1,7 +1,7 @@
 """What the model has to beat, fitted on the same training rows: the majority (or mean), a linear model, and boosted trees where there is a table.
 
-Plain scikit-learn at its defaults. Inputs come from the encoded dataset: numbers with missing flags, one-hot codes, a tf-idf bag of a text's tokens, a picture's
-pixels. A linear model sees at most 20,000 rows of dense pixels.
+Plain scikit-learn at its defaults. Inputs come from the encoded dataset: numbers with missing flags, one-hot codes, a tf-idf bag of a text's tokens,
+a picture's pixels. A linear model sees at most 20,000 rows of dense pixels.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ class Baseline:
             missing = np.isnan(table["numbers"])
             parts += [sp.csr_matrix(np.where(missing, 0, table["numbers"])), sp.csr_matrix(missing.astype(np.float32))]
             sizes = [self.schema.inputs[c].cardinality for c in self.schema.table if self.schema.inputs[c].place == "code"]
-            parts += [sp.csr_matrix((np.ones(len(data)), (np.arange(len(data)), codes)), (len(data), size)) for codes, size in zip(table["codes"].T, sizes, strict=True)]
+            parts += [
+                sp.csr_matrix((np.ones(len(data)), (np.arange(len(data)), codes)), (len(data), size))
+                for codes, size in zip(table["codes"].T, sizes, strict=True)
+            ]
         for name, stored in data.inputs.items():
             if name == TABLE and name not in data.kinds:
                 continue

@@ -22,7 +22,12 @@ def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
     """A minus B. Test rows come from each run's own task.yaml and must be the ones that its evidence was measured on."""
     tables = {run: _test_rows(Path(run)) for run in (a, b)}
     if rows_digest(tables[a].select(sorted(tables[a].column_names))) != rows_digest(tables[b].select(sorted(tables[b].column_names))):
-        raise refuse("compare.rows", "the runs were tested on different rows", why="a paired difference needs the same rows", fix="give both tasks the same data and split")
+        raise refuse(
+            "compare.rows",
+            "the runs were tested on different rows",
+            why="a paired difference needs the same rows",
+            fix="give both tasks the same data and split",
+        )
     table = tables[a]
     models = {run: Loaded.open(run) for run in (a, b)}
     shared = [t for t in models[a].schema.targets if t in models[b].schema.targets]
@@ -43,7 +48,19 @@ def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
             i = paired(x, y, table.num_rows, level=LEVEL, clusters=labels)
             sign = 1 if x.better == "higher" else -1
             surely = "higher" if sign * (i.low if sign > 0 else i.high) > 0 else "lower" if sign * (i.high if sign > 0 else i.low) < 0 else None
-            found.append({"target": target, "metric": name, "a": x.value(every), "b": y.value(every), "value": i.value, "low": i.low, "high": i.high, "surely": surely, "method": i.method})
+            found.append(
+                {
+                    "target": target,
+                    "metric": name,
+                    "a": x.value(every),
+                    "b": y.value(every),
+                    "value": i.value,
+                    "low": i.low,
+                    "high": i.high,
+                    "surely": surely,
+                    "method": i.method,
+                }
+            )
     return {"a": str(a), "b": str(b), "rows": table.num_rows, "level": LEVEL, "differences": sorted(found, key=lambda f: (f["target"], f["metric"]))}
 
 

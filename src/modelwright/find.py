@@ -46,7 +46,9 @@ def find(folder: str, name: str, where: str = "", root: str = ".") -> type:
         if entry.name == name:
             return entry.load()
     if name not in names(folder):
-        raise refuse(f"{_singular(folder)}.unknown", f"there is no {_singular(folder)} named {name!r}", where=where, fix=did_you_mean(name, names(folder)))
+        raise refuse(
+            f"{_singular(folder)}.unknown", f"there is no {_singular(folder)} named {name!r}", where=where, fix=did_you_mean(name, names(folder))
+        )
     try:
         return _class_in(importlib.import_module(f"modelwright.{folder}.{name}"))
     except ModuleNotFoundError as e:

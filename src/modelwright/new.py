@@ -24,7 +24,9 @@ def write_task(file: str, target: str | None, out: Path | None) -> Path:
     if target is None:
         candidates = [n for n in profiles if HINTS.match(n)]
         listed = ", ".join(candidates or list(profiles)[:12])
-        raise refuse("new.target", "which column should be predicted?", why=f"columns: {listed}", fix=f"--target {(candidates or list(profiles))[-1]}")
+        raise refuse(
+            "new.target", "which column should be predicted?", why=f"columns: {listed}", fix=f"--target {(candidates or list(profiles))[-1]}"
+        )
     if target not in profiles:
         raise refuse("data.unknown_column", f"there is no column {target!r}", where=file, fix=did_you_mean(target, profiles))
     kind = target_kind(profiles[target])
@@ -63,7 +65,11 @@ def write_task(file: str, target: str | None, out: Path | None) -> Path:
 
 def _word(text: str) -> str:
     """As YAML reads it back: plain where that is safe, else in quotes."""
-    return text if re.fullmatch(r"[^\W\d][\w./ -]*(?<! )", text) and text.lower() not in ("true", "false", "null", "~") else json.dumps(text, ensure_ascii=False)
+    return (
+        text
+        if re.fullmatch(r"[^\W\d][\w./ -]*(?<! )", text) and text.lower() not in ("true", "false", "null", "~")
+        else json.dumps(text, ensure_ascii=False)
+    )
 
 
 def _about(p: Profile) -> str:

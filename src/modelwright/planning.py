@@ -1,6 +1,6 @@
 """From a task to a plan: everything decided, measured and checked before anything trains. All problems come at once.
 
-    load -> kinds -> splits -> fit the schema on training rows -> model -> settings -> dry run and probe of every stage -> time of a step
+load -> kinds -> splits -> fit the schema on training rows -> model -> settings -> dry run and probe of every stage -> time of a step
 """
 
 from __future__ import annotations
@@ -141,7 +141,12 @@ def _schema(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: list[
         for n in wanted
         if n not in names
     ]
-    for place, n in (("data.split.by", task.data.split.by), ("data.split.time", task.data.split.time), ("data.split.column", task.data.split.column), ("audit.clusters", task.audit.clusters)):
+    for place, n in (
+        ("data.split.by", task.data.split.by),
+        ("data.split.time", task.data.split.time),
+        ("data.split.column", task.data.split.column),
+        ("audit.clusters", task.audit.clusters),
+    ):
         if n is not None and n not in names:
             problems.append(Problem("data.unknown_column", f"there is no column {n!r}", where=where + place, fix=did_you_mean(n, names)))
     if problems:
@@ -176,7 +181,13 @@ def _schema(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: list[
         if kind.place != "none":
             inputs[n] = kind
     if not inputs:
-        raise refuse("data.no_inputs", "no column is left to learn from", where=f"{where}data", why="every column is a target, an identifier, constant or ignored", fix="declare a column's kind in data.columns")
+        raise refuse(
+            "data.no_inputs",
+            "no column is left to learn from",
+            where=f"{where}data",
+            why="every column is a target, an identifier, constant or ignored",
+            fix="declare a column's kind in data.columns",
+        )
     return Schema(inputs, {n: targets[n] for n in task.targets}, group), columns
 
 
@@ -193,15 +204,21 @@ def target_kind(p: Any) -> str:
         return "category" if p.distinct == 2 else "number"
     if pa.types.is_string(p.type) or pa.types.is_large_string(p.type):
         if p.distinct > 0.5 * seen and p.distinct > 50:
-            raise refuse("data.target_kind", f"target {p.name!r} has {p.distinct} different texts in {seen} rows", why="that is no set of classes", fix="choose another target, or declare its kind")
+            raise refuse(
+                "data.target_kind",
+                f"target {p.name!r} has {p.distinct} different texts in {seen} rows",
+                why="that is no set of classes",
+                fix="choose another target, or declare its kind",
+            )
         return "category"
-    raise refuse("data.target_kind", f"target {p.name!r} has type {p.type}, which no kind of target reads by itself", fix="declare its kind under target")
+    raise refuse(
+        "data.target_kind", f"target {p.name!r} has type {p.type}, which no kind of target reads by itself", fix="declare its kind under target"
+    )
 
 
 def _split(task: Task, table: pa.Table, schema: Schema, given: str | None, warnings: list[str]) -> dict[str, pa.Table]:
     """Four tables. Rows that are equal in every input share a unit, so that duplicates never straddle two splits."""
     s = task.data.split
-    used = [*schema.inputs, *schema.targets]
     kept = np.zeros(table.num_rows, bool)
     for n in schema.targets:
         kept |= table.column(n).is_valid().to_numpy()
@@ -210,7 +227,9 @@ def _split(task: Task, table: pa.Table, schema: Schema, given: str | None, warni
         table = table.filter(pa.array(kept))
     n = table.num_rows
     if n < 20:
-        raise refuse("data.too_few_rows", f"{n} rows with a target are too few to train, calibrate and test on", fix="bring at least 20, better some hundreds")
+        raise refuse(
+            "data.too_few_rows", f"{n} rows with a target are too few to train, calibrate and test on", fix="bring at least 20, better some hundreds"
+        )
     twins = row_digests(table.select(list(schema.inputs)))
     units = np.unique(twins, return_inverse=True)[1]
     if (copies := n - len(np.unique(twins))) > 0:
@@ -223,7 +242,12 @@ def _split(task: Task, table: pa.Table, schema: Schema, given: str | None, warni
         words = [sources.loaded.SPLITS.get(str(v).lower(), str(v).lower()) for v in table.column(column).to_pylist()]
         strange = sorted(set(words) - set(splits.NAMES))
         if strange or "train" not in words:
-            raise refuse("data.split_names", f"column {column!r} has {strange or sorted(set(words))}", why="splits are train, validation, calibration and test", where=f"{task.file}: data.split.column")
+            raise refuse(
+                "data.split_names",
+                f"column {column!r} has {strange or sorted(set(words))}",
+                why="splits are train, validation, calibration and test",
+                where=f"{task.file}: data.split.column",
+            )
         which = np.array([splits.NAMES.index(w) for w in words])
         have = {splits.NAMES[i] for i in np.unique(which)}
         shares = {k: v for k, v in {**shares, "test": s.test}.items() if k not in have}
@@ -234,15 +258,28 @@ def _split(task: Task, table: pa.Table, schema: Schema, given: str | None, warni
             warnings.append(f"{len(straddle)} test rows have a copy in another split, by the given column {column!r}")
     else:
         if sum(shares.values()) + s.test > 0.8:
-            raise refuse("data.split_shares", f"test, validation and calibration take {sum(shares.values()) + s.test:.2f} of the rows", fix="leave at least 0.2 for training", where=f"{task.file}: data.split")
+            raise refuse(
+                "data.split_shares",
+                f"test, validation and calibration take {sum(shares.values()) + s.test:.2f} of the rows",
+                fix="leave at least 0.2 for training",
+                where=f"{task.file}: data.split",
+            )
         time_ = None
         if s.time is not None:
-            time_ = pc.cast(pc.cast(table.column(s.time), pa.timestamp("ms")) if pa.types.is_temporal(table.column(s.time).type) else table.column(s.time), pa.float64() if not pa.types.is_temporal(table.column(s.time).type) else pa.int64()).to_numpy()
+            time_ = pc.cast(
+                pc.cast(table.column(s.time), pa.timestamp("ms")) if pa.types.is_temporal(table.column(s.time).type) else table.column(s.time),
+                pa.float64() if not pa.types.is_temporal(table.column(s.time).type) else pa.int64(),
+            ).to_numpy()
         which = splits.assign(n, {**shares, "test": s.test}, s.seed, units=units, strata=_strata(table, schema), time=time_)
     out = {name: table.filter(pa.array(which == i)) for i, name in enumerate(splits.NAMES)}
     empty = [name for name, t in out.items() if t.num_rows == 0]
     if empty:
-        raise refuse("data.empty_split", f"no rows for: {', '.join(empty)}", why=f"{n} rows in {len(np.unique(units))} units cannot be shared out", fix="bring more rows, or change data.split")
+        raise refuse(
+            "data.empty_split",
+            f"no rows for: {', '.join(empty)}",
+            why=f"{n} rows in {len(np.unique(units))} units cannot be shared out",
+            fix="bring more rows, or change data.split",
+        )
     return out
 
 
@@ -281,7 +318,12 @@ def _look(schema: Schema, tables: dict[str, pa.Table], columns: list[dict[str, s
     for n, kind in schema.targets.items():
         labels = kind.state().get("labels_")
         if labels is not None and len(labels) < 2:
-            raise refuse("data.one_class", f"target {n!r} has one value in training: {labels}", why="there is nothing to tell apart", fix="bring rows of another class")
+            raise refuse(
+                "data.one_class",
+                f"target {n!r} has one value in training: {labels}",
+                why="there is nothing to tell apart",
+                fix="bring rows of another class",
+            )
         if labels is not None:
             counts = dict(zip(*np.unique(np.array(train.column(n).drop_null().cast(pa.string()).to_pylist()), return_counts=True), strict=True))
             if len(counts) > 1 and min(counts.values()) < 20:
@@ -293,15 +335,24 @@ def _parts(task: Task, schema: Schema) -> dict[str, Any]:
     """The components' specs: named in the task, else what the kinds prefer."""
     wanted = task.model
     inputs = schema.encoders()
-    stray = [Problem("task.unknown_key", f"there is no input {n!r}", where=f"{task.file}: model.encoders.{n}", fix=did_you_mean(n, inputs)) for n in wanted.encoders if n not in inputs]
-    stray += [Problem("task.unknown_key", f"there is no target {n!r}", where=f"{task.file}: model.{part}.{n}", fix=did_you_mean(n, schema.targets)) for part, specs in (("heads", wanted.heads), ("decoders", wanted.decoders)) for n in specs if n not in schema.targets]  # fmt: skip
+    stray = [
+        Problem("task.unknown_key", f"there is no input {n!r}", where=f"{task.file}: model.encoders.{n}", fix=did_you_mean(n, inputs))
+        for n in wanted.encoders
+        if n not in inputs
+    ]
+    for part, specs in (("heads", wanted.heads), ("decoders", wanted.decoders)):
+        for n in specs.keys() - schema.targets.keys():
+            where, fix = f"{task.file}: model.{part}.{n}", did_you_mean(n, schema.targets)
+            stray.append(Problem("task.unknown_key", f"there is no target {n!r}", where=where, fix=fix))
     if stray:
         raise Refusal(stray)
 
     def full(folder: str, spec: Any) -> Any:
         return {find.split(spec)[0]: find.check(folder, spec, root=task.root)[1]}
 
-    encoders = {n: full("encoders", wanted.encoders.get(n) or ("mlp" if n == TABLE else next(iter(kinds.values())).encoder)) for n, kinds in inputs.items()}
+    encoders = {
+        n: full("encoders", wanted.encoders.get(n) or ("mlp" if n == TABLE else next(iter(kinds.values())).encoder)) for n, kinds in inputs.items()
+    }
     heads = {n: full("heads", wanted.heads.get(n) or kind.head) for n, kind in schema.targets.items()}
     return {"encoders": encoders, "fusion": full("fusions", wanted.fusion), "heads": heads, "decoders": dict(wanted.decoders)}
 
@@ -354,13 +405,18 @@ def _rehearse(plan: Plan, index: int, model: Model, wanted: Settings, before: di
             parts.learner.bf16 = precision == "bf16"
             timed[threads, precision] = _time(stage, parts, batch)
     # the plain choice (one thread, fp32) stays unless another is clearly faster
-    (p.settings.threads, p.settings.precision), a_step = min(timed.items(), key=lambda t: t[1] * (1.0 if t[0] == min(timed) else 1.15) * (1.1 if t[0][1] == "bf16" else 1.0))
+    (p.settings.threads, p.settings.precision), a_step = min(
+        timed.items(), key=lambda t: t[1] * (1.0 if t[0] == min(timed) else 1.15) * (1.1 if t[0][1] == "bf16" else 1.0)
+    )
     torch.set_num_threads(p.settings.threads)
     if wanted.minutes is not None and wanted.steps is None and wanted.epochs is None:
         p.steps = max(1, int(60 * wanted.minutes / a_step))
         p.settings.epochs = p.steps / max(1, stage.stream.steps())
     p.seconds = p.steps * a_step
-    p.facts = {"step_ms": {f"{precision}, {threads} threads": round(1e3 * v, 2) for (threads, precision), v in timed.items()}, "probe": dataclasses.asdict(facts)}
+    p.facts = {
+        "step_ms": {f"{precision}, {threads} threads": round(1e3 * v, 2) for (threads, precision), v in timed.items()},
+        "probe": dataclasses.asdict(facts),
+    }
     return []
 
 

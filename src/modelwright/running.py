@@ -67,14 +67,21 @@ def run(task: Task, out: str | Path, *, resume: bool = False, log: Log = lambda 
         raise refuse("run.folder", f"{folder} is a file", fix="name a folder with --out")
     used = (folder / "plan.json").exists()
     if used and not resume:
-        raise refuse("run.used", f"{folder} already holds a run", why="an earlier result is never overwritten", fix="add --resume to go on with it, or name another --out")
+        raise refuse(
+            "run.used",
+            f"{folder} already holds a run",
+            why="an earlier result is never overwritten",
+            fix="add --resume to go on with it, or name another --out",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder):
         decided = json.loads((folder / "plan.json").read_text("utf-8")) if used else None
         log("note", {"text": "reading the data and rehearsing the plan"})
         plan = planning.make(task, decided)
         if decided and decided["digests"] != plan.digests:
-            raise refuse("run.changed", "the data or the split changed since this run began", where=str(folder), fix="start a new run with another --out")
+            raise refuse(
+                "run.changed", "the data or the split changed since this run began", where=str(folder), fix="start a new run with another --out"
+            )
         write(folder / "task.yaml", yaml.safe_dump(resolved(task, folder), allow_unicode=True, sort_keys=False))
         if not used:
             write(folder / "plan.json", json.dumps(plan.as_json(), indent=1, ensure_ascii=False, default=str))
@@ -105,7 +112,8 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
                 if broken:
                     raise refuse("strategy.broken", f"{type(strategy).__name__}: {broken}", where=f"stages.{i}.{p.name}")
             told.append({
-                "name": name, "objective": p.objective, "strategies": p.strategies, "seed": seed, "steps": fitted.progress.step, "seconds": fitted.seconds,
+                "name": name, "objective": p.objective, "strategies": p.strategies, "seed": seed,
+                "steps": fitted.progress.step, "seconds": fitted.seconds,
                 "history": fitted.history, "best": fitted.best, "statement": statement,
             })  # fmt: skip
             cost.append({"stage": name, "seconds": fitted.seconds, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
@@ -127,7 +135,17 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
     same_answers(model, folder, plan)
     slices = list(dict.fromkeys([*task.audit.slices, *(limit.slice for limit in plan.policy.limits if limit.slice)]))
     level = gate.level_for(plan.policy)
-    subject = Subject(Loaded.open(folder / "model"), plan.schema, plan.tables, slices, level, task.audit.clusters, lineage, baselines.fit(plan.schema, plan.data["train"], task.seed), task.seed)
+    subject = Subject(
+        Loaded.open(folder / "model"),
+        plan.schema,
+        plan.tables,
+        slices,
+        level,
+        task.audit.clusters,
+        lineage,
+        baselines.fit(plan.schema, plan.data["train"], task.seed),
+        task.seed,
+    )
     openings = Registry().open_test(plan.test_rows, str(folder.name))
     digest = evidence.model_digest(folder / "model")
     measured = audit(subject, digest, plan, openings)
@@ -150,7 +168,25 @@ def audit(subject: Subject, digest: str, plan: planning.Plan, openings: int) -> 
         except Refusal:
             raise
         except Exception as e:  # noqa: BLE001 - whatever an audit meets must end in the evidence, not in a lost run
-            found = [Measurement(name, f"{name}.error", None, "test", None, None, None, None, subject.level, 0, "failed", subject.seed, 0.0, {"error": f"{type(e).__name__}: {e}"}, ["audit.error"])]
+            found = [
+                Measurement(
+                    name,
+                    f"{name}.error",
+                    None,
+                    "test",
+                    None,
+                    None,
+                    None,
+                    None,
+                    subject.level,
+                    0,
+                    "failed",
+                    subject.seed,
+                    0.0,
+                    {"error": f"{type(e).__name__}: {e}"},
+                    ["audit.error"],
+                )
+            ]
         for line in found:
             line.digests = {"model": digest, "data": plan.digests[line.split], "code": subject.lineage["code"]}
             line.details = {**line.details, "test_openings": openings} if line.split == "test" else line.details
@@ -203,7 +239,26 @@ def seeds_apart(plan: planning.Plan, fits: list[Any]) -> list[Measurement]:
             prediction = Loaded(model, plan.schema).predict(plan.tables["validation"])[target]
             values.append(kind.metrics(prediction, truth)[kind.primary].value(np.arange(n)))
         i = over_seeds(np.array(values))
-        found.append(Measurement("seeds", kind.primary, target, "validation", None, i.value, i.low, i.high, 0.95, len(values), i.method, plan.task.seed, 0.0, {"values": values}, [], {}))
+        found.append(
+            Measurement(
+                "seeds",
+                kind.primary,
+                target,
+                "validation",
+                None,
+                i.value,
+                i.low,
+                i.high,
+                0.95,
+                len(values),
+                i.method,
+                plan.task.seed,
+                0.0,
+                {"values": values},
+                [],
+                {},
+            )
+        )
     return found
 
 
@@ -278,7 +333,12 @@ def worst(plan: planning.Plan, subject: Subject, target: str, most: int = 8) -> 
     answers = kind.answer(target, subject.predict("validation")[target])[target]
     shown = [c["name"] for c in plan.columns if c["role"] in ("input", "group")]
     return [
-        {**{c: table.column(c)[int(r)].as_py() for c in shown}, "truth": table.column(target)[int(r)].as_py(), "predicted": np.asarray(answers)[r], "loss": float(by.rows[r])}
+        {
+            **{c: table.column(c)[int(r)].as_py() for c in shown},
+            "truth": table.column(target)[int(r)].as_py(),
+            "predicted": np.asarray(answers)[r],
+            "loss": float(by.rows[r]),
+        }
         for r in rows
     ]
 

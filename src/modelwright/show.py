@@ -21,7 +21,13 @@ class Progress:
 
     def __init__(self) -> None:
         err = Console(stderr=True)
-        columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.completed}/{task.total}"), TextColumn("{task.fields[loss]}"), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[loss]}"),
+            TimeRemainingColumn(),
+        )
         self.bar = Bar(*columns, console=err, transient=not err.is_terminal, disable=not err.is_terminal)
         self.plain = None if err.is_terminal else err
         self.current: Any = None
@@ -65,9 +71,17 @@ def show_plan(plan: Any) -> None:
     out.print(f"       fusion {_spec(plan.parts['fusion'])}; {plan.parameters:,} parameters")
     for i, s in enumerate(plan.stages, 1):
         g = s.settings
-        out.print(f"\n[bold]stage {i}: {escape(s.name)}[/bold]  {_spec(s.objective)}" + (", then " + " > ".join(_spec(x) for x in s.strategies) if s.strategies else ""))
-        out.print(f"       {s.steps:,} steps of {g.batch_size} rows; {g.optimizer}, lr {g.lr:g}, weight decay {g.weight_decay:g}, {g.schedule}, clip {g.clip}; {g.device}, {g.precision}")
-        out.print(f"       {s.trainable:,} trainable parameters; about {s.seconds:.0f} s" + (f"; {json.dumps(s.facts, default=str)}" if s.facts else ""))
+        out.print(
+            f"\n[bold]stage {i}: {escape(s.name)}[/bold]  {_spec(s.objective)}"
+            + (", then " + " > ".join(_spec(x) for x in s.strategies) if s.strategies else "")
+        )
+        out.print(
+            f"       {s.steps:,} steps of {g.batch_size} rows; {g.optimizer}, lr {g.lr:g}, weight decay {g.weight_decay:g}, {g.schedule}; "
+            f"clip {g.clip}; {g.device}, {g.precision}, {g.threads} threads"
+        )
+        out.print(
+            f"       {s.trainable:,} trainable parameters; about {s.seconds:.0f} s" + (f"; {json.dumps(s.facts, default=str)}" if s.facts else "")
+        )
     limits = [f"{limit.name} {limit.text}" for limit in plan.policy.limits]
     out.print("\n[bold]audit[/bold]  " + (", ".join(limits) if limits else "no limits declared: figures are reported, nothing is decided"))
     out.print(f"       then: modelwright run {escape(plan.task.file)}")
@@ -111,6 +125,14 @@ def show_comparison(found: dict[str, Any]) -> None:
         table.add_column(head, justify="left")
     for line in found["differences"]:
         word = {"higher": "A is better", "lower": "B is better"}.get(line["surely"], "no sure difference")
-        table.add_row(escape(line["target"]), line["metric"], f"{line['a']:.4f}", f"{line['b']:.4f}", f"{line['value']:+.4f}", f"{line['low']:+.4f} to {line['high']:+.4f}", word)
+        table.add_row(
+            escape(line["target"]),
+            line["metric"],
+            f"{line['a']:.4f}",
+            f"{line['b']:.4f}",
+            f"{line['value']:+.4f}",
+            f"{line['low']:+.4f} to {line['high']:+.4f}",
+            word,
+        )
     out.print(f"paired on {found['rows']:,} test rows, level {found['level']}")
     out.print(table)

@@ -1,9 +1,9 @@
 """How parameters are updated. A strategy acts in named places, each with its own law of composition; two strategies never negotiate.
 
-    adapt, groups   in the order written          gradient     one seat, then `transform`s in the order written
-    sampler         one seat                      after_step   in the order written
-    batch           chained                       view         the last one wins
-    objective       nested, first is innermost    finish       reverse order of adapt
+adapt, groups   in the order written          gradient     one seat, then `transform`s in the order written
+sampler         one seat                      after_step   in the order written
+batch           chained                       view         the last one wins
+objective       nested, first is innermost    finish       reverse order of adapt
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Strategy:
         return model
 
     def holds(self, model: Model) -> str | None:
-        """None while the strategy's promise holds (zeros kept, adapters merged), else the promise and how it broke. Checked by the dry run and at the end."""
+        """None while the strategy's promise holds (zeros kept, adapters merged), else how it broke. Checked by the dry run and at the end."""
         return None
 
     def statement(self) -> dict[str, Any]:

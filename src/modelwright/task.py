@@ -112,7 +112,11 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float")]
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float")
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
@@ -124,7 +128,12 @@ def load_task(path: str | Path) -> Task:
     path = Path(path)
     if not path.is_file():
         near = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
-        raise refuse("task.missing_file", f"{path} does not exist", where=str(path), fix=f"there is: {', '.join(near[:5])}" if near else "modelwright new FILE --target COLUMN writes one")
+        raise refuse(
+            "task.missing_file",
+            f"{path} does not exist",
+            where=str(path),
+            fix=f"there is: {', '.join(near[:5])}" if near else "modelwright new FILE --target COLUMN writes one",
+        )
     if path.suffix == ".py":
         return task_of(_run(path), root=path.parent, file=path.name)
     if path.stat().st_size > 1 << 20:
@@ -138,7 +147,9 @@ def load_task(path: str | Path) -> Task:
         line = f": line {mark.line + 1}" if mark else ""
         what = getattr(e, "problem", None) or str(e) or "too deeply nested"
         tab = "a tab: YAML is indented with spaces" if "\\t" in what else ""
-        raise refuse("task.yaml", tab or what, where=f"{path.name}{line}", why="the text is not valid YAML of the plain kind", fix="mend that line") from e
+        raise refuse(
+            "task.yaml", tab or what, where=f"{path.name}{line}", why="the text is not valid YAML of the plain kind", fix="mend that line"
+        ) from e
     return task_of(tree, root=path.parent, file=path.name)
 
 
@@ -147,7 +158,12 @@ def task_of(tree: Any, root: str | Path = ".", file: str = "task") -> Task:
     if isinstance(tree, Task):
         return tree
     if not isinstance(tree, dict):
-        raise refuse("task.form", f"a task is a mapping with at least data and target, not {type(tree).__name__}", where=file, fix="data: table.csv\ntarget: column")
+        raise refuse(
+            "task.form",
+            f"a task is a mapping with at least data and target, not {type(tree).__name__}",
+            where=file,
+            fix="data: table.csv\ntarget: column",
+        )
     tree = dict(tree)
     if "data" in tree and not (isinstance(tree["data"], dict) and tree["data"].keys() & Data.model_fields.keys()):
         tree["data"] = {"source": tree["data"]}
@@ -159,7 +175,11 @@ def task_of(tree: Any, root: str | Path = ".", file: str = "task") -> Task:
     except pydantic.ValidationError as e:
         raise Refusal(_problems(e, file)) from e
     if task.format > FORMAT:
-        problems.append(Problem("task.format", f"the file has format {task.format}, this version reads up to {FORMAT}", where=file, fix="pip install -U modelwright"))
+        problems.append(
+            Problem(
+                "task.format", f"the file has format {task.format}, this version reads up to {FORMAT}", where=file, fix="pip install -U modelwright"
+            )
+        )
     task.root, task.file = str(root), file
     problems += _component_problems(task)
     if problems:
@@ -202,7 +222,9 @@ def _component_problems(task: Task) -> list[Problem]:
     problems = []
     for i, stage in enumerate(task.stages):
         if len(stage) != 1:
-            problems.append(Problem("task.stage", "a stage is one name with its settings", where=f"{task.file}: stages.{i}", fix="- train: {epochs: 10}"))
+            problems.append(
+                Problem("task.stage", "a stage is one name with its settings", where=f"{task.file}: stages.{i}", fix="- train: {epochs: 10}")
+            )
     for folder, spec, where in named:
         try:
             find.check(folder, spec, f"{task.file}: {where}", task.root)
@@ -233,7 +255,9 @@ def _run(path: Path) -> Any:
     try:
         spec.loader.exec_module(module)
     except Exception as e:
-        raise refuse("task.python", f"{type(e).__name__}: {e}", where=str(path), why="the Python task file failed", fix="run it with python to see where") from e
+        raise refuse(
+            "task.python", f"{type(e).__name__}: {e}", where=str(path), why="the Python task file failed", fix="run it with python to see where"
+        ) from e
     if not isinstance(getattr(module, "task", None), (dict, Task)):
         raise refuse("task.python", "the file sets no variable `task` (a dict or a Task)", where=str(path))
     return module.task

@@ -28,7 +28,14 @@ class Accuracy(Audit):
                 rows = np.arange(table.num_rows) if slice is None else np.flatnonzero(rows_of(table, slice))
                 for name, metric in metrics.items():
                     part = narrowed(metric, rows)
-                    i = interval(part, len(rows), level=subject.level, clusters=None if clusters is None else clusters[rows], seed=subject.seed, units=part.units)
+                    i = interval(
+                        part,
+                        len(rows),
+                        level=subject.level,
+                        clusters=None if clusters is None else clusters[rows],
+                        seed=subject.seed,
+                        units=part.units,
+                    )
                     reasons = ["slice.empty"] if not len(rows) else []
                     found.append(self._line(subject, name, target, slice, i, len(rows), began, reasons))
             if subject.baselines and kind.primary in metrics:
@@ -51,7 +58,23 @@ class Accuracy(Audit):
         return line
 
     def _line(self, subject, name, target, slice, i, n, began, reasons) -> Measurement:
-        return Measurement("accuracy", name, target, "test", slice, i.value, i.low, i.high, subject.level, n, i.method, subject.seed, time.perf_counter() - began, {}, reasons)
+        return Measurement(
+            "accuracy",
+            name,
+            target,
+            "test",
+            slice,
+            i.value,
+            i.low,
+            i.high,
+            subject.level,
+            n,
+            i.method,
+            subject.seed,
+            time.perf_counter() - began,
+            {},
+            reasons,
+        )
 
 
 def narrowed(metric: Metric, rows: np.ndarray) -> Metric:

@@ -1,7 +1,8 @@
 """Do probabilities mean what they say: the expected calibration error on the test split, beside what the temperature changed.
 
-The error is over 15 bins of equal mass (see `metrics.ece`). A perfectly calibrated model does not score 0 on a finite sample: `noise_floor` in the details is the
-mean error when labels are drawn from the model's own probabilities, 50 times.
+The error is over 15 bins of equal mass (see `metrics.ece`). A perfectly calibrated model does not score 0 on a finite sample:
+`noise_floor` in the details
+is the mean error when labels are drawn from the model's own probabilities, 50 times.
 """
 
 from __future__ import annotations
@@ -37,6 +38,21 @@ class Calibration(Audit):
             drawn = [(p.cumsum(1) > rng.random((len(p), 1))).argmax(1) for _ in range(50)]
             details = {"noise_floor": float(np.mean([m.ece(d, p) for d in drawn])), **subject.lineage.get("calibration", {}).get(target, {})}
             found.append(
-                Measurement("calibration", "calibration.ece", target, "test", None, i.value, i.low, i.high, subject.level, len(y), i.method, subject.seed, time.perf_counter() - began, details)
+                Measurement(
+                    "calibration",
+                    "calibration.ece",
+                    target,
+                    "test",
+                    None,
+                    i.value,
+                    i.low,
+                    i.high,
+                    subject.level,
+                    len(y),
+                    i.method,
+                    subject.seed,
+                    time.perf_counter() - began,
+                    details,
+                )
             )
         return found

@@ -1,5 +1,6 @@
-"""The privacy that the run accounted for: epsilon as its strategies stated it, exact and not estimated. Attacks that verify it come with a later issue.
+"""The privacy that the run accounted for: epsilon as its strategies stated it.
 
+Exact, not estimated; no attack verifies it here.
 A model whose training stated nothing has no finite epsilon: the figure is null and any limit on it fails.
 """
 
@@ -21,5 +22,21 @@ class Privacy(Audit):
             reason, epsilon = [], float(sum(p["epsilon"] for p in private))  # basic composition
         n = subject.splits["train"].num_rows
         return [
-            Measurement("privacy", "privacy.epsilon", None, "train", None, epsilon, epsilon, epsilon, 1.0, n, "accountant, basic composition over stages", 0, 0.0, {"stages": private}, reason)
+            Measurement(
+                "privacy",
+                "privacy.epsilon",
+                None,
+                "train",
+                None,
+                epsilon,
+                epsilon,
+                epsilon,
+                1.0,
+                n,
+                "accountant, basic composition over stages",
+                0,
+                0.0,
+                {"stages": private},
+                reason,
+            )
         ]

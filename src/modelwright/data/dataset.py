@@ -68,7 +68,12 @@ class Dataset:
                     np.save(half / f"{side}.{i}.{key}.npy", array, allow_pickle=False)
         if self.groups is not None:
             np.save(half / "groups.npy", self.groups, allow_pickle=False)
-        index = {"n": self.n, "names": {"inputs": list(self.inputs), "targets": list(self.targets)}, "files": files, "groups": self.groups is not None}
+        index = {
+            "n": self.n,
+            "names": {"inputs": list(self.inputs), "targets": list(self.targets)},
+            "files": files,
+            "groups": self.groups is not None,
+        }
         (half / "index.json").write_text(json.dumps(index))
         try:
             half.rename(folder)

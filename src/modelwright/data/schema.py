@@ -85,7 +85,17 @@ class Schema:
         missing = [n for n, k in self.inputs.items() if n not in table.column_names and k.place != "none" and not k.drawn]
         if missing:
             have = ", ".join(table.column_names[:12])
-            raise Refusal([Problem("data.missing_column", f"column {n!r} is missing", why=f"the model reads it; the table has: {have}", fix="add it (empty cells are allowed)") for n in missing])
+            raise Refusal(
+                [
+                    Problem(
+                        "data.missing_column",
+                        f"column {n!r} is missing",
+                        why=f"the model reads it; the table has: {have}",
+                        fix="add it (empty cells are allowed)",
+                    )
+                    for n in missing
+                ]
+            )
         n = table.num_rows
         stored: dict[str, Stored] = {}
         numbers = [_encode(self.inputs[c], table, c) for c in self.table if self.inputs[c].place == "number"]

@@ -10,7 +10,9 @@ import numpy as np
 NAMES = ("train", "validation", "calibration", "test")
 
 
-def assign(n: int, shares: dict[str, float], seed: int, *, units: np.ndarray | None = None, strata: np.ndarray | None = None, time: np.ndarray | None = None) -> np.ndarray:
+def assign(
+    n: int, shares: dict[str, float], seed: int, *, units: np.ndarray | None = None, strata: np.ndarray | None = None, time: np.ndarray | None = None
+) -> np.ndarray:
     """(n,) index into NAMES.
 
     shares: of each split but train, in (0, 1). units (n,) int: rows with the same number stay together. strata (n,) int: shares hold within each

@@ -1,7 +1,8 @@
 """A table's columns through a residual multilayer perceptron: the sound default for tables.
 
-Numbers enter three ways: as they are, as periodic features with learned frequencies and a ReLU layer per column (Gorishniy et al. 2022, "On Embeddings
-for Numerical Features in Tabular Deep Learning", section 3.3, "PLR"), and as a flag where they are missing. Categories are embedded. Blocks are pre-norm residual as in the ResNet of Gorishniy et al. 2021.
+Numbers enter three ways: as they are, as periodic features with learned frequencies and a ReLU layer per column (Gorishniy et al. 2022,
+"On Embeddings for Numerical Features in Tabular Deep Learning", section 3.3, "PLR"), and as a flag where they are missing. Categories are
+embedded. Blocks are pre-norm residual as in the ResNet of Gorishniy et al. 2021.
 """
 
 from __future__ import annotations
@@ -69,4 +70,3 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.dropout(self.down(self.dropout(F.relu(self.up(self.norm(x))))))
-

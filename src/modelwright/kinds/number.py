@@ -1,7 +1,7 @@
 """A number; standardised by the training split, heavy tails by their logarithm.
 
-As an input: (x - mean) / sd after sign(x) log(1 + |x|) where that brings the quartiles nearer to symmetry (skewed amounts, counts); missing is NaN here
-and its own learned value in the encoder. As a target: standardised, reported in the column's own units.
+As an input: (x - mean) / sd after sign(x) log(1 + |x|) where that brings the percentiles nearer to symmetry (skewed amounts). Missing is NaN here and
+its own learned value in the encoder. As a target: standardised, reported in the column's own units.
 """
 
 from __future__ import annotations

@@ -46,7 +46,12 @@ def temperature(model: Model, data: Dataset) -> dict[str, dict[str, float]]:
         value = log_t.detach().exp().clamp(0.05, 20)
         head.temperature.copy_(value if torch.isfinite(value) else torch.ones(()))
         after = _figures(head, out, y)
-        report[target] = {"temperature": float(head.temperature), "rows": len(y), **{f"{k}_before": v for k, v in before.items()}, **{f"{k}_after": v for k, v in after.items()}}
+        report[target] = {
+            "temperature": float(head.temperature),
+            "rows": len(y),
+            **{f"{k}_before": v for k, v in before.items()},
+            **{f"{k}_after": v for k, v in after.items()},
+        }
     return report
 
 

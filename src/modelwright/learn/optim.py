@@ -15,7 +15,10 @@ def optimizer(parameters: list[Tensor], multipliers: dict[nn.Parameter, float], 
     groups: dict[tuple[bool, float], list[Tensor]] = {}
     for p in parameters:
         groups.setdefault((p.dim() >= 2, multipliers.get(p, 1.0)), []).append(p)
-    made = [{"params": ps, "lr": s.lr * rate, "base": s.lr * rate, "weight_decay": s.weight_decay if decays else 0.0} for (decays, rate), ps in groups.items()]
+    made = [
+        {"params": ps, "lr": s.lr * rate, "base": s.lr * rate, "weight_decay": s.weight_decay if decays else 0.0}
+        for (decays, rate), ps in groups.items()
+    ]
     if s.optimizer == "sgd":
         return torch.optim.SGD(made, lr=s.lr, momentum=s.momentum, nesterov=s.momentum > 0, fused=True)
     return torch.optim.AdamW(made, lr=s.lr, betas=(0.9, 0.99), fused=True)
