@@ -54,7 +54,8 @@ class Baseline:
             if fit:
                 self.sizes = [self.schema.inputs[c].cardinality for c in self.schema.table if self.schema.inputs[c].place == "code"]
                 self.codes = len(self.sizes)
-            return np.concatenate([table["numbers"], table["codes"].astype(np.float32)], 1)
+                self.unseen = np.isnan(table["numbers"]).all(0)  # scikit-learn cannot bin a column without any value
+            return np.concatenate([np.where(self.unseen, 0, table["numbers"]), table["codes"].astype(np.float32)], 1)
         parts = []
         if table is not None:
             missing = np.isnan(table["numbers"])

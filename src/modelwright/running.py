@@ -50,6 +50,7 @@ class Run:
     ahead: str | None
     seconds: float
     headline: dict[str, Any] | None
+    stages: list[dict[str, Any]]  # of the seed that ships: name, steps, seconds, history, best, statement
 
     @property
     def decision(self) -> dict[str, Any] | None:
@@ -156,7 +157,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
     cost.append({"stage": "audit", "seconds": time.perf_counter() - start, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
     story = tell(plan, subject, found, told, curves.lines, cost, before)
     report.write(folder, story)
-    return Run(folder, found, dict(story.baselines), story.ahead, time.perf_counter() - began, story.headline())
+    return Run(folder, found, dict(story.baselines), story.ahead, time.perf_counter() - began, story.headline(), told)
 
 
 def audit(subject: Subject, digest: str, plan: planning.Plan, openings: int) -> list[Measurement]:

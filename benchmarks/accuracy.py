@@ -1,0 +1,43 @@
+"""Accuracy on real data, one line a task: `python benchmarks/accuracy.py [NAME ...]`. Data from MODELWRIGHT_DATA; every figure with its interval and time.
+
+Each entry is a task as a user would write it. The table in docs/benchmarks.md is what this prints.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+
+import modelwright as mw
+
+TASKS = {
+    "adult": {"data": "hub://adult", "target": "income"},
+    "adult_dp_eps1": {"data": "hub://adult", "target": "income", "stages": [{"train": {"strategies": [{"dp_sgd": {"epsilon": 1, "delta": 1e-5}}]}}]},
+    "adult_dp_eps3": {"data": "hub://adult", "target": "income", "stages": [{"train": {"strategies": [{"dp_sgd": {"epsilon": 3, "delta": 1e-5}}]}}]},
+    "fashion_mnist": {
+        "data": {"source": "hub://fashion_mnist", "columns": {"index": "ignore", "label": "ignore", "image": {"kind": "image", "augment": ["translate", "flip"]}}},
+        "target": "label_name",
+        "stages": [{"train": {"minutes": 6, "lr": 3e-3, "batch_size": 128}}],
+    },
+    "sst2_lstm": {"data": {"source": "hub://sst2"}, "target": {"label": "category"}, "stages": [{"train": {"epochs": 5, "batch_size": 32}}]},
+}
+METRICS = ("accuracy", "auroc", "accuracy.gain_over_baseline", "calibration.ece", "privacy.epsilon")
+
+
+def main() -> None:
+    for name in sys.argv[1:] or ["adult", "adult_dp_eps1", "adult_dp_eps3", "fashion_mnist", "sst2_lstm"]:
+        began = time.perf_counter()
+        with tempfile.TemporaryDirectory() as folder:
+            run = mw.run(mw.task_of(TASKS[name]), f"{folder}/run")
+        trained = sum(s["seconds"] for s in run.stages)
+        print(f"{name}: {trained:.0f} s of training, {time.perf_counter() - began:.0f} s in all, test opened {run.evidence['test_openings']} times")
+        for line in run.evidence["evidence"]:
+            if line["metric"] in METRICS and line["slice"] is None and line["value"] is not None:
+                print(f"  {line['metric']:<28} {line['value']:.4f} [{line['low']:.4f}, {line['high']:.4f}] n {line['n']}  {line['details'].get('baseline', '')}")
+        for baseline, figures in run.baselines.items():
+            print(f"  baseline {baseline:<19} " + ", ".join(f"{m} {f['value']:.4f}" for m, f in figures.items()))
+
+
+if __name__ == "__main__":
+    main()
