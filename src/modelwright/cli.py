@@ -5,6 +5,7 @@ Nothing heavy is imported before a command needs it, so that `--help` answers at
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -17,6 +18,7 @@ import typer
 from .errors import ModelwrightError, Problem, refuse
 
 app = typer.Typer(help="From raw data to a model that you can defend.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+PATH_ERRORS = (errno.EPERM, errno.ENOENT, errno.EACCES, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
@@ -39,6 +41,17 @@ def main() -> None:
         if e.errno in (28, 122):
             _complain([Problem("disk.full", f"no space left: {e.filename or ''}", fix="free some space; --resume goes on")])
             sys.exit(4)
+        if e.errno in PATH_ERRORS and e.filename is not None:
+            _complain(
+                [
+                    Problem(
+                        "path.unusable",
+                        f"{e.strerror}: {e.filename2 or e.filename}",
+                        fix="name a place that can be written (or a file that can be read)",
+                    )
+                ]
+            )
+            sys.exit(2)
         _ours(e)
     except Exception as e:
         if hasattr(e, "format_message"):  # click's usage errors

@@ -26,7 +26,13 @@ Spec = str | dict[str, Any]  # "lora", {"lora": {"rank": 8}}, {"fairness": "equa
 def names(folder: str) -> list[str]:
     """What exists in a folder, plug-ins included."""
     here = [p.stem for p in (Path(__file__).parent / folder).glob("*.py") if not p.stem.startswith("_")]
-    return sorted({*here, *(e.name for e in entry_points(group=f"modelwright.{folder}"))})
+    return sorted({*here, *(e.name for e in _plugins(folder))})
+
+
+@cache
+def _plugins(folder: str) -> tuple[Any, ...]:
+    """Installed entry points. Cached: to list them reads the metadata of every package, and a wide table asks for every column."""
+    return tuple(entry_points(group=f"modelwright.{folder}"))
 
 
 def summary(folder: str, name: str) -> str:
@@ -42,7 +48,7 @@ def find(folder: str, name: str, where: str = "", root: str = ".") -> type:
     """The class behind a name; `file.py:Class` is read relative to root."""
     if ".py:" in name:
         return _from_file(folder, name, where, root)
-    for entry in entry_points(group=f"modelwright.{folder}"):
+    for entry in _plugins(folder):
         if entry.name == name:
             return entry.load()
     if name not in names(folder):

@@ -135,6 +135,8 @@ def make(task: Task, decided: dict[str, Any] | None = None) -> Plan:
 def _schema(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: list[str]) -> tuple[Schema, list[dict[str, str]]]:
     """Kinds: declared, else inferred. Problems: names that the table does not have."""
     names, where = table.column_names, f"{task.file}: "
+    if not task.targets:
+        raise refuse("task.missing_key", "no target is named", where=f"{where}target", fix=f"one of: {', '.join(names[:12])}")
     problems = [
         Problem("data.unknown_column", f"there is no column {n!r}", where=f"{where}{place}", fix=did_you_mean(n, names))
         for place, wanted in (("target", task.targets), ("data.columns", task.data.columns))
@@ -266,10 +268,16 @@ def _split(task: Task, table: pa.Table, schema: Schema, given: str | None, warni
             )
         time_ = None
         if s.time is not None:
-            time_ = pc.cast(
-                pc.cast(table.column(s.time), pa.timestamp("ms")) if pa.types.is_temporal(table.column(s.time).type) else table.column(s.time),
-                pa.float64() if not pa.types.is_temporal(table.column(s.time).type) else pa.int64(),
-            ).to_numpy()
+            try:
+                time_ = pc.cast(
+                    pc.cast(table.column(s.time), pa.timestamp("ms")) if pa.types.is_temporal(table.column(s.time).type) else table.column(s.time),
+                    pa.float64() if not pa.types.is_temporal(table.column(s.time).type) else pa.int64(),
+                ).to_numpy()
+            except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+                raise refuse("data.split_time", f"column {s.time!r} is no time: {e}", where=f"{task.file}: data.split.time") from e
+            if gaps := int(np.isnan(time_.astype(np.float64)).sum()):
+                what = f"{gaps} rows have no value in {s.time!r}"
+                raise refuse("data.split_time", what, why="they have no place in time", where=f"{task.file}: data.split.time", fix="fill them in")
         which = splits.assign(n, {**shares, "test": s.test}, s.seed, units=units, strata=_strata(table, schema), time=time_)
     out = {name: table.filter(pa.array(which == i)) for i, name in enumerate(splits.NAMES)}
     empty = [name for name, t in out.items() if t.num_rows == 0]

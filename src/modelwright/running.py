@@ -5,6 +5,7 @@ The folder is locked while it runs, every file is written whole, and `resume` go
 
 from __future__ import annotations
 
+import copy
 import fcntl
 import hashlib
 import json
@@ -313,8 +314,12 @@ def plots(plan: planning.Plan, subject: Subject, target: str, temperature: float
     p = prediction.probabilities.numpy().astype(np.float64)[known]
     y = y[known]
     drawn.after = m.reliability(y, p)
-    untempered = np.exp(np.log(np.clip(p, 1e-12, 1)) * temperature)
-    drawn.before = m.reliability(y, untempered / untempered.sum(1, keepdims=True))
+    drawn.before = drawn.after
+    if temperature != 1.0:  # asked again: p to the power of T holds for a softmax, not for cumulative logits
+        raw = copy.deepcopy(subject.predictor)
+        raw.model.heads[target].temperature.fill_(1.0)
+        untempered = raw.predict(subject.splits["test"])[target].probabilities.numpy().astype(np.float64)[known]
+        drawn.before = m.reliability(y, untempered)
     drawn.confusion = m.confusion(y, prediction.value.numpy()[known], p.shape[1])
     if p.shape[1] == 2:
         drawn.roc = tuple(m.roc_curve(y, p[:, 1])[:2])

@@ -1,8 +1,10 @@
 """The quantiles head against the pinball loss's definition, the quantiles of a sample, and the coverage of a run."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from scipy.stats import norm
 from sklearn.metrics import mean_pinball_loss
 
 import modelwright as mw
@@ -31,8 +33,6 @@ def test_the_loss_is_the_mean_pinball_loss():
 
 @pytest.mark.parametrize("levels", [(0.5,), (0.1, 0.5, 0.9), (0.05, 0.25, 0.5, 0.6, 0.7, 0.95), (0.5, 0.9)])
 def test_quantiles_never_cross_and_start_at_a_normal_distributions(levels):
-    from scipy.stats import norm
-
     head = built(levels)
     np.testing.assert_allclose(head(Encoded(torch.ones(1, 1, 4))).detach()[0], norm.ppf(levels), atol=1e-5)
     with torch.no_grad():
@@ -74,8 +74,6 @@ def test_a_run_covers_and_its_interval_widens_with_the_noise(tmp_path, monkeypat
     assert not [e for e in run.evidence["evidence"] if "audit.error" in e["reason_codes"]]
     lines = {e["metric"]: e for e in run.evidence["evidence"] if e["slice"] is None}
     assert 0.65 < lines["interval_coverage"]["value"] < 0.92
-    import pyarrow as pa
-
     answer = mw.load(tmp_path / "run").answer(pa.table({"a": [0.0, 0.0], "b": [-0.7, 0.7]}))
     width = np.array(answer.column("y.high")) - np.array(answer.column("y.low"))
     assert width[1] > 2 * width[0] > 0

@@ -30,10 +30,25 @@ def stage(steps=40, folder=None, **settings):
     schema.fit(table())
     data = schema.encode(table())
     torch.manual_seed(0)
-    parts = {"encoders": {"table": {"mlp": {"width": 16, "dropout": 0.0}}}, "fusion": "concat", "heads": {"sick": "binary", "cost": "regression"}, "decoders": {}}
+    parts = {
+        "encoders": {"table": {"mlp": {"width": 16, "dropout": 0.0}}},
+        "fusion": "concat",
+        "heads": {"sick": "binary", "cost": "regression"},
+        "decoders": {},
+    }
     model = assemble_model(schema, parts)
     s = Settings(**{"device": "cpu", "precision": "fp32", "lr": 3e-3, "weight_decay": 0.0, "batch_size": 32, "threads": 1} | settings)
-    return loop.Stage("train", model, find.make("objectives", "supervised"), [], Rows(data, 32, 0), Context(schema, len(data), 32, steps, 0, data), s, steps, folder=folder)
+    return loop.Stage(
+        "train",
+        model,
+        find.make("objectives", "supervised"),
+        [],
+        Rows(data, 32, 0),
+        Context(schema, len(data), 32, steps, 0, data),
+        s,
+        steps,
+        folder=folder,
+    )
 
 
 def test_accumulation_is_exact_though_counts_differ():

@@ -1,8 +1,8 @@
 """Several inputs weighed row by row: each one's summary projected to one width, mixed by a softmax gate over the inputs that are there.
 
 The gate is that of a mixture of experts (Jacobs et al. 1991): weights (B, inputs) = softmax of one logit an input, which reads that input's own
-projection. A missing input has weight 0 and its content is never read; a row without any input is a learned vector. Against concat: the width does not
-grow with the inputs, and what is missing hands its share to the others. Tokens are not kept: a head that needs them reads its input directly.
+projection. A missing input has weight 0 and its content is never read; a row without any input is a learned vector. Against concat: the width does
+not grow with the inputs, and what is missing hands its share to the others. Tokens are not kept: a head that needs them reads its input directly.
 """
 
 from __future__ import annotations

@@ -33,7 +33,10 @@ class Labels(Kind):
 
     @classmethod
     def guess(cls, column: Profile) -> float:
-        return 0.9 if _is_list(column.type) and (pa.types.is_string(column.type.value_type) or pa.types.is_large_string(column.type.value_type)) else 0.0
+        if not _is_list(column.type):
+            return 0.0
+        inside = column.type.value_type
+        return 0.9 if pa.types.is_string(inside) or pa.types.is_large_string(inside) else 0.0
 
     def fit(self, values: pa.ChunkedArray) -> None:
         self.separators_ = self.separators

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import metrics as m
+from ..errors import refuse
 from ..forms import Prediction
 from ..kind import Kind, Metric, Profile, Stored
 
@@ -90,7 +91,14 @@ class Number(Kind):
 def floats(values: pa.ChunkedArray) -> np.ndarray:
     """(N,) float64, NaN where missing or not a number."""
     if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
-        return np.array([_float(v) for v in values.to_pylist()])
+        x = np.array([_float(v) for v in values.to_pylist()])
+        strange = values.filter(pa.array(np.isnan(x))).drop_null().to_pylist()
+        strange = [v for v in strange if v.strip().lower() not in ("", "nan")]
+        if strange:
+            what = f"{len(strange)} of {len(x)} values in a number column are no numbers: {', '.join(map(repr, strange[:3]))}"
+            why = "read as missing they would change predictions in silence"
+            raise refuse("data.not_number", what, why=why, fix="correct them, or leave those cells empty")
+        return x
     if pa.types.is_null(values.type):
         return np.full(len(values), np.nan)
     return pc.cast(values, pa.float64(), safe=False).to_numpy()

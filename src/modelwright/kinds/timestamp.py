@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..errors import refuse
 from ..kind import Kind, Profile, Stored
 
 YEAR, WEEK, DAY = 365.2425 * 86400, 7 * 86400, 86400
@@ -35,6 +36,9 @@ class Timestamp(Kind):
 def seconds(values: pa.ChunkedArray) -> np.ndarray:
     """(N,) float64 since 1970, NaN where missing. Times without a zone are taken as they stand."""
     if not pa.types.is_temporal(values.type):
-        values = pc.cast(values, pa.timestamp("ms"))
+        try:
+            values = pc.cast(values, pa.timestamp("ms"))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as e:
+            raise refuse("data.not_time", f"a time cannot be read: {e}", fix="write times as 2024-01-31 13:45:00, or declare another kind") from e
     whole = pc.cast(pc.cast(values, pa.timestamp("ms")), pa.int64())
     return pc.cast(whole, pa.float64(), safe=False).to_numpy() / 1000

@@ -1,0 +1,74 @@
+"""What a careless or hostile user met once: each ends in an answer or a refusal, never in a traceback."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+import modelwright as mw
+from modelwright import find, planning
+from modelwright.errors import Refusal
+from modelwright.kinds.timestamp import Timestamp
+
+STAGES = [{"train": {"steps": 10}}]
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELWRIGHT_HOME", str(tmp_path / "home"))
+
+
+def rows(n=100):
+    rng = np.random.default_rng(0)
+    return {"a": rng.normal(size=n), "y": ["yes", "no"] * (n // 2)}
+
+
+def test_a_declared_number_without_any_value_does_not_stop_the_tree_baseline(tmp_path):
+    table = pa.table({**rows(), "empty": pa.nulls(100, pa.float64())})
+    task = mw.task_of({"data": {"source": table, "columns": {"empty": "number"}}, "target": "y", "stages": STAGES})
+    assert "trees" in mw.run(task, tmp_path / "run").baselines
+
+
+def test_text_where_a_time_is_read_is_refused():
+    kind = Timestamp()
+    kind.fit(pa.chunked_array([["2024-01-31 13:45:00", "2024-02-01 00:00:00"]]))
+    with pytest.raises(Refusal, match="hello"):
+        kind.encode(pa.chunked_array([["hello"]]))
+
+
+def test_a_task_file_that_cannot_be_opened_or_written_is_a_refusal(tmp_path):
+    (tmp_path / "d.csv").write_text("a,y\n" + "\n".join(f"{i / 7:.3f},{i % 2}" for i in range(50)))
+    (tmp_path / "file").write_text("")
+    args = ["new", str(tmp_path / "d.csv"), "--target", "y", "--out", str(tmp_path / "file" / "t.yaml")]
+    done = subprocess.run([sys.executable, "-m", "modelwright.cli", *args], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+
+
+def test_plugins_are_listed_once_however_wide_the_table_is():
+    find._plugins.cache_clear()
+    for _ in range(50):
+        find.names("kinds")
+    assert find._plugins.cache_info().misses == 1
+
+
+@pytest.mark.parametrize("times", [[f"w{i}" for i in range(100)], [i if i % 5 else None for i in range(100)]])
+def test_a_split_by_time_refuses_rows_without_a_time(times):
+    task = mw.task_of({"data": {"source": pa.table({**rows(), "t": times}), "split": {"time": "t"}}, "target": "y", "stages": STAGES})
+    with pytest.raises(Refusal) as e:
+        planning.make(task)
+    assert e.value.problems[0].code == "data.split_time"
+
+
+def test_words_where_numbers_were_are_refused_not_read_as_missing(tmp_path):
+    rng = np.random.default_rng(0)
+    table = pa.table({"a": rng.normal(size=80), "b": rng.normal(size=80), "y": rng.choice(["u", "v"], 80)})
+    mw.run(mw.task_of({"data": {"source": table}, "target": "y", "stages": [{"train": {"steps": 5}}]}), tmp_path / "run")
+    with pytest.raises(Refusal, match="no numbers"):
+        mw.load(tmp_path / "run").answer(pa.table({"a": ["1.5", "foo"], "b": [1.0, 2.0]}))
+
+
+def test_no_target_is_said():
+    with pytest.raises(Refusal, match="no target"):
+        mw.plan(mw.task_of({"data": {"source": pa.table({"a": list(range(50))})}, "target": []}))
