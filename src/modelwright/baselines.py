@@ -49,7 +49,7 @@ class Baseline:
     def _features(self, data: Dataset, fit: bool = False) -> Any:
         if self.name == "majority":
             return np.zeros((len(data), 1))
-        table = data.inputs.get(TABLE) if TABLE not in data.kinds else None
+        table = data.inputs.get(TABLE)
         if self.name == "trees":
             if fit:
                 self.sizes = [self.schema.inputs[c].cardinality for c in self.schema.table if self.schema.inputs[c].place == "code"]
@@ -66,7 +66,7 @@ class Baseline:
                 for codes, size in zip(table["codes"].T, sizes, strict=True)
             ]
         for name, stored in data.inputs.items():
-            if name == TABLE and name not in data.kinds:
+            if name == TABLE:
                 continue
             if "offsets" in stored:
                 width = max(int(stored["values"].max(initial=0)) + 1, 1)

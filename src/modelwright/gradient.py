@@ -21,7 +21,6 @@ class Estimate:
     parts: list[tuple[list[Tensor | None], Tensor | float]]
     loss: Tensor
     metrics: dict[str, Tensor]
-    per_row: Tensor | None = None
 
 
 class GradientRule:

@@ -32,5 +32,4 @@ class Settings(BaseModel):
     precision: Literal["auto", "fp32", "bf16"] = "auto"  # auto: timed in the plan
     threads: Count | None = None  # of the processor; None: one or all, timed in the plan (small models are faster on one)
     channels_last: bool | None = None
-    compile: bool = False
     checkpoint_minutes: Positive = 1.0

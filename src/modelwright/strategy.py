@@ -2,7 +2,7 @@
 
 adapt, groups   in the order written          gradient     one seat, then `transform`s in the order written
 sampler         one seat                      after_step   in the order written
-batch           chained                       view         the last one wins
+batch           chained                       view         chained, on copies
 objective       nested, first is innermost    finish       reverse order of adapt
 """
 

@@ -14,7 +14,7 @@ import torch
 from ..forms import Batch, Tabular
 from ..kind import Kind, Stored
 
-TABLE = "table"
+TABLE = "table"  # the input that holds all numbers and codes; no other input has this name (see `Schema.key`)
 
 
 @dataclass
@@ -33,7 +33,7 @@ class Dataset:
         """The rows as tensors; rng draws augmentations and drawn columns."""
         inputs, known = {}, {}
         for name, stored in self.inputs.items():
-            if name == TABLE and name not in self.kinds:
+            if name == TABLE:
                 numbers = torch.from_numpy(stored["numbers"][rows])
                 present = ~torch.isnan(numbers)
                 inputs[name] = Tabular(torch.where(present, numbers, 0.0), present, torch.from_numpy(stored["codes"][rows]))

@@ -15,9 +15,8 @@ import pyarrow.compute as pc
 from .. import find
 from ..errors import Problem, Refusal
 from ..kind import Kind, Profile, Stored
-from .dataset import Dataset
+from .dataset import TABLE, Dataset
 
-TABLE = "table"
 CHUNK = 65_536  # rows encoded at a time
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..forms import Batch, Loss
+from ..forms import Batch
 from ..model import Model
 from ..strategy import Sampler
 from .dataset import Dataset
@@ -28,8 +28,8 @@ class Stream:
         """One pass, or what is left of it after `load`."""
         raise NotImplementedError
 
-    def observe(self, batch: Batch, loss: Loss | None) -> None:
-        """Losses fed back (prioritised replay, curricula)."""
+    def observe(self, batch: Batch, loss: torch.Tensor) -> None:
+        """The step's mean loss (), fed back."""
 
     def metrics(self) -> dict[str, float]:
         """What the stream itself measures (episode return), to log."""

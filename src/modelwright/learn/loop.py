@@ -203,10 +203,9 @@ def divide(estimate: Estimate) -> list[torch.Tensor | None]:
 
 
 def view(stage: Stage, model: Model) -> Model:
-    """What is evaluated: the last strategy that has a view wins."""
+    """What is evaluated: each strategy sees the view before it, so one that looks at its own copy alone (averaging) wins over those before."""
     for strategy in stage.strategies:
-        seen = strategy.view(model)
-        model = seen if seen is not model else model
+        model = strategy.view(model)
     return model
 
 
