@@ -31,6 +31,11 @@ def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
     kinds = schema.encoders()
     encoders = {n: find.make("encoders", parts["encoders"][n], f"model.encoders.{n}") for n in kinds}
     for n, encoder in encoders.items():
+        form = next(iter(kinds[n].values())).form
+        if form not in encoder.takes:
+            name, fits = find.split(parts["encoders"][n])[0], [e for e in find.names("encoders") if form in find.find("encoders", e).takes]
+            what = f"{name} encodes {' or '.join(sorted(encoder.takes))}; {n!r} is {form}"
+            raise refuse("encoder.input", what, where=f"model.encoders.{n}", fix=f"one of: {', '.join(fits)}")
         encoder.build(kinds[n])
     fusion = find.make("fusions", parts["fusion"], "model.fusion")
     fusion.build({n: e.width for n, e in encoders.items()})

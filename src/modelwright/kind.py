@@ -58,12 +58,15 @@ class Kind:
     is_component: ClassVar[bool] = True
     place: ClassVar[Literal["number", "code", "own", "none"]] = "own"
     """Where it goes as an input: columns among the table's numbers, one of its codes, an input of its own, or nowhere."""
+    form: ClassVar[Literal["table", "ids", "picture", "series", "none"]] = "none"
+    """What an input of its own looks like to an encoder: ids (Ragged of int), picture (B, C, H, W), series (Ragged of (C,) floats)."""
     numbers: int = 1  # how many, where place is "number"
     drawn: ClassVar[bool] = False  # not in the table but drawn for every batch (noise): `batch` gets an empty store
     encoder: ClassVar[str | None] = None  # default encoder of an `own` input
     head: ClassVar[str | None] = None  # default head as a target
     primary: ClassVar[str] = ""  # the metric that a comparison looks at first
 
+    labels_: list[str] | None = None  # a class target's names, in the order of their indices
     spec: dict[str, Any]
 
     @classmethod
@@ -88,8 +91,16 @@ class Kind:
             return torch.from_numpy(np.ascontiguousarray(stored["values"][rows]))
         return gather(stored["values"], stored["offsets"], rows)
 
-    def augment(self, value: Value, rng: torch.Generator) -> Value:
-        """Whole-batch augmentation, in training only."""
+    def draw(self, n: int, rng: torch.Generator | None) -> Value:
+        """n rows of a drawn kind."""
+        raise NotImplementedError
+
+    def augment(self, value: Value, rng: torch.Generator) -> tuple[Value, torch.Tensor | None]:
+        """Whole-batch augmentation, in training only; and how it moved things: (B, 2, 3) from old to new pixel positions (x, y, 1), None: not at all."""
+        return value, None
+
+    def follow(self, value: Value, moves: dict[str, torch.Tensor]) -> Value:
+        """As a target that lies in an input's plane (boxes): go where the augmentation of {input: moves} took it."""
         return value
 
     def metrics(self, prediction: Prediction, truth: Stored) -> dict[str, Metric]:

@@ -23,6 +23,15 @@ class Encoder(nn.Module):
     is_component: ClassVar[bool] = True
     spec: dict[str, Any]
     width: int
+    takes: ClassVar[frozenset[str]] = frozenset({"table"})  # the forms of input (Kind.form) that it encodes
+
+    def learning(self, rows: int) -> dict[str, Any]:
+        """Settings (epochs, lr, ...) that suit this encoder on so many training rows; what a task leaves open is taken from here."""
+        return {}
+
+    def kind_settings(self) -> dict[str, Any]:
+        """What its column's kind must be set to (a checkpoint's tokenizer, a picture's size), where the task leaves it open."""
+        return {}
 
     def build(self, kinds: dict[str, Kind]) -> None:
         """Make the layers for this input: one kind, or the table's columns in their order."""
@@ -71,6 +80,14 @@ class Head(nn.Module):
     def predict(self, out: Any) -> Prediction:
         """The distribution, not the act: acting is the decoder's."""
         raise NotImplementedError
+
+    def start(self, h: Encoded) -> Any:
+        """Of a head that says one token after another: the state before the first, tensors with rows first."""
+        raise NotImplementedError(f"{type(self).__name__} says everything at once")
+
+    def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """The last tokens (B,) -> (log-probabilities of the next (B, V), new state)."""
+        raise NotImplementedError(f"{type(self).__name__} says everything at once")
 
     def divergence(self, student: Any, teacher: Any, temperature: float) -> Tensor:
         """(B,) KL(teacher || student) at a temperature, for distillation. Hinton et al. 2015, times T^2 as there."""
@@ -134,16 +151,17 @@ class Model(nn.Module):
             if only is None or name in only
         }
 
-    def forward(self, batch: Batch, heads: list[str] | None = None, state: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Only the heads asked for, and only the encoders that they read. Outputs are float32, whatever the precision inside."""
-        wanted = list(self.heads) if heads is None else heads
-        reads = {self.heads[t].reads for t in wanted}
+    def read(self, batch: Batch, heads: list[str], state: dict[str, Any] | None = None) -> dict[str, Encoded]:
+        """{target: what its head reads}; only the encoders that these heads need are run."""
+        reads = {self.heads[t].reads for t in heads}
         parts = self.encode(batch, state, None if "all" in reads else reads)
         fused = self.fusion(parts, batch.known) if "all" in reads else None
-        outs = {}
-        for t in wanted:
-            head = self.heads[t]
-            outs[t] = head(fused if head.reads == "all" else parts[head.reads], batch.targets.get(t))
+        return {t: fused if self.heads[t].reads == "all" else parts[self.heads[t].reads] for t in heads}
+
+    def forward(self, batch: Batch, heads: list[str] | None = None, state: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Only the heads asked for. Outputs are float32, whatever the precision inside."""
+        read = self.read(batch, list(self.heads) if heads is None else heads, state)
+        outs = {t: self.heads[t](h, batch.targets.get(t)) for t, h in read.items()}
         return pytree.tree_map(lambda x: x.float() if isinstance(x, Tensor) and x.dtype in (torch.bfloat16, torch.float16) else x, outs)
 
     @torch.no_grad()

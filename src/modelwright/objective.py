@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -14,6 +15,18 @@ if TYPE_CHECKING:
     from .data.schema import Schema
 
 
+@dataclass(frozen=True)
+class Experience:
+    """How an objective that learns by acting wants its batches: collect, look back, go over it several times."""
+
+    copies: int = 16  # environments side by side
+    steps: int = 64  # of each, between two updates of the policy
+    passes: int = 10  # over what was collected
+    batch_size: int = 256  # steps in one update
+    discount: float = 0.99  # gamma
+    trace: float = 0.95  # lambda of the generalised advantage estimate
+
+
 class Objective(nn.Module):
     """`prepare` draws whatever is random (masks, noise) into the batch; `loss` is then a function of parameters and batch, apart from dropout.
 
@@ -22,6 +35,7 @@ class Objective(nn.Module):
     is_component: ClassVar[bool] = True
     spec: dict[str, Any]
     players: dict[str, int] = {"model": 1}  # player -> updates per batch, in order; one optimizer each
+    experience: Experience | None = None  # None: rows of a table
     heads: list[str] | None = None  # the heads it trains, None = all: the others keep their parameters
 
     def build(self, model: Model, schema: Schema) -> None:
@@ -51,6 +65,7 @@ class Wrapped(Objective):
         super().__init__()
         self.inner = inner
         self.players = inner.players
+        self.experience = inner.experience
         self.heads = inner.heads
 
     def prepare(self, batch: Batch, rng: torch.Generator) -> Batch:

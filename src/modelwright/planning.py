@@ -324,7 +324,7 @@ def _look(schema: Schema, tables: dict[str, pa.Table], columns: list[dict[str, s
         if missing and entry["role"] == "input":
             entry["describe"] += f"; {missing / train.num_rows:.1%} missing"
     for n, kind in schema.targets.items():
-        labels = kind.state().get("labels_")
+        labels = kind.labels_
         if labels is not None and len(labels) < 2:
             raise refuse(
                 "data.one_class",

@@ -306,7 +306,7 @@ def plots(plan: planning.Plan, subject: Subject, target: str, temperature: float
     prediction = subject.predict("test")[target]
     truth = kind.encode_target(subject.splits["test"].column(target))
     known, y = truth["known"], truth["values"]
-    drawn = TargetPlots(kind=find.split(kind.spec)[0], labels=kind.state().get("labels_") or getattr(kind, "labels_", ()))
+    drawn = TargetPlots(kind=find.split(kind.spec)[0], labels=kind.labels_ or ())
     if prediction.probabilities is None:
         if prediction.value is not None and kind.head == "regression":
             drawn.residual = (kind.real(y[known]), kind.real(prediction.value.numpy()[known]))

@@ -211,7 +211,7 @@ def test_schema_and_its_json():
 
 def test_translate_is_the_loop_over_rows():
     x = torch.rand(40, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    got = translate(x, torch.Generator().manual_seed(1))
+    got , _ = translate(x, torch.Generator().manual_seed(1))
     rng = torch.Generator().manual_seed(1)
     down, right = torch.randint(-2, 3, (40, 1), generator=rng), torch.randint(-3, 4, (40, 1), generator=rng)
     padded = torch.nn.functional.pad(x, (3, 3, 2, 2), mode="reflect")
@@ -222,14 +222,14 @@ def test_translate_is_the_loop_over_rows():
 
 def test_flip_is_the_loop_over_rows():
     x = torch.rand(200, 1, 4, 5)
-    got = flip(x, torch.Generator().manual_seed(0))
+    got, _ = flip(x, torch.Generator().manual_seed(0))
     turned = [bool(torch.equal(g, row.flip(-1))) for g, row in zip(got, x)]
     assert all(t or torch.equal(g, row) for t, g, row in zip(turned, got, x)) and 70 < sum(turned) < 130
 
 
 def test_cutout_is_one_rectangle_of_the_mean():
     x = torch.rand(200, 3, 8, 12)
-    got = cutout(x, torch.Generator().manual_seed(0))
+    got, _ = cutout(x, torch.Generator().manual_seed(0))
     corners = set()
     for g, row in zip(got, x):
         hole = (g != row).any(0)
@@ -244,6 +244,15 @@ def test_cutout_is_one_rectangle_of_the_mean():
 def test_augmentations_are_the_declared_ones_and_repeatable():
     x = torch.rand(6, 1, 16, 16)
     kind = Picture(augment=("translate", "flip", "cutout"))
-    a, b = (kind.augment(x, torch.Generator().manual_seed(3)) for _ in range(2))
+    a, b = (kind.augment(x, torch.Generator().manual_seed(3))[0] for _ in range(2))
     assert torch.equal(a, b) and not torch.equal(a, x)
-    assert torch.equal(Picture(augment=()).augment(x, torch.Generator()), x)
+    assert torch.equal(Picture(augment=()).augment(x, torch.Generator())[0], x)
+
+
+def test_moves_say_where_a_pixel_went():
+    x = torch.zeros(40, 1, 16, 24)
+    x[:, 0, 7, 11] = 1.0  # its middle is at (x, y) = (11.5, 7.5)
+    got, moves = Picture(augment=("translate", "flip", "translate")).augment(x, torch.Generator().manual_seed(0))
+    for picture, move in zip(got, moves):
+        place = move @ torch.tensor([11.5, 7.5, 1.0])
+        assert picture[0, int(place[1]), int(place[0])] == 1.0

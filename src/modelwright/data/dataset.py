@@ -31,7 +31,7 @@ class Dataset:
 
     def batch(self, rows: np.ndarray, rng: torch.Generator | None = None, augment: bool = False) -> Batch:
         """The rows as tensors; rng draws augmentations and drawn columns."""
-        inputs, known = {}, {}
+        inputs, known, moves = {}, {}, {}
         for name, stored in self.inputs.items():
             if name == TABLE:
                 numbers = torch.from_numpy(stored["numbers"][rows])
@@ -39,13 +39,17 @@ class Dataset:
                 inputs[name] = Tabular(torch.where(present, numbers, 0.0), present, torch.from_numpy(stored["codes"][rows]))
                 continue
             kind = self.kinds[name]
-            value = kind.draw(len(rows), rng) if kind.drawn else kind.batch(stored, rows)
-            inputs[name] = kind.augment(value, rng) if augment else value
+            inputs[name] = kind.draw(len(rows), rng) if kind.drawn else kind.batch(stored, rows)
+            if augment:
+                inputs[name], moved = kind.augment(inputs[name], rng)
+                moves |= {} if moved is None else {name: moved}
             if "known" in stored:
                 known[name] = torch.from_numpy(stored["known"][rows])
         targets = {}
         for name, stored in self.targets.items():
-            targets[name] = self.target_kinds[name].batch(stored, rows)
+            kind = self.target_kinds[name]
+            value = kind.batch(stored, rows)
+            targets[name] = kind.follow(value, moves) if moves else value
             if "known" in stored:
                 known[name] = torch.from_numpy(stored["known"][rows])
         groups = None if self.groups is None else torch.from_numpy(self.groups[rows])

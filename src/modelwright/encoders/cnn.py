@@ -17,6 +17,8 @@ from ..model import Encoder
 
 
 class CNN(Encoder):
+    takes = frozenset({"picture"})
+
     def __init__(
         self,
         width: int = 32,

@@ -22,6 +22,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class LSTM(Encoder):
+    takes = frozenset({"ids"})
+
     def __init__(self, width: int = 128, depth: int = 1, bidirectional: bool = True, dropout: Share = 0.5, word_dropout: Share = 0.2):
         """width: of a token's embedding and of z, both directions together."""
         super().__init__()

@@ -21,6 +21,8 @@ from ..model import Encoder
 
 
 class ResNet(Encoder):
+    takes = frozenset({"picture"})
+
     def __init__(
         self,
         width: int = 16,

@@ -24,6 +24,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Transformer(Encoder):
+    takes = frozenset({"ids"})
+
     def __init__(
         self,
         width: int = 128,

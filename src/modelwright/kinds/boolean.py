@@ -18,6 +18,7 @@ NO = {"false", "no", "n", "f", "0", "0.0", "否", "假"}
 
 class Boolean(Kind):
     place = "code"
+    form = "table"
     head = "binary"
     primary = "accuracy"
     cardinality = 3

@@ -15,6 +15,7 @@ from ..kind import Kind, Metric, Profile, Stored, class_metrics, natural_order, 
 
 class Category(Kind):
     place = "code"
+    form = "table"
     head = "classes"
     primary = "accuracy"
 

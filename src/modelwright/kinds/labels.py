@@ -22,6 +22,7 @@ SEPARATORS = (";；", "|｜", "、", ",，")
 
 class Labels(Kind):
     place = "number"
+    form = "table"
     head = "label_set"
     primary = "micro_f1"
 

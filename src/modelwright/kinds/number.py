@@ -18,6 +18,7 @@ from ..kind import Kind, Metric, Profile, Stored
 
 class Number(Kind):
     place = "number"
+    form = "table"
     head = "regression"
     primary = "rmse"
 

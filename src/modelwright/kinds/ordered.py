@@ -17,6 +17,7 @@ from ..kind import Kind, Metric, Stored, class_metrics, natural_order, unseen_la
 
 class Ordered(Kind):
     place = "number"
+    form = "table"
     head = "ordered"
     primary = "mae"
 

@@ -36,6 +36,7 @@ BLOCK = 256  # rows that a thread decodes at a time
 
 class Picture(Kind):
     place = "own"
+    form = "picture"
     encoder = "resnet"
 
     def __init__(
@@ -161,33 +162,53 @@ class Picture(Kind):
         """(B, C, H, W) float32 in [0, 1]"""
         return torch.from_numpy(stored["values"][rows]).float().div_(255)
 
-    def augment(self, value: Tensor, rng: torch.Generator) -> Tensor:
+    def augment(self, value: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
+        moved = None
         for name in self.augmentations:
-            value = {"translate": translate, "flip": flip, "cutout": cutout}[name](value, rng)
-        return value
+            value, move = {"translate": translate, "flip": flip, "cutout": cutout}[name](value, rng)
+            if move is not None:
+                moved = move if moved is None else _after(moved, move)
+        return value, moved
 
     def describe(self) -> str:
         return f"{self.size_[0]} x {self.size_[1]}, {'grey' if self.channels_ == 1 else 'colour'}"
 
 
-def translate(x: Tensor, rng: torch.Generator) -> Tensor:
+def _after(first: Tensor, then: Tensor) -> Tensor:
+    """Both moves (B, 2, 3) as one."""
+    turned = then[:, :, :2] @ first
+    turned[:, :, 2] += then[:, :, 2]
+    return turned
+
+
+def _move(b: int, scale_x: Tensor | float, x: Tensor | float, y: Tensor | float) -> Tensor:
+    """(B, 2, 3): (x, y) -> (scale_x x + x', y + y')"""
+    move = torch.zeros(b, 2, 3)
+    move[:, 0, 0], move[:, 0, 2], move[:, 1, 1], move[:, 1, 2] = scale_x, x, 1.0, y
+    return move
+
+
+def translate(x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Each picture (B, C, H, W) moved by its own whole number of pixels, at most an eighth of each side; what comes in is a reflection."""
     b, _, *sides = x.shape
-    index = []
+    index, shifts = [], []
     for n in sides:
         shift = torch.randint(-(n // 8), n // 8 + 1, (b, 1), generator=rng)
         i = (torch.arange(n) + shift).abs()  # (B, n), reflected at 0 and then at n - 1
         index.append((n - 1 - (n - 1 - i).abs()).to(x.device))
-    return x[torch.arange(b, device=x.device)[:, None, None], :, index[0][:, :, None], index[1][:, None, :]].permute(0, 3, 1, 2)
+        shifts.append(-shift[:, 0].float())
+    moved = x[torch.arange(b, device=x.device)[:, None, None], :, index[0][:, :, None], index[1][:, None, :]].permute(0, 3, 1, 2)
+    return moved, _move(b, 1.0, shifts[1], shifts[0])
 
 
-def flip(x: Tensor, rng: torch.Generator) -> Tensor:
+def flip(x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
     """Half of the pictures, left to right."""
-    coin = torch.rand(len(x), generator=rng).to(x.device) < 0.5
-    return torch.where(coin[:, None, None, None], x.flip(-1), x)
+    coin = torch.rand(len(x), generator=rng) < 0.5
+    move = _move(len(x), torch.where(coin, -1.0, 1.0), torch.where(coin, float(x.shape[-1]), 0.0), 0.0)
+    return torch.where(coin.to(x.device)[:, None, None, None], x.flip(-1), x), move
 
 
-def cutout(x: Tensor, rng: torch.Generator) -> Tensor:
+def cutout(x: Tensor, rng: torch.Generator) -> tuple[Tensor, None]:
     """A rectangle of a quarter of each side, anywhere within each picture, filled with the picture's mean."""
     b, _, *sides = x.shape
     inside = []
@@ -197,7 +218,7 @@ def cutout(x: Tensor, rng: torch.Generator) -> Tensor:
         i = torch.arange(n)
         inside.append(((i >= start) & (i < start + side)).to(x.device))
     hole = inside[0][:, None, :, None] & inside[1][:, None, None, :]  # (B, 1, H, W)
-    return torch.where(hole, x.mean((2, 3), keepdim=True), x)
+    return torch.where(hole, x.mean((2, 3), keepdim=True), x), None
 
 
 def _looks_like_one(cell: Any) -> bool:

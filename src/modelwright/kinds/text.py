@@ -32,6 +32,7 @@ CHARACTERS = 200  # of a text are read for each token kept: a piece has at most 
 
 class Text(Kind):
     place = "own"
+    form = "ids"
     encoder = "lstm"
     head = "tokens"
     primary = "bleu"

@@ -14,6 +14,7 @@ YEAR, WEEK, DAY = 365.2425 * 86400, 7 * 86400, 86400
 
 class Timestamp(Kind):
     place = "number"
+    form = "table"
     numbers = 7
 
     @classmethod

@@ -49,10 +49,10 @@ class Masked(Objective):
 
     def _decoder(self, name: str, encoder: Encoder, kinds: dict[str, Kind]) -> nn.Module:
         first = next(iter(kinds.values()))
-        if first.place in ("number", "code"):
-            return Cells(encoder.width, kinds, self.cells)
-        match next(iter(first.spec)):
-            case "text":
+        match first.form:
+            case "table":
+                return Cells(encoder.width, kinds, self.cells)
+            case "ids":
                 return Words(encoder.width, first, self.tokens, self.whole_words)
             case "picture":
                 return Patches(encoder, first, self.patches)
