@@ -50,6 +50,10 @@ def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
         key = json.dumps(spec, sort_keys=True)
         shared[key] = shared.get(key) or find.make("decoders", spec, f"model.decoders.{target}")
         decoders[target] = shared[key]
+        if decoders[target].steps and head.begin_id is None:
+            name, fits = find.split(spec)[0], [d for d in find.names("decoders") if not find.find("decoders", d).steps]
+            what = f"the decoder {name} writes one token after another; the head {find.split(parts['heads'][target])[0]} says everything at once"
+            raise refuse("decoder.head", what, where=f"model.decoders.{target}", fix=f"one of: {', '.join(fits)}")
     return Model(encoders, fusion, heads, decoders)
 
 

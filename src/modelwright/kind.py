@@ -45,6 +45,7 @@ class Metric:
     rows: np.ndarray | None = None
     better: Literal["higher", "lower"] = "higher"
     units: int | None = None  # rows in the rarest class: what bounds the surety of a metric of ranks
+    note: str = ""  # what a reader must know to read it; goes into the evidence's details
 
     @classmethod
     def mean(cls, rows: np.ndarray, better: Literal["higher", "lower"] = "higher") -> Metric:
@@ -58,8 +59,8 @@ class Kind:
     is_component: ClassVar[bool] = True
     place: ClassVar[Literal["number", "code", "own", "none"]] = "own"
     """Where it goes as an input: columns among the table's numbers, one of its codes, an input of its own, or nowhere."""
-    form: ClassVar[Literal["table", "ids", "picture", "series", "none"]] = "none"
-    """What an input of its own looks like to an encoder: ids (Ragged of int), picture (B, C, H, W), series (Ragged of (C,) floats)."""
+    form: ClassVar[Literal["table", "ids", "picture", "series", "vector", "none"]] = "none"
+    """What an input of its own looks like to an encoder: ids (Ragged of int), picture (B, C, H, W), series (Ragged of (C,) floats), vector (B, D)."""
     numbers: int = 1  # how many, where place is "number"
     drawn: ClassVar[bool] = False  # not in the table but drawn for every batch (noise): `batch` gets an empty store
     encoder: ClassVar[str | None] = None  # default encoder of an `own` input
@@ -84,6 +85,10 @@ class Kind:
     def encode_target(self, values: pa.ChunkedArray) -> Stored:
         """As a target; `known` marks the rows that have one."""
         raise NotImplementedError(f"{type(self).__name__} cannot be a target")
+
+    def outside(self, values: pa.ChunkedArray) -> str:
+        """What encoding depends on beside the values (states of the files that they name): a cache must know."""
+        return ""
 
     def batch(self, stored: Stored, rows: np.ndarray) -> Value:
         """The rows as tensors: dense, or `Ragged` where the column is stored with offsets."""

@@ -64,6 +64,9 @@ class Head(nn.Module):
     reads: str = "all"  # "all": the fusion's result; else the input whose Encoded it reads (tokens, grid)
     decoder: ClassVar[str] = "argmax"  # default
     calibrates: ClassVar[bool] = False  # has a buffer `temperature` () that divides its outputs in `predict`
+    begin_id: int | None = None  # of a head that says one token after another, set by `build`: what stands before the first token,
+    end_id: int | None = None  # what says that a text is over,
+    max_tokens: int | None = None  # and the most tokens before it
 
     def build(self, kind: Kind, width: int, encoder: Encoder | None) -> None:
         """width: of what it reads; encoder: the one it reads where `reads` names one, or where there is only one."""
@@ -99,6 +102,7 @@ class Decoder:
 
     is_component: ClassVar[bool] = True
     spec: dict[str, Any]
+    steps: ClassVar[bool] = False  # its heads must say one token after another (`Head.step`); `assemble_model` refuses others
 
     def run(self, model: Model, targets: list[str], batch: Batch, rng: torch.Generator | None = None, state: Any = None) -> dict[str, Prediction]:
         raise NotImplementedError

@@ -37,6 +37,11 @@ class Objective(nn.Module):
     players: dict[str, int] = {"model": 1}  # player -> updates per batch, in order; one optimizer each
     experience: Experience | None = None  # None: rows of a table
     heads: list[str] | None = None  # the heads it trains, None = all: the others keep their parameters
+    validates: bool = True  # False: its loss on held-out rows does not say which model is better (players against each other); the last is kept
+
+    def learning(self, rows: int) -> dict[str, Any]:
+        """Settings (lr, betas, ...) that suit it on so many training rows, where the task leaves them open; they go before an encoder's."""
+        return {}
 
     def build(self, model: Model, schema: Schema) -> None:
         """Make own layers, sized by the model. Raise a `Refusal` where model or data do not fit."""
@@ -67,6 +72,7 @@ class Wrapped(Objective):
         self.players = inner.players
         self.experience = inner.experience
         self.heads = inner.heads
+        self.validates = inner.validates
 
     def prepare(self, batch: Batch, rng: torch.Generator) -> Batch:
         return self.inner.prepare(batch, rng)

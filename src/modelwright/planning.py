@@ -19,7 +19,7 @@ import torch
 
 from . import find
 from .artifact import assemble_model
-from .data import sources, splits
+from .data import cache, sources, splits
 from .data.dataset import Dataset
 from .data.schema import TABLE, Schema, infer, profile
 from .data.streams import Rows
@@ -112,19 +112,20 @@ def make(task: Task, decided: dict[str, Any] | None = None) -> Plan:
     tables = _split(task, table, schema, loaded.split, warnings)
     schema.fit(tables["train"])
     _look(schema, tables, columns, warnings)
-    data = {s: schema.encode(t) for s, t in tables.items()}
+    digests = {s: table_digest(t) for s, t in tables.items()}
+    data = {s: cache.encode(schema, t, digests[s]) for s, t in tables.items()}
     parts = _parts(task, schema)
     torch.manual_seed(task.seed)
     model = assemble_model(schema, parts)
     plan = Plan(
         task, schema, tables, data, parts, sum(p.numel() for p in model.parameters()), [], policy,
-        {s: table_digest(t) for s, t in tables.items()}, rows_digest(tables["test"]), columns, notes, warnings,
+        digests, rows_digest(tables["test"]), columns, notes, warnings,
     )  # fmt: skip
     problems: list[Problem] = []
     for i, entry in enumerate(task.stages):
         ((name, stage),) = entry.items()
         before = decided["stages"][i] if decided else None
-        settings, steps = resolve(stage, len(data["train"]), bool(schema.own), before)
+        settings, steps = resolve(stage, len(data["train"]), bool(schema.own), before, learning(model, len(data["train"])))
         plan.stages.append(StagePlan(name, stage.objective, stage.strategies, settings, steps))
         problems += _rehearse(plan, i, model, stage, before)
     if problems:
@@ -279,7 +280,7 @@ def _split(task: Task, table: pa.Table, schema: Schema, given: str | None, warni
                 what = f"{gaps} rows have no value in {s.time!r}"
                 raise refuse("data.split_time", what, why="they have no place in time", where=f"{task.file}: data.split.time", fix="fill them in")
         which = splits.assign(n, {**shares, "test": s.test}, s.seed, units=units, strata=_strata(table, schema), time=time_)
-    out = {name: table.filter(pa.array(which == i)) for i, name in enumerate(splits.NAMES)}
+    out = cache.split(table, which, splits.NAMES)
     empty = [name for name, t in out.items() if t.num_rows == 0]
     if empty:
         raise refuse(
@@ -303,13 +304,13 @@ def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _strata(table: pa.Table, schema: Schema) -> np.ndarray:
-    """By the first target where it is a class; by its quartile where it is a number."""
+    """By the first target where it is a class; by its quartile where it is a number; else all alike."""
     name, kind = next(iter(schema.targets.items()))
     column = table.column(name)
     if kind.head == "regression":
         x = np.nan_to_num(pc.cast(column, pa.float64(), safe=False).to_numpy())
         return np.searchsorted(np.quantile(x, [0.25, 0.5, 0.75]), x)
-    if pa.types.is_nested(column.type):
+    if pa.types.is_nested(column.type) or kind.form != "none":  # a text, a picture: no two are of one class
         return np.zeros(len(column), np.int64)
     return np.unique(np.array(column.to_pylist(), dtype=str), return_inverse=True)[1]
 
@@ -365,11 +366,24 @@ def _parts(task: Task, schema: Schema) -> dict[str, Any]:
     return {"encoders": encoders, "fusion": full("fusions", wanted.fusion), "heads": heads, "decoders": dict(wanted.decoders)}
 
 
-def resolve(stage: Settings, rows: int, own: bool, before: dict[str, Any] | None) -> tuple[Settings, int]:
-    """Every None decided. Batches grow with the data; a stage takes about 2,000 updates, at least 5 passes and at most 60."""
+def learning(model: Model, rows: int) -> dict[str, Any]:
+    """What the encoders suggest; where several do, the one with the most parameters has the last word."""
+    by_size = sorted((sum(p.numel() for p in e.parameters()), n) for n, e in model.encoders.items())
+    return {k: v for _, n in by_size for k, v in model.encoders[n].learning(rows).items()}
+
+
+def resolve(stage: Settings, rows: int, own: bool, before: dict[str, Any] | None, suggested: dict[str, Any]) -> tuple[Settings, int]:
+    """Every None decided: by the task, else as the encoders suggest (never half of a choice: an lr goes
+    with its optimizer), else batches grow with the data and a stage takes about 2,000 updates, at least 5 passes and at most 60."""
     if before is not None:
         return Settings(**before["settings"]), before["steps"]
-    s = Settings(**stage.model_dump(include=set(Settings.model_fields)))
+    given = stage.model_dump(include=set(Settings.model_fields), exclude_unset=True)
+    given = {k: v for k, v in given.items() if v is not None or Settings.model_fields[k].default is not None}  # `clip: null` is a choice
+    if given.get("optimizer", "adamw") != suggested.get("optimizer", "adamw"):
+        suggested = {k: v for k, v in suggested.items() if k not in ("lr", "weight_decay", "optimizer")}
+    if given.keys() & {"epochs", "steps", "minutes"}:
+        suggested = {k: v for k, v in suggested.items() if k not in ("epochs", "steps")}
+    s = Settings(**{**suggested, **given})
     s.batch_size = min(s.batch_size or int(np.clip(2 ** round(math.log2(max(rows, 2) / 24)), 16, 256)), rows)
     per_epoch = max(1, math.ceil(rows / s.batch_size))
     if s.steps is None and s.epochs is None:

@@ -226,8 +226,8 @@ def same_answers(model: Any, folder: Path, plan: planning.Plan, rows: int = 256)
     table = plan.tables["validation"].slice(0, rows)
     kept, trained = Loaded.open(folder / "model").predict(table), Loaded(model, plan.schema).predict(table)
     for target, a in kept.items():
-        x, y = (q.probabilities if q.probabilities is not None else q.value for q in (a, trained[target]))
-        assert torch.allclose(x.float(), y.float(), atol=1e-5), f"the saved model answers {target} otherwise than the trained one"
+        x, y = (q.probabilities if q.probabilities is not None else q.value if q.tokens is None else q.tokens.values for q in (a, trained[target]))
+        assert x.shape == y.shape and torch.allclose(x.float(), y.float(), atol=1e-5), f"the saved model answers {target} otherwise than the trained one"
 
 
 def seeds_apart(plan: planning.Plan, fits: list[Any]) -> list[Measurement]:
@@ -332,10 +332,11 @@ def worst(plan: planning.Plan, subject: Subject, target: str, most: int = 8) -> 
     kind = plan.schema.targets[target]
     table = subject.splits["validation"]
     metrics = metrics_of(subject, "validation", target)
-    by = next((metrics[k] for k in ("nll", "mae") if k in metrics and metrics[k].rows is not None), None)
-    if by is None:
-        return []
-    rows = np.argsort(-np.nan_to_num(by.rows, nan=-1))[:most]
+    by = next((metrics[k].rows for k in ("nll", "mae") if k in metrics and metrics[k].rows is not None), None)
+    if by is None:  # the primary metric (BLEU) of each row alone
+        sign = -1 if metrics[kind.primary].better == "higher" else 1
+        by = np.array([sign * metrics[kind.primary].value(np.array([i])) for i in range(table.num_rows)])
+    rows = np.argsort(-np.nan_to_num(by, nan=-np.inf), kind="stable")[:most]
     answers = kind.answer(target, subject.predict("validation")[target])[target]
     shown = [c["name"] for c in plan.columns if c["role"] in ("input", "group")]
     return [
@@ -343,7 +344,7 @@ def worst(plan: planning.Plan, subject: Subject, target: str, most: int = 8) -> 
             **{c: table.column(c)[int(r)].as_py() for c in shown},
             "truth": table.column(target)[int(r)].as_py(),
             "predicted": np.asarray(answers)[r],
-            "loss": float(by.rows[r]),
+            "loss": float(by[r]),
         }
         for r in rows
     ]

@@ -259,7 +259,7 @@ class Squares(Encoder):
 
 
 class Picture:
-    place, channels_, size_, spec = "own", 3, [16, 16], {"picture": {}}
+    place, form, channels_, size_, spec = "own", "picture", 3, [16, 16], {"picture": {}}
 
 
 class Album:
@@ -295,7 +295,7 @@ def test_picture_hides_half_of_the_patches_and_counts_only_their_pixels():
 
 def test_what_cannot_be_hidden_is_refused():
     class Noise(Picture):
-        spec = {"noise": {}}
+        form, spec = "none", {"noise": {}}
 
     class Schemas:
         def encoders(self):

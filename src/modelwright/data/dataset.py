@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -59,40 +55,3 @@ class Dataset:
         """(N,) tokens of the longest ragged input, for batches of like lengths; None where nothing is ragged."""
         found = [np.diff(s["offsets"]) for s in self.inputs.values() if "offsets" in s]
         return np.max(found, axis=0) if found else None
-
-    def save(self, folder: Path) -> None:
-        """As .npy files below folder, atomically: a folder that exists is whole."""
-        half = folder.with_name(f"{folder.name}.{os.getpid()}.half")
-        half.mkdir(parents=True)
-        files = {}
-        for side, columns in (("inputs", self.inputs), ("targets", self.targets)):
-            for i, (name, stored) in enumerate(columns.items()):
-                for key, array in stored.items():
-                    files[f"{side}.{i}.{key}.npy"] = [side, name, key, list(array.shape)]
-                    np.save(half / f"{side}.{i}.{key}.npy", array, allow_pickle=False)
-        if self.groups is not None:
-            np.save(half / "groups.npy", self.groups, allow_pickle=False)
-        index = {
-            "n": self.n,
-            "names": {"inputs": list(self.inputs), "targets": list(self.targets)},
-            "files": files,
-            "groups": self.groups is not None,
-        }
-        (half / "index.json").write_text(json.dumps(index))
-        try:
-            half.rename(folder)
-        except OSError:  # someone else was first
-            shutil.rmtree(half)
-
-    @classmethod
-    def open(cls, folder: Path, kinds: dict[str, Kind], target_kinds: dict[str, Kind]) -> Dataset:
-        """Memory-mapped. Raises ValueError or OSError where a file is missing, cut short or not what the index says."""
-        index = json.loads((folder / "index.json").read_text())
-        sides: dict[str, dict[str, Stored]] = {side: {name: {} for name in names} for side, names in index["names"].items()}
-        for file, (side, name, key, shape) in index["files"].items():
-            array = np.load(folder / file, mmap_mode="c", allow_pickle=False)
-            if list(array.shape) != shape:
-                raise ValueError(f"{file} has shape {list(array.shape)}, the index says {shape}")
-            sides[side][name][key] = array
-        groups = np.load(folder / "groups.npy", allow_pickle=False) if index["groups"] else None
-        return cls(index["n"], sides["inputs"], sides["targets"], kinds, target_kinds, groups)

@@ -37,6 +37,9 @@ class ResNet(Encoder):
         self.stem_width, self.depth, self.norm, self.activation = width, depth, norm, activation
         self.width = 4 * width
 
+    def learning(self, rows: int) -> dict:
+        return {"lr": 3e-3, "weight_decay": 0.05, "batch_size": 128}
+
     def build(self, kinds: dict[str, Kind]) -> None:
         (kind,) = kinds.values()
         height, width = kind.size_

@@ -9,6 +9,7 @@ picture's mean. Left out: pictures with more than 64 million pixels, frames afte
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections import Counter
@@ -157,6 +158,17 @@ class Picture(Kind):
             picture = picture.resize((width, height), Image.Resampling.BILINEAR)  # Pillow's is antialiased
         pixels = np.asarray(picture)
         return pixels[None] if self.channels_ == 1 else pixels.transpose(2, 0, 1)
+
+    def outside(self, values: pa.ChunkedArray) -> str:
+        """Digest of size and time of every file that a cell names."""
+        total = hashlib.sha256()
+        for cell in values.to_pylist() if not pa.types.is_binary(values.type) and not pa.types.is_large_binary(values.type) else ():
+            path = cell.get("path") if isinstance(cell, dict) and cell.get("bytes") is None else cell if isinstance(cell, str) else None
+            if path is not None:
+                file = resolve(path, self.root or ".")
+                status = file.stat() if file.is_file() else None
+                total.update(f"{path}\0{status and (status.st_size, status.st_mtime_ns)}\0".encode())
+        return total.hexdigest()
 
     def batch(self, stored: Stored, rows: np.ndarray) -> Tensor:
         """(B, C, H, W) float32 in [0, 1]"""

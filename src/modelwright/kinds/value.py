@@ -1,0 +1,32 @@
+"""The return that a policy expects from here on: a target that no table holds; rollouts compute it.
+
+In units of `scale_`, the spread of returns that rollouts have seen (their standard deviation), so that the loss is of the same size in every environment.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .. import metrics as m
+from ..forms import Prediction
+from ..kind import Kind, Metric, Stored
+
+
+class Value(Kind):
+    head = "value"
+    primary = "rmse"
+
+    def __init__(self):
+        self.scale_ = 1.0
+
+    def metrics(self, prediction: Prediction, truth: Stored) -> dict[str, Metric]:
+        guess, y = prediction.value.numpy() * self.scale_, truth["values"] * self.scale_
+        known = truth["known"]
+        rmse = lambda index: m.rmse(y[index[known[index]]], guess[index[known[index]]])  # noqa: E731
+        return {"rmse": Metric(rmse, better="lower")}
+
+    def answer(self, name: str, prediction: Prediction) -> dict:
+        return {name: list(prediction.value.numpy().astype(np.float64) * self.scale_)}
+
+    def describe(self) -> str:
+        return f"in units of {self.scale_:.3g}"
