@@ -121,18 +121,19 @@ class Loaded:
         data = self.schema.encode(table, targets=False)
         parts: dict[str, list[Prediction]] = {t: [] for t in self.schema.targets}
         order = []
-        for batch in in_order(data, self.batch_size):
+        for batch in in_order(data, self.batch_size, rng):
             order.append(batch.rows)
             for target, prediction in self.model.predict(batch, rng).items():
                 parts[target].append(prediction)
         back = torch.argsort(torch.cat(order))
         return {t: _rows(Prediction.cat(p), back) for t, p in parts.items()}
 
-    def answer(self, table: pa.Table) -> pa.Table:
+    def answer(self, table: pa.Table, rng: torch.Generator | None = None) -> pa.Table:
         """The predictions as a table for people: a column of values a target, its scores beside it."""
         columns: dict[str, Any] = {}
-        for target, prediction in self.predict(table).items():
-            columns |= self.schema.targets[target].answer(target, prediction)
+        for target, prediction in self.predict(table, rng).items():
+            kind = self.schema.targets[target]
+            columns |= kind.answer(target, kind.placed(prediction, table))
         return pa.table({k: pa.array(v) for k, v in columns.items()})
 
 

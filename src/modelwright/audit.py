@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -32,6 +33,7 @@ class Subject:
     lineage: dict[str, Any] = field(default_factory=dict)  # data, code, parents, strategies' statements
     baselines: dict[str, Predictor] = field(default_factory=dict)
     seed: int = 0
+    play: Callable[[str, int], np.ndarray] | None = None  # of a policy: ("model" or "random", episodes) -> returns (E,)
     _seen: dict[tuple[str, str], dict[str, Prediction]] = field(default_factory=dict)
 
     def predict(self, split: str, who: str = "model") -> dict[str, Prediction]:
@@ -59,7 +61,7 @@ class Audit:
 def metrics_of(subject: Subject, split: str, target: str, who: str = "model") -> dict[str, Metric]:
     """The target kind's metrics of a predictor on a split."""
     kind = subject.schema.targets[target]
-    truth = kind.encode_target(subject.splits[split].column(target))
+    truth = kind.encode_target(kind.column(subject.splits[split], target))
     return kind.metrics(subject.predict(split, who)[target], truth)
 
 

@@ -41,7 +41,7 @@ def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
         metrics = {}
         for run in (a, b):
             kind = models[run].schema.targets[target]
-            metrics[run] = kind.metrics(predictions[run][target], kind.encode_target(table.column(target)))
+            metrics[run] = kind.metrics(predictions[run][target], kind.encode_target(kind.column(table, target)))
         every = np.arange(table.num_rows)
         for name in metrics[a].keys() & metrics[b].keys():
             x, y = metrics[a][name], metrics[b][name]

@@ -158,8 +158,8 @@ class Loss:
 class Prediction:
     """What a model says of one target, for B rows. Which fields are set is the target kind's affair; audits and reports read no more.
 
-    value (B,) class index, number, rank or (B, T) ids; probabilities (B, K); quantiles (B, Q); boxes: Ragged (B, T, 4) xyxy in pixels with
-    labels (B, T) and score (B, T); tokens: Ragged of ids; action (B,) or (B, A); score (B,) confidence, higher is surer; extra: anything a stream
+    value (B,) class index, number, rank or (B, T) ids; probabilities (B, K); quantiles (B, Q); boxes: Ragged (B, T, 4) xyxy as shares of
+    the picture's width and height, with labels (B, T) and score (B, T); tokens: Ragged of ids; action (B,) or (B, A); score (B,) confidence, higher is surer; extra: anything a stream
     must keep (log-probability, value)."""
 
     value: Tensor | None = None

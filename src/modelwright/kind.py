@@ -48,9 +48,9 @@ class Metric:
     note: str = ""  # what a reader must know to read it; goes into the evidence's details
 
     @classmethod
-    def mean(cls, rows: np.ndarray, better: Literal["higher", "lower"] = "higher") -> Metric:
+    def mean(cls, rows: np.ndarray, better: Literal["higher", "lower"] = "higher", note: str = "") -> Metric:
         rows = np.asarray(rows, dtype=np.float64)
-        return cls(lambda index: float(np.nanmean(rows[index])) if len(index) else float("nan"), rows, better)
+        return cls(lambda index: float(np.nanmean(rows[index])) if len(index) else float("nan"), rows, better, note=note)
 
 
 class Kind:
@@ -67,13 +67,23 @@ class Kind:
     head: ClassVar[str | None] = None  # default head as a target
     primary: ClassVar[str] = ""  # the metric that a comparison looks at first
 
+    beside: tuple[str, ...] = ()  # other columns that are part of this target (the labels of its boxes): they are no inputs
+
     labels_: list[str] | None = None  # a class target's names, in the order of their indices
+    bins_: list[list[float]] = []  # of a number among a table's inputs: for each of its numbers rising edges, between which encoders take it as linear
     spec: dict[str, Any]
 
     @classmethod
     def guess(cls, column: Profile) -> float:
         """How well this kind fits the column, 0 (never) to 1; the highest wins."""
         return 0.0
+
+    def meet(self, inputs: dict[str, Kind]) -> None:
+        """As a target, before `fit`: the schema's inputs, for one that lies in an input's plane (boxes in a picture)."""
+
+    def column(self, table: pa.Table, name: str) -> pa.ChunkedArray:
+        """The values that `fit` and `encode` take: the column, or a struct of it and those that it is read with."""
+        return table.column(name)
 
     def fit(self, values: pa.ChunkedArray) -> None:
         """Learn what encoding needs, from the training split."""
@@ -111,6 +121,10 @@ class Kind:
     def metrics(self, prediction: Prediction, truth: Stored) -> dict[str, Metric]:
         """Every metric of this kind of target; the names are those of the contract."""
         raise NotImplementedError
+
+    def placed(self, prediction: Prediction, table: pa.Table) -> Prediction:
+        """Before `answer`: what people need of the table beside the prediction (sizes of the pictures) goes into its `extra`."""
+        return prediction
 
     def answer(self, name: str, prediction: Prediction) -> dict[str, Any]:
         """The prediction as columns of an output table, for people: {column name: list or array of B}."""

@@ -23,6 +23,8 @@ class Encoder(nn.Module):
     is_component: ClassVar[bool] = True
     spec: dict[str, Any]
     width: int
+    grid: tuple[int, int] | None = None  # (H, W) of its tokens, of an encoder of pictures
+    levels: list[tuple[int, int, int]] | None = None  # (C, H, W) of its pyramid, fine to coarse
     takes: ClassVar[frozenset[str]] = frozenset({"table"})  # the forms of input (Kind.form) that it encodes
 
     def learning(self, rows: int) -> dict[str, Any]:
@@ -64,6 +66,7 @@ class Head(nn.Module):
     reads: str = "all"  # "all": the fusion's result; else the input whose Encoded it reads (tokens, grid)
     decoder: ClassVar[str] = "argmax"  # default
     calibrates: ClassVar[bool] = False  # has a buffer `temperature` () that divides its outputs in `predict`
+    acts: ClassVar[bool] = False  # is a policy: has `act`, `log_probability` and `entropy`
     begin_id: int | None = None  # of a head that says one token after another, set by `build`: what stands before the first token,
     end_id: int | None = None  # what says that a text is over,
     max_tokens: int | None = None  # and the most tokens before it
@@ -91,6 +94,18 @@ class Head(nn.Module):
     def step(self, tokens: Tensor, state: Any) -> tuple[Tensor, Any]:
         """The last tokens (B,) -> (log-probabilities of the next (B, V), new state)."""
         raise NotImplementedError(f"{type(self).__name__} says everything at once")
+
+    def act(self, out: Any, rng: torch.Generator | None = None) -> Tensor:
+        """Of a policy: actions (B, T) or (B, T, A), drawn, or the likeliest without rng."""
+        raise NotImplementedError(f"{type(self).__name__} does not act")
+
+    def log_probability(self, out: Any, action: Tensor) -> Tensor:
+        """Of a policy: (B, T) in nats."""
+        raise NotImplementedError(f"{type(self).__name__} does not act")
+
+    def entropy(self, out: Any) -> Tensor:
+        """Of a policy: (B, T) in nats."""
+        raise NotImplementedError(f"{type(self).__name__} does not act")
 
     def divergence(self, student: Any, teacher: Any, temperature: float) -> Tensor:
         """(B,) KL(teacher || student) at a temperature, for distillation. Hinton et al. 2015, times T^2 as there."""

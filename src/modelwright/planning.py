@@ -22,18 +22,21 @@ from .artifact import assemble_model
 from .data import cache, sources, splits
 from .data.dataset import Dataset
 from .data.schema import TABLE, Schema, infer, profile
-from .data.streams import Rows
+from .data.streams import Rows, Stream
 from .errors import Problem, Refusal, did_you_mean, refuse
 from .evidence import row_digests, rows_digest, table_digest
 from .learn import loop
 from .learn.probe import check, dry_run, probe
 from .model import Model
+from .objective import Experience, Objective
 from .registry import gate
 from .settings import Settings
 from .strategy import Context
 from .task import Task, column_kind
 
 CORES = torch.get_num_threads()
+POLICY = {"mlp": {"width": 64, "depth": 1, "dropout": 0.0, "bins": 0}}  # of a task that names no encoder for what it observes
+RECURRENT_POLICY = {"lstm": {"width": 64, "bidirectional": False, "dropout": 0.0, "word_dropout": 0.0}}
 
 
 @dataclass
@@ -63,6 +66,7 @@ class Plan:
     columns: list[dict[str, str]]
     notes: list[str]
     warnings: list[str]
+    environment: Any = None  # where the task is learnt by acting
 
     def model(self, seed: int) -> Model:
         """A fresh model with its first weights drawn from seed."""
@@ -74,12 +78,24 @@ class Plan:
         p, train = self.stages[index], self.data["train"]
         objective = find.make("objectives", p.objective, root=self.task.root)
         strategies = [find.make("strategies", s, root=self.task.root) for s in p.strategies]
-        context = Context(self.schema, len(train), p.settings.batch_size, p.steps, seed, train, self.task.root)
+        acts = objective.experience is not None
+        context = Context(self.schema, len(train), p.settings.batch_size, p.steps, seed, None if acts else train, self.task.root)
         for strategy in strategies:
             strategy.prepare(context)
         samplers = [s for s in (strategy.sampler(context) for strategy in strategies) if s is not None]
-        stream = Rows(train, p.settings.batch_size, seed, samplers[0] if samplers else None)
+        if acts:
+            stream = self.rollouts(objective.experience, seed)
+        else:
+            stream = Rows(train, p.settings.batch_size, seed, samplers[0] if samplers else None)
         return loop.Stage(p.name, model, objective, strategies, stream, context, p.settings, p.steps)
+
+    def rollouts(self, experience: Experience, seed: int) -> Stream:
+        from .data.rollouts import Rollouts
+
+        if self.environment is None:
+            why = "it learns from what its own actions bring about"
+            raise refuse("objective.environment", "this objective needs an environment to act in", why, "data.source", "data: gym://CartPole-v1")
+        return Rollouts(self.environment, self.schema, experience, seed, *self.schema.acted)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -105,8 +121,10 @@ class Plan:
 
 def make(task: Task, decided: dict[str, Any] | None = None) -> Plan:
     """decided: an earlier plan.json whose measured choices are reused, so that a resumed run is the same run."""
-    loaded = sources.load(task.data.source, query=task.data.query, root=task.root)
+    loaded = sources.load(task.data.source, query=task.data.query, root=task.root, environment=task.data.environment.model_dump())
     table, notes, warnings = loaded.table, list(loaded.notes), []
+    if loaded.environment is not None:
+        task = played(task, loaded.environment)
     policy = gate.parse(task.audit.require, where=f"{task.file}: audit.require")
     schema, columns = _schema(task, table, loaded, warnings)
     tables = _split(task, table, schema, loaded.split, warnings)
@@ -119,13 +137,13 @@ def make(task: Task, decided: dict[str, Any] | None = None) -> Plan:
     model = assemble_model(schema, parts)
     plan = Plan(
         task, schema, tables, data, parts, sum(p.numel() for p in model.parameters()), [], policy,
-        digests, rows_digest(tables["test"]), columns, notes, warnings,
+        digests, rows_digest(tables["test"]), columns, notes, warnings, loaded.environment,
     )  # fmt: skip
     problems: list[Problem] = []
     for i, entry in enumerate(task.stages):
         ((name, stage),) = entry.items()
         before = decided["stages"][i] if decided else None
-        settings, steps = resolve(stage, len(data["train"]), bool(schema.own), before, learning(model, len(data["train"])))
+        settings, steps = resolve(plan, stage, model, before)
         plan.stages.append(StagePlan(name, stage.objective, stage.strategies, settings, steps))
         problems += _rehearse(plan, i, model, stage, before)
     if problems:
@@ -133,17 +151,37 @@ def make(task: Task, decided: dict[str, Any] | None = None) -> Plan:
     return plan
 
 
+def played(task: Task, environment: Any) -> Task:
+    """The task with the environment's own columns and targets where it leaves them open."""
+    if list(task.targets) not in (["action"], ["action", "value"]):
+        why = "the value of a state is learnt beside it, and an environment holds nothing else to learn"
+        raise refuse("task.target", f"the target of an environment is action, not {', '.join(task.targets)}", why, f"{task.file}: target", "target: action")
+    inputs, targets = environment.kinds()
+    given = {n: s for n, s in task.targets.items() if s is not None}
+    data = task.data.model_copy(update={"columns": inputs | task.data.columns})
+    name, small = ("observation", RECURRENT_POLICY) if environment.history else (TABLE, POLICY)
+    model = task.model.model_copy(update={"encoders": {name: small} | task.model.encoders})
+    return task.model_copy(update={"data": data, "target": targets | given, "model": model})
+
+
 def _schema(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: list[str]) -> tuple[Schema, list[dict[str, str]]]:
     """Kinds: declared, else inferred. Problems: names that the table does not have."""
     names, where = table.column_names, f"{task.file}: "
     if not task.targets:
         raise refuse("task.missing_key", "no target is named", where=f"{where}target", fix=f"one of: {', '.join(names[:12])}")
+    declared = {n: column_kind(s) for n, s in task.data.columns.items()}
+    kinds = {n: find.split(spec)[0] for n, (spec, _) in declared.items() if spec not in (None, "ignore")}
+    drawn = [n for n, kind in kinds.items() if find.find("kinds", kind, f"{where}data.columns.{n}", task.root).drawn]
     problems = [
         Problem("data.unknown_column", f"there is no column {n!r}", where=f"{where}{place}", fix=did_you_mean(n, names))
-        for place, wanted in (("target", task.targets), ("data.columns", task.data.columns))
+        for place, wanted in (("target", task.targets), ("data.columns", declared))
         for n in wanted
-        if n not in names
+        if n not in names and loaded.environment is None and not (wanted is declared and n in drawn)
     ]
+    for n in drawn:
+        if n in names or n in task.targets:
+            why = f"{kinds[n]} is drawn, never read"
+            problems.append(Problem("data.drawn_column", f"the table has a column {n!r}", why, f"{where}data.columns.{n}", "give it another name"))
     for place, n in (
         ("data.split.by", task.data.split.by),
         ("data.split.time", task.data.split.time),
@@ -155,17 +193,33 @@ def _schema(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: list[
     if problems:
         raise Refusal(problems)
     profiles = profile(table)
-    declared = {n: column_kind(s) for n, s in task.data.columns.items()}
+
+    def rooted(spec: Any) -> Any:
+        """A picture's paths lie below the data's root."""
+        name, settings = find.split(spec)
+        return {name: {"root": str(task.data.root or loaded.root), **settings}} if name == "picture" else spec
+
     split = task.data.split.column or loaded.split
     inputs, targets, columns = {}, {}, []
     group = [n for n, (_, roles) in declared.items() if roles.get("group")]
+    for n in task.targets:
+        spec = column_kind(task.targets[n])[0] if task.targets[n] is not None else declared.get(n, (None, {}))[0]
+        targets[n] = find.make("kinds", rooted(spec or target_kind(profiles[n])), f"{where}target.{n}", task.root)
+    beside = {n: (t, find.split(kind.spec)[0]) for t, kind in targets.items() for n in kind.beside}
+    absent = [
+        Problem("data.unknown_column", f"there is no column {n!r}", where=f"{where}target.{t}", fix=did_you_mean(n, names))
+        for n, (t, _) in beside.items()
+        if n not in names
+    ]
+    if absent:
+        raise Refusal(absent)
     for n in names:
         spec, _ = declared.get(n, (None, {}))
-        if n in task.targets:
-            spec = column_kind(task.targets[n])[0] if task.targets[n] is not None else spec
-            spec = spec or target_kind(profiles[n])
-            targets[n] = find.make("kinds", spec, f"{where}target.{n}", task.root)
-            columns.append({"name": n, "kind": find.split(spec)[0], "role": "target"})
+        if n in targets:
+            columns.append({"name": n, "kind": find.split(targets[n].spec)[0], "role": "target"})
+            continue
+        if n in beside:
+            columns.append({"name": n, "kind": beside[n][1], "role": "target"})
             continue
         if n in (split, task.data.split.by) or spec == "ignore":
             columns.append({"name": n, "kind": "ignore" if spec == "ignore" else "identifier", "role": "ignored" if spec == "ignore" else "split"})
@@ -175,14 +229,14 @@ def _schema(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: list[
             warnings.append(f"column {n!r} is {what}: left out")
             columns.append({"name": n, "kind": "constant", "role": "ignored"})
             continue
-        spec = spec or infer(profiles[n])
-        if find.split(spec)[0] == "picture":
-            name, settings = find.split(spec)
-            spec = {name: {"root": str(task.data.root or loaded.root), **settings}}
-        kind = find.make("kinds", spec, f"{where}data.columns.{n}", task.root)
+        spec = rooted(spec or infer(profiles[n]))
+        kind = find.make("kinds", _suited(task, n, spec), f"{where}data.columns.{n}", task.root)
         columns.append({"name": n, "kind": find.split(spec)[0], "role": "group" if n in group else "input" if kind.place != "none" else "ignored"})
         if kind.place != "none":
             inputs[n] = kind
+    for n in drawn:
+        inputs[n] = find.make("kinds", declared[n][0], f"{where}data.columns.{n}", task.root)
+        columns.append({"name": n, "kind": kinds[n], "role": "input"})
     if not inputs:
         raise refuse(
             "data.no_inputs",
@@ -191,7 +245,19 @@ def _schema(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: list[
             why="every column is a target, an identifier, constant or ignored",
             fix="declare a column's kind in data.columns",
         )
-    return Schema(inputs, {n: targets[n] for n in task.targets}, group), columns
+    acted = list(targets) if loaded.environment is not None else []
+    return Schema(inputs, {n: targets[n] for n in task.targets}, group, acted=acted), columns
+
+
+def _suited(task: Task, name: str, spec: Any) -> Any:
+    """An input's kind as its encoder wants it (a checkpoint's tokenizer, a picture's size), under what the task says itself."""
+    if name not in task.model.encoders:
+        return spec
+    encoder = find.make("encoders", task.model.encoders[name], f"{task.file}: model.encoders.{name}", task.root)
+    kind, given = find.split(spec)
+    known = find.settings_model(find.find("kinds", kind, root=task.root)).model_fields
+    wanted = {k: v for k, v in encoder.kind_settings().items() if k in known}
+    return {kind: {**wanted, **(given if isinstance(given, dict) else {next(iter(known)): given})}} if wanted else spec
 
 
 def target_kind(p: Any) -> str:
@@ -214,6 +280,9 @@ def target_kind(p: Any) -> str:
                 fix="choose another target, or declare its kind",
             )
         return "category"
+    best = find.find("kinds", infer(p))
+    if best.head is not None and best.guess(p) >= 0.9:
+        return infer(p)
     raise refuse(
         "data.target_kind", f"target {p.name!r} has type {p.type}, which no kind of target reads by itself", fix="declare its kind under target"
     )
@@ -222,8 +291,8 @@ def target_kind(p: Any) -> str:
 def _split(task: Task, table: pa.Table, schema: Schema, given: str | None, warnings: list[str]) -> dict[str, pa.Table]:
     """Four tables. Rows that are equal in every input share a unit, so that duplicates never straddle two splits."""
     s = task.data.split
-    kept = np.zeros(table.num_rows, bool)
-    for n in schema.targets:
+    kept = np.full(table.num_rows, not schema.truths)
+    for n in schema.truths:
         kept |= table.column(n).is_valid().to_numpy()
     if not kept.all():
         warnings.append(f"{int((~kept).sum())} of {table.num_rows} rows have no target: they are left out")
@@ -233,7 +302,8 @@ def _split(task: Task, table: pa.Table, schema: Schema, given: str | None, warni
         raise refuse(
             "data.too_few_rows", f"{n} rows with a target are too few to train, calibrate and test on", fix="bring at least 20, better some hundreds"
         )
-    twins = row_digests(table.select(list(schema.inputs)))
+    read = [n for n, kind in schema.inputs.items() if not kind.drawn] or list(schema.targets)
+    twins = row_digests(table.select(read))
     units = np.unique(twins, return_inverse=True)[1]
     if (copies := n - len(np.unique(twins))) > 0:
         warnings.append(f"{copies} rows repeat another row's inputs: copies stay in one split")
@@ -305,12 +375,14 @@ def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 def _strata(table: pa.Table, schema: Schema) -> np.ndarray:
     """By the first target where it is a class; by its quartile where it is a number; else all alike."""
-    name, kind = next(iter(schema.targets.items()))
+    if not schema.truths:
+        return np.zeros(table.num_rows, np.int64)
+    name, kind = next(iter(schema.truths.items()))
     column = table.column(name)
     if kind.head == "regression":
         x = np.nan_to_num(pc.cast(column, pa.float64(), safe=False).to_numpy())
         return np.searchsorted(np.quantile(x, [0.25, 0.5, 0.75]), x)
-    if pa.types.is_nested(column.type) or kind.form != "none":  # a text, a picture: no two are of one class
+    if pa.types.is_nested(column.type) or kind.form != "none" or kind.place == "none":  # a text, a picture: no two are of one class
         return np.zeros(len(column), np.int64)
     return np.unique(np.array(column.to_pylist(), dtype=str), return_inverse=True)[1]
 
@@ -321,10 +393,10 @@ def _look(schema: Schema, tables: dict[str, pa.Table], columns: list[dict[str, s
     for entry in columns:
         kind = (schema.inputs | schema.targets).get(entry["name"])
         entry["describe"] = kind.describe() if kind else ""
-        missing = train.column(entry["name"]).null_count
+        missing = train.column(entry["name"]).null_count if entry["name"] in train.column_names else 0
         if missing and entry["role"] == "input":
             entry["describe"] += f"; {missing / train.num_rows:.1%} missing"
-    for n, kind in schema.targets.items():
+    for n, kind in schema.truths.items():
         labels = kind.labels_
         if labels is not None and len(labels) < 2:
             raise refuse(
@@ -366,17 +438,19 @@ def _parts(task: Task, schema: Schema) -> dict[str, Any]:
     return {"encoders": encoders, "fusion": full("fusions", wanted.fusion), "heads": heads, "decoders": dict(wanted.decoders)}
 
 
-def learning(model: Model, rows: int) -> dict[str, Any]:
-    """What the encoders suggest; where several do, the one with the most parameters has the last word."""
+def learning(model: Model, objective: Objective, rows: int) -> dict[str, Any]:
+    """What the encoders suggest, the one with the most parameters last; then the objective, which has the last word."""
     by_size = sorted((sum(p.numel() for p in e.parameters()), n) for n, e in model.encoders.items())
-    return {k: v for _, n in by_size for k, v in model.encoders[n].learning(rows).items()}
+    return {k: v for _, n in by_size for k, v in model.encoders[n].learning(rows).items()} | objective.learning(rows)
 
 
-def resolve(stage: Settings, rows: int, own: bool, before: dict[str, Any] | None, suggested: dict[str, Any]) -> tuple[Settings, int]:
-    """Every None decided: by the task, else as the encoders suggest (never half of a choice: an lr goes
-    with its optimizer), else batches grow with the data and a stage takes about 2,000 updates, at least 5 passes and at most 60."""
+def resolve(plan: Plan, stage: Any, model: Model, before: dict[str, Any] | None) -> tuple[Settings, int]:
+    """Every None decided: by the task, else as encoders and objective suggest (never half of a choice: an lr goes with its optimizer), else batches
+    grow with the data and a stage takes about 2,000 updates, at least 5 passes and at most 60."""
     if before is not None:
         return Settings(**before["settings"]), before["steps"]
+    rows, own, objective = len(plan.data["train"]), bool(plan.schema.own), find.make("objectives", stage.objective, root=plan.task.root)
+    suggested = learning(model, objective, rows)
     given = stage.model_dump(include=set(Settings.model_fields), exclude_unset=True)
     given = {k: v for k, v in given.items() if v is not None or Settings.model_fields[k].default is not None}  # `clip: null` is a choice
     if given.get("optimizer", "adamw") != suggested.get("optimizer", "adamw"):
@@ -384,8 +458,13 @@ def resolve(stage: Settings, rows: int, own: bool, before: dict[str, Any] | None
     if given.keys() & {"epochs", "steps", "minutes"}:
         suggested = {k: v for k, v in suggested.items() if k not in ("epochs", "steps")}
     s = Settings(**{**suggested, **given})
-    s.batch_size = min(s.batch_size or int(np.clip(2 ** round(math.log2(max(rows, 2) / 24)), 16, 256)), rows)
-    per_epoch = max(1, math.ceil(rows / s.batch_size))
+    if objective.experience is not None:
+        s.batch_size, per_epoch = objective.experience.batch_size, plan.rollouts(objective.experience, 0).steps()
+    else:
+        s.batch_size = min(s.batch_size or int(np.clip(2 ** round(math.log2(max(rows, 2) / 24)), 16, 256)), rows)
+        per_epoch = max(1, math.ceil(rows / s.batch_size))
+    if not objective.validates:
+        s.keep = "last"
     if s.steps is None and s.epochs is None:
         s.epochs = float(np.clip(round(2000 / per_epoch), 5, 60))
     steps = s.steps or max(1, round(s.epochs * per_epoch))
@@ -413,13 +492,16 @@ def _rehearse(plan: Plan, index: int, model: Model, wanted: Settings, before: di
     p.settings.precision = "fp32" if wanted.precision == "auto" else wanted.precision
     parts = loop.assemble(stage)
     p.trainable = sum(q.numel() for q in {id(q): q for ps in parts.parameters.values() for q in ps}.values())
-    rows = np.random.default_rng(plan.task.seed).permutation(len(plan.data["train"]))
-    tiny = plan.data["train"].batch(rows[:8], torch.Generator().manual_seed(0))
+    if parts.objective.experience is not None:
+        batch = next(iter(stage.stream.batches(parts.model)))
+        tiny = batch.select(slice(0, 8))
+    else:
+        rows = np.random.default_rng(plan.task.seed).permutation(len(plan.data["train"]))
+        tiny, batch = (plan.data["train"].batch(rows[:n], torch.Generator().manual_seed(0)) for n in (8, p.settings.batch_size))
     facts = probe(parts, tiny.to(p.settings.device), stage.strategies)
     problems = check(facts, stage.strategies)
     if problems:
         return problems
-    batch = plan.data["train"].batch(rows[: p.settings.batch_size], torch.Generator().manual_seed(0))
     timed = {}
     for threads in [wanted.threads] if wanted.threads else sorted({1, CORES}):
         for precision in ("fp32", "bf16") if wanted.precision == "auto" and plan.schema.own else (p.settings.precision,):

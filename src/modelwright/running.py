@@ -27,7 +27,7 @@ from . import metrics as m
 from .artifact import Loaded, save
 from .audit import Subject, metrics_of
 from .errors import Refusal, refuse
-from .forms import Measurement
+from .forms import Measurement, Prediction
 from .intervals import interval, over_seeds
 from .learn import loop
 from .learn.calibrate import temperature
@@ -37,6 +37,7 @@ from .registry.store import Registry
 from .report.story import Story, TargetPlots
 from .task import Task
 
+VALIDATION, TEST = 1_000_003, 2_000_003  # where environments begin, away from training's seeds
 Log = Callable[[str, dict[str, Any]], None]
 """log(event, facts): stage, step, note. The command line draws progress from it."""
 
@@ -102,7 +103,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
             stage = plan.stage(i, model, seed)
             name = p.name if task.seeds == 1 else f"{p.name}-seed{seed}"
             stage.folder = folder / "checkpoints" / name
-            stage.validate = validator(plan, stage)
+            stage.validate = validator(plan, stage) if stage.objective.validates else None
             stage.log = curves.writer(name, log)
             log("stage", {"name": name, "objective": find.split(p.objective)[0], "steps": p.steps, "seconds": p.seconds})
             fitted = loop.fit(stage)
@@ -122,7 +123,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         watched = next(iter(fitted.best.values()), 0.0)
         fits.append((watched, model, told))
     curves.close()
-    watched, model, told = min(fits, key=lambda f: f[0])
+    watched, model, told = (min if stage.better == "lower" else max)(fits, key=lambda f: f[0])
 
     log("note", {"text": "calibrating, auditing and writing the report"})
     start = time.perf_counter()
@@ -147,6 +148,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         lineage,
         baselines.fit(plan.schema, plan.data["train"], task.seed),
         task.seed,
+        None if plan.environment is None else player(plan, model),
     )
     openings = Registry().open_test(plan.test_rows, str(folder.name))
     digest = evidence.model_digest(folder / "model")
@@ -197,17 +199,21 @@ def audit(subject: Subject, digest: str, plan: planning.Plan, openings: int) -> 
 
 
 def validator(plan: planning.Plan, stage: loop.Stage) -> Callable[[Learner], dict[str, float]]:
-    """The objective's own loss on (at most 4,000 rows of) the validation split, drawn the same way every time."""
+    """The objective's own loss (its last player's) on (at most 4,000 rows of) the validation split, drawn the same way every time."""
+    if stage.objective.experience is not None:
+        stage.better = "higher"
+        return lambda learner: {"episode_return": float(player(plan, learner.model, VALIDATION)("model", 20).mean())}
     data = plan.data["validation"]
     rows = np.random.default_rng(0).permutation(len(data))[:4000]
     device = stage.settings.device
 
     def validate(learner: Learner) -> dict[str, float]:
+        player = list(learner.objective.players)[-1]
         rng = torch.Generator().manual_seed(0)
         totals: dict[str, list[float]] = {}
         for start in range(0, len(rows), 256):
-            batch = data.batch(rows[start : start + 256])
-            loss = learner(learner.objective.prepare(batch.to(device), rng))
+            batch = data.batch(rows[start : start + 256], rng)
+            loss = learner(learner.objective.prepare(batch.to(device), rng), player)
             for name, term in loss.terms.items():
                 t = totals.setdefault(name, [0.0, 0.0, float(term.weight)])
                 t[0] += float(term.total.sum())
@@ -221,53 +227,58 @@ def validator(plan: planning.Plan, stage: loop.Stage) -> Callable[[Learner], dic
     return validate
 
 
+def player(plan: planning.Plan, model: Any, seed: int = TEST) -> Callable[[str, int], np.ndarray]:
+    """play(who, episodes) -> returns (E,): the model, choosing the likeliest action, or "random", in environments begun from seed."""
+    from .data.rollouts import Actor
+
+    def play(who: str, episodes: int) -> np.ndarray:
+        act = Actor(model, plan.schema, plan.environment, plan.schema.acted[0]) if who == "model" else plan.environment.random(seed)
+        return plan.environment.play(act, episodes, seed)
+
+    return play
+
+
 def same_answers(model: Any, folder: Path, plan: planning.Plan, rows: int = 256) -> None:
     """What was saved must answer as what was trained: evidence is about the saved bytes, and a slip between the two would be silent."""
     table = plan.tables["validation"].slice(0, rows)
     kept, trained = Loaded.open(folder / "model").predict(table), Loaded(model, plan.schema).predict(table)
     for target, a in kept.items():
-        x, y = (q.probabilities if q.probabilities is not None else q.value if q.tokens is None else q.tokens.values for q in (a, trained[target]))
+        x, y = (q.probabilities if q.probabilities is not None else _said(q) for q in (a, trained[target]))
         assert x.shape == y.shape and torch.allclose(x.float(), y.float(), atol=1e-5), f"the saved model answers {target} otherwise than the trained one"
+
+
+def _said(p: Prediction) -> torch.Tensor:
+    """What is compared of an answer that is no distribution."""
+    ragged = p.boxes if p.boxes is not None else p.tokens
+    return p.value if ragged is None else ragged.values
 
 
 def seeds_apart(plan: planning.Plan, fits: list[Any]) -> list[Measurement]:
     """The primary metric of every seed on validation, as mean and t-interval over seeds: how much of a difference is luck."""
     found = []
-    for target, kind in plan.schema.targets.items():
-        truth = kind.encode_target(plan.tables["validation"].column(target))
-        n = plan.tables["validation"].num_rows
-        values = []
-        for _, model, _ in fits:
-            prediction = Loaded(model, plan.schema).predict(plan.tables["validation"])[target]
-            values.append(kind.metrics(prediction, truth)[kind.primary].value(np.arange(n)))
+
+    def line(metric: str, target: str, values: list[float]) -> None:
         i = over_seeds(np.array(values))
-        found.append(
-            Measurement(
-                "seeds",
-                kind.primary,
-                target,
-                "validation",
-                None,
-                i.value,
-                i.low,
-                i.high,
-                0.95,
-                len(values),
-                i.method,
-                plan.task.seed,
-                0.0,
-                {"values": values},
-                [],
-                {},
-            )
-        )
+        places = (target, "validation", None, i.value, i.low, i.high, 0.95, len(values), i.method, plan.task.seed, 0.0)
+        found.append(Measurement("seeds", metric, *places, {"values": values}))
+
+    if plan.environment is not None:
+        returns = [float(player(plan, model, VALIDATION)("model", 100).mean()) for _, model, _ in fits]
+        line("episode_return", plan.schema.acted[0], returns)
+    table = plan.tables["validation"]
+    for target, kind in plan.schema.truths.items():
+        truth = kind.encode_target(kind.column(table, target))
+        said = [Loaded(model, plan.schema).predict(table)[target] for _, model, _ in fits]
+        line(kind.primary, target, [kind.metrics(p, truth)[kind.primary].value(np.arange(table.num_rows)) for p in said])
     return found
 
 
 def tell(plan: planning.Plan, subject: Subject, found: dict[str, Any], told: list, lines: list, cost: list, temperatures: dict[str, float]) -> Story:
     """Everything the report shows. Examples come from validation, never from the test split."""
     target, kind = next(iter(plan.schema.targets.items()))
-    compared: dict[str, dict[str, Any]] = {}
+    primary = kind.primary if plan.environment is None else "episode_return"
+    played = next((e for e in found["evidence"] if e["metric"] == "episode_return" and e["split"] == "test"), None)
+    compared: dict[str, dict[str, Any]] = {"random": {primary: {"value": played["details"]["random"], "low": None, "high": None}}} if played else {}
     n = plan.tables["test"].num_rows
     for name in subject.baselines:
         metrics = metrics_of(subject, "test", target, name)
@@ -289,13 +300,13 @@ def tell(plan: planning.Plan, subject: Subject, found: dict[str, Any], told: lis
         },
         stages=[{**s, "objective": find.split(s["objective"])[0], "train": by_stage[s["name"]]} for s in told],
         evidence=found,
-        primary=kind.primary,
+        primary=primary,
         target=target,
         baselines=compared,
         ahead=ahead,
-        plots={t: plots(plan, subject, t, temperatures.get(t, 1.0)) for t in plan.schema.targets},
-        slices=[e for e in found["evidence"] if e["slice"] is not None and e["metric"] in (kind.primary, "accuracy")],
-        worst=worst(plan, subject, target),
+        plots={t: plots(plan, subject, t, temperatures.get(t, 1.0)) for t in plan.schema.truths},
+        slices=[e for e in found["evidence"] if e["slice"] is not None and e["metric"] in (primary, "accuracy")],
+        worst=worst(plan, subject, target) if target in plan.schema.truths else [],
         cost=cost,
         lineage=lineage,
     )  # fmt: skip
@@ -304,9 +315,12 @@ def tell(plan: planning.Plan, subject: Subject, found: dict[str, Any], told: lis
 def plots(plan: planning.Plan, subject: Subject, target: str, temperature: float) -> TargetPlots:
     kind = plan.schema.targets[target]
     prediction = subject.predict("test")[target]
-    truth = kind.encode_target(subject.splits["test"].column(target))
+    truth = kind.encode_target(kind.column(subject.splits["test"], target))
     known, y = truth["known"], truth["values"]
     drawn = TargetPlots(kind=find.split(kind.spec)[0], labels=kind.labels_ or ())
+    if kind.form == "picture":
+        drawn.samples = kind.answer(target, Prediction(subject.predict("validation")[target].value[:40]))[target]
+        return drawn
     if prediction.probabilities is None:
         if prediction.value is not None and kind.head == "regression":
             drawn.residual = (kind.real(y[known]), kind.real(prediction.value.numpy()[known]))
@@ -328,9 +342,11 @@ def plots(plan: planning.Plan, subject: Subject, target: str, temperature: float
 
 
 def worst(plan: planning.Plan, subject: Subject, target: str, most: int = 8) -> list[dict[str, Any]]:
-    """The validation rows that the model is most wrong about."""
+    """The validation rows that the model is most wrong about; none of a model that reads nothing but noise."""
     kind = plan.schema.targets[target]
     table = subject.splits["validation"]
+    if all(k.drawn for k in plan.schema.inputs.values()):
+        return []
     metrics = metrics_of(subject, "validation", target)
     by = next((metrics[k].rows for k in ("nll", "mae") if k in metrics and metrics[k].rows is not None), None)
     if by is None:  # the primary metric (BLEU) of each row alone
@@ -338,7 +354,7 @@ def worst(plan: planning.Plan, subject: Subject, target: str, most: int = 8) -> 
         by = np.array([sign * metrics[kind.primary].value(np.array([i])) for i in range(table.num_rows)])
     rows = np.argsort(-np.nan_to_num(by, nan=-np.inf), kind="stable")[:most]
     answers = kind.answer(target, subject.predict("validation")[target])[target]
-    shown = [c["name"] for c in plan.columns if c["role"] in ("input", "group")]
+    shown = [c["name"] for c in plan.columns if c["role"] in ("input", "group") and c["name"] in table.column_names]
     return [
         {
             **{c: table.column(c)[int(r)].as_py() for c in shown},

@@ -21,7 +21,7 @@ class Settings(BaseModel):
     optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0)] | None = None
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of SGD (Nesterov)
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of SGD (Nesterov); AdamW's first beta
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of the steps
     clip: Positive | None = 1.0  # gradient norm

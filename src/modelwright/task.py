@@ -41,11 +41,20 @@ class Split(Section):
     seed: int = 0
 
 
+class Environment(Section):
+    """Of a gym:// source."""
+
+    settings: dict[str, Any] = {}  # passed on to the environment
+    observe: list[int] | None = None  # keep only these components of the observation
+    history: bool = False  # a row is an episode, for policies that remember
+
+
 class Data(Section):
     source: Any = None  # a file, a folder, several, hub://NAME, sklearn://NAME, {table: file} for a query; from Python also a frame
     query: str | None = None
     columns: dict[str, Spec] = {}  # column -> kind, {kind: ..., group: true, its settings}, or ignore
     split: Split = Split()
+    environment: Environment = Environment()
     root: str | None = None  # paths inside the table stay below it
 
 
@@ -194,7 +203,7 @@ def _problems(error: pydantic.ValidationError, file: str) -> list[Problem]:
         model: Any = Task
         for part in e["loc"][:-1]:
             if isinstance(part, str) and part in getattr(model, "model_fields", {}):
-                model = {"data": Data, "split": Split, "model": Parts, "audit": Audit}.get(part, model)
+                model = {"data": Data, "split": Split, "environment": Environment, "model": Parts, "audit": Audit}.get(part, model)
             elif model is Task and isinstance(part, str):
                 model = Stage
         found += find.problems_of(_One(e), "", model.model_fields)

@@ -173,7 +173,7 @@ class Echo(Encoder):
 class Ids:
     """A text kind with 40 ids; odd ids go on the word before."""
 
-    place, form, mask_id, vocabulary_size, spec = "own", "ids", 2, 40, {"text": {}}
+    place, form, mask_id, vocabulary_size, special_ids, spec = "own", "ids", 2, 40, range(5), {"text": {}}
 
     def continues(self, ids):
         return ids % 2 == 1

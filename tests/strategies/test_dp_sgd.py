@@ -30,7 +30,7 @@ def data():
 def stage_of(data, strategies, steps=60, batch=64, folder=None, **settings):
     schema, train, _ = data
     torch.manual_seed(0)
-    encoder = find.make("encoders", {"mlp": {"width": 32, "depth": 1, "frequencies": 0}})
+    encoder = find.make("encoders", {"mlp": {"width": 32, "depth": 1, "bins": 0}})
     encoder.build(schema.encoders()["table"])
     fusion, head = find.make("fusions", "concat"), find.make("heads", "classes")
     fusion.build({"table": encoder.width})

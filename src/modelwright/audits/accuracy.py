@@ -19,7 +19,7 @@ from ..kind import Metric
 class Accuracy(Audit):
     def measure(self, subject: Subject) -> list[Measurement]:
         found = []
-        for target, kind in subject.schema.targets.items():
+        for target, kind in subject.schema.truths.items():
             began = time.perf_counter()
             metrics = metrics_of(subject, "test", target)
             table = subject.splits["test"]
@@ -37,7 +37,7 @@ class Accuracy(Audit):
                         units=part.units,
                     )
                     reasons = ["slice.empty"] if not len(rows) else []
-                    found.append(self._line(subject, name, target, slice, i, len(rows), began, reasons))
+                    found.append(self._line(subject, name, target, slice, i, len(rows), began, reasons, {"note": metric.note} if metric.note else {}))
             if subject.baselines and kind.primary in metrics:
                 found.append(self._gain(subject, target, kind.primary, metrics[kind.primary], clusters))
         return found
@@ -57,7 +57,7 @@ class Accuracy(Audit):
         line.details = {"baseline": best, "metric": primary}
         return line
 
-    def _line(self, subject, name, target, slice, i, n, began, reasons) -> Measurement:
+    def _line(self, subject, name, target, slice, i, n, began, reasons, details=None) -> Measurement:
         return Measurement(
             "accuracy",
             name,
@@ -72,7 +72,7 @@ class Accuracy(Audit):
             i.method,
             subject.seed,
             time.perf_counter() - began,
-            {},
+            details or {},
             reasons,
         )
 

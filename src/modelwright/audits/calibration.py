@@ -21,12 +21,12 @@ from ..kind import Metric
 class Calibration(Audit):
     def measure(self, subject: Subject) -> list[Measurement]:
         found = []
-        for target, kind in subject.schema.targets.items():
+        for target, kind in subject.schema.truths.items():
             began = time.perf_counter()
             prediction = subject.predict("test")[target]
             if prediction.probabilities is None:
                 continue
-            truth = kind.encode_target(subject.splits["test"].column(target))
+            truth = kind.encode_target(kind.column(subject.splits["test"], target))
             known = truth["known"]
             y, p = truth["values"][known], prediction.probabilities.numpy().astype(np.float64)[known]
             clusters = subject.clusters_of("test")

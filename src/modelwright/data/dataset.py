@@ -52,6 +52,8 @@ class Dataset:
         return Batch(inputs, targets, known, groups=groups, rows=torch.from_numpy(np.asarray(rows, np.int64)))
 
     def lengths(self) -> np.ndarray | None:
-        """(N,) tokens of the longest ragged input, for batches of like lengths; None where nothing is ragged."""
-        found = [np.diff(s["offsets"]) for s in self.inputs.values() if "offsets" in s]
+        """(N,) tokens of the longest ragged input or target, for batches of like lengths; None where no input is ragged."""
+        if not any("offsets" in s for s in self.inputs.values()):
+            return None
+        found = [np.diff(s["offsets"]) for s in (*self.inputs.values(), *self.targets.values()) if "offsets" in s]
         return np.max(found, axis=0) if found else None

@@ -146,6 +146,11 @@ class Environment:
         low, high = np.maximum(self.action.low, -1e3), np.minimum(self.action.high, 1e3)
         return rng.uniform(low, high, (n, len(low))).astype(self.action.dtype)
 
+    def random(self, seed: int) -> Act:
+        """A policy that picks any action."""
+        rng = np.random.default_rng(seed)
+        return lambda observations, state, fresh: (self._random(len(observations), rng), None)
+
     def play(self, act: Act, episodes: int, seed: int, copies: int = 32, longest: int = 100_000) -> np.ndarray:
         """Undiscounted returns (E,) float64. Each copy plays its share of the episodes: to take those that end first would favour short ones."""
         n = min(copies, episodes)

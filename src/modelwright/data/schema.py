@@ -47,6 +47,16 @@ class Schema:
     targets: dict[str, Kind]
     group: list[str] = field(default_factory=list)  # columns whose combinations are the groups of fairness and slices
     group_values_: list[str] = field(default_factory=list)
+    acted: list[str] = field(default_factory=list)  # targets learnt by acting: no table holds the truth of them
+
+    @property
+    def truths(self) -> dict[str, Kind]:
+        """The targets whose truth a table can hold: what is measured on splits."""
+        return {n: k for n, k in self.targets.items() if n not in self.acted}
+
+    def __post_init__(self) -> None:
+        for kind in self.targets.values():
+            kind.meet(self.inputs)
 
     @property
     def table(self) -> list[str]:
@@ -70,7 +80,7 @@ class Schema:
         """Every fitted value comes from these rows, the training split."""
         for name, kind in (self.inputs | self.targets).items():
             if name in train.column_names:
-                kind.fit(train.column(name))
+                kind.fit(kind.column(train, name))
         self.group_values_ = sorted({v for v in self._group_names(train) if v is not None})
 
     def _group_names(self, table: pa.Table) -> list[str | None]:
@@ -124,6 +134,7 @@ class Schema:
             "targets": some(self.targets),
             "group": self.group,
             "group_values": self.group_values_,
+            "acted": self.acted,
         }
 
     @classmethod
@@ -135,12 +146,12 @@ class Schema:
                 kinds[e["name"]].load(e["fitted"])
             return kinds
 
-        return cls(some(data["inputs"]), some(data["targets"]), data["group"], data["group_values"])
+        return cls(some(data["inputs"]), some(data["targets"]), data["group"], data["group_values"], data.get("acted", []))
 
 
 def _encode(kind: Kind, table: pa.Table, name: str, target: bool = False) -> Stored:
     """A column in chunks of rows, joined: what is decoded (pictures, tokens) never stands in memory twice."""
-    column = table.column(name)
+    column = kind.column(table, name)
     encode = kind.encode_target if target else kind.encode
     if len(column) <= CHUNK:
         return encode(column)

@@ -92,9 +92,12 @@ class Rows(Stream):
         self.epoch, self.done = int(state["epoch"]), int(state["done"])
 
 
-def in_order(data: Dataset, batch_size: int) -> Iterator[Batch]:
-    """Every row once for evaluation; rows of like length together, so that padding costs little (see `Batch.rows` for which)."""
+def in_order(data: Dataset, batch_size: int, rng: torch.Generator | None = None) -> Iterator[Batch]:
+    """Every row once for evaluation; rows of like length together, so that padding costs little (see `Batch.rows` for which).
+
+    rng: for drawn columns; None: seed 0, the same every time."""
+    rng = rng or torch.Generator().manual_seed(0)
     lengths = data.lengths()
     order = np.arange(len(data)) if lengths is None else np.argsort(lengths, kind="stable")
     for start in range(0, len(data), batch_size):
-        yield data.batch(order[start : start + batch_size])
+        yield data.batch(order[start : start + batch_size], rng)

@@ -1,8 +1,9 @@
-"""Text, read in order by a long short-term memory, in both directions by default.
+"""Text or a series, read in order by a long short-term memory, in both directions by default.
 
 Hochreiter & Schmidhuber 1997; rows are packed, so that padding never reaches the recurrence. Embeddings of whole words are dropped (Gal &
 Ghahramani 2016), outputs between layers and at the end as usual. The row's summary is the mean and the maximum over its tokens, projected (Howard &
-Ruder 2018, 3.3, "concat pooling", without the last state). Left out: weight drop, layer norm within the cell, numeric series.
+Ruder 2018, 3.3, "concat pooling", without the last state). A series' steps are projected instead of embedded, and never dropped whole. A policy reads z
+step by step with the state handed on, in one direction. Left out: weight drop, layer norm within the cell.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class LSTM(Encoder):
-    takes = frozenset({"ids"})
+    takes = frozenset({"ids", "series"})
 
     def __init__(self, width: int = 128, depth: int = 1, bidirectional: bool = True, dropout: Share = 0.5, word_dropout: Share = 0.2):
         """width: of a token's embedding and of z, both directions together."""
@@ -33,24 +34,32 @@ class LSTM(Encoder):
 
     def build(self, kinds: dict[str, Kind]) -> None:
         (kind,) = kinds.values()
-        self.embedding = nn.Embedding(kind.vocabulary_size, self.width)
-        nn.init.normal_(self.embedding.weight, std=0.1)
+        self.series = kind.form == "series"
+        self.embedding = nn.Linear(kind.channels, self.width) if self.series else nn.Embedding(kind.vocabulary_size, self.width)
+        if not self.series:
+            nn.init.normal_(self.embedding.weight, std=0.1)
         half = self.width // (2 if self.bidirectional else 1)
         between = self.dropout if self.depth > 1 else 0.0
         self.lstm = nn.LSTM(self.width, half, self.depth, batch_first=True, bidirectional=self.bidirectional, dropout=between)
         self.drop = nn.Dropout(self.dropout)
         self.summary = nn.Linear(2 * self.width, self.width)
 
-    def forward(self, x: Ragged, mask: Tensor | None = None, state=None) -> Encoded:
-        """x: ids (B, T). mask (B, T) False blanks a token. state: (h, c) of an earlier call, where it reads in one direction."""
+    def forward(self, x: Ragged, mask: Tensor | None = None, state: Tensor | None = None) -> Encoded:
+        """x: ids (B, T) or series (B, T, C). mask (B, T) False blanks a token. state: that of an earlier call, where it reads in one direction:
+        (B, layers, 2 * hidden), h beside c."""
         there = x.mask if mask is None else x.mask & mask
         keep = there.unsqueeze(-1).to(self.embedding.weight.dtype)
-        if self.training and self.word_dropout:
+        if self.training and self.word_dropout and not self.series:
             keep = keep * (torch.rand_like(keep) >= self.word_dropout) / (1 - self.word_dropout)
         words = self.drop(self.embedding(x.values) * keep)
-        packed = pack_padded_sequence(words, x.lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
-        out, after = self.lstm(packed, state)
-        z = self.drop(pad_packed_sequence(out, batch_first=True, total_length=x.values.shape[1])[0])
+        before = None if state is None else tuple(s.transpose(0, 1).contiguous() for s in state.chunk(2, -1))
+        if self.series and bool((x.lengths == words.shape[1]).all()):  # nothing is padded: the hot path of a policy
+            out, after = self.lstm(words, before)
+        else:
+            packed = pack_padded_sequence(words, x.lengths.clamp(min=1).cpu(), batch_first=True, enforce_sorted=False)
+            out, after = self.lstm(packed, before)
+            out = pad_packed_sequence(out, batch_first=True, total_length=x.values.shape[1])[0]
+        z, after = self.drop(out), torch.cat(after, -1).transpose(0, 1)
         some = there.any(1, keepdim=True)
         m = there.unsqueeze(-1).to(z.dtype)
         mean = (z * m).sum(1) / m.sum(1).clamp(min=1)

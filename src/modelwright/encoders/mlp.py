@@ -1,61 +1,62 @@
 """A table's columns through a residual multilayer perceptron: the sound default for tables.
 
-Numbers enter three ways: as they are, as periodic features with learned frequencies and a ReLU layer per column (Gorishniy et al. 2022,
-"On Embeddings for Numerical Features in Tabular Deep Learning", section 3.3, "PLR"), and as a flag where they are missing. Categories are
+Numbers enter three ways: as they are, piecewise-linear encoded with a linear and a ReLU layer per column (Gorishniy et al. 2022, "On Embeddings for
+Numerical Features in Tabular Deep Learning", section 3.2, "PLE-LR"; the bins are the kind's), and as a flag where they are missing. Categories are
 embedded. Blocks are pre-norm residual as in the ResNet of Gorishniy et al. 2021.
+
+Decided by measurement on validation rows (adult; nll, lower is better; boosted trees 0.286): periodic features 0.309; 32 bins 0.296; 64 bins with
+lr 3e-3 0.288; 128 bins with lr 3e-3 0.280; bins between quantiles of all rows instead of distinct values 0.306 (32 bins). No better: more dropout,
+dropout on embeddings, weight decay 0.3. Left out: ensembles that share weights (TabM), which need a loss per member.
 """
 
 from __future__ import annotations
 
 import math
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..forms import Encoded, Tabular
 from ..kind import Kind
+from ..layers.number_embedding import NumberEmbedding
 from ..model import Encoder
+
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class MLP(Encoder):
-    def __init__(self, width: int = 192, depth: int = 2, dropout: float = 0.1, frequencies: int = 16, embedding: int = 12):
+    def __init__(self, width: int = 192, depth: int = 2, dropout: Share = 0.1, bins: int = 128, embedding: int = 12):
+        """bins: the most of a number, 0: plain numbers. embedding: width of a number's, and the most of a category's."""
         super().__init__()
-        self.width, self.depth, self.dropout = width, depth, dropout
-        self.frequencies = frequencies  # per number, 0: plain numbers
-        self.embedding = embedding  # per number and per category
+        self.width, self.depth, self.dropout, self.bins, self.embedding = width, depth, dropout, bins, embedding
 
     def build(self, kinds: dict[str, Kind]) -> None:
-        self.n = sum(k.numbers for k in kinds.values() if k.place == "number")
-        self.sizes = [k.cardinality for k in kinds.values() if k.place == "code"]
-        read = 2 * self.n
-        if self.frequencies and self.n:
-            self.frequency = nn.Parameter(torch.randn(self.n, self.frequencies) * 0.3)
-            self.plr = nn.Parameter(torch.randn(self.n, 2 * self.frequencies + 1, self.embedding) / math.sqrt(2 * self.frequencies))
-            self.plr_bias = nn.Parameter(torch.zeros(self.n, self.embedding))
-            read += self.n * self.embedding
-        if self.sizes:
-            widths = [min(self.embedding, math.ceil(s**0.5) + 1) for s in self.sizes]
-            self.codes = nn.ModuleList([nn.Embedding(s, w) for s, w in zip(self.sizes, widths, strict=True)])
-            read += sum(widths)
-        self.first = nn.Linear(read, self.width)
+        numbers = [k for k in kinds.values() if k.place == "number"]
+        edges = [e for k in numbers for e in (k.bins_ or [[]] * k.numbers)]
+        sizes = [k.cardinality for k in kinds.values() if k.place == "code"]
+        widths = [min(self.embedding, math.ceil(s**0.5) + 1) for s in sizes]
+        self.numbers = NumberEmbedding(edges, self.embedding, self.bins) if self.bins and edges else None
+        self.codes = nn.ModuleList([nn.Embedding(s, w) for s, w in zip(sizes, widths, strict=True)])
+        self.first = nn.Linear(2 * len(edges) + (len(edges) * self.embedding if self.numbers else 0) + sum(widths), self.width)
         self.blocks = nn.ModuleList([Block(self.width, self.dropout) for _ in range(self.depth)])
         self.norm = nn.LayerNorm(self.width)
 
     def forward(self, x: Tabular, mask=None, state=None) -> Encoded:
-        missing = 1.0 - x.present.to(x.numbers.dtype)
-        parts = [x.numbers, missing]
-        if self.frequencies and self.n:
-            angle = 2 * math.pi * x.numbers.unsqueeze(-1) * self.frequency  # (B, N, F)
-            waves = torch.cat([angle.cos(), angle.sin(), x.numbers.unsqueeze(-1)], -1)
-            embedded = F.relu(torch.einsum("bnf,nfe->bne", waves, self.plr) + self.plr_bias)
-            parts.append((embedded * x.present.unsqueeze(-1)).flatten(1))
-        if self.sizes:
-            parts += [table(x.codes[:, i]) for i, table in enumerate(self.codes)]
+        there = x.present.to(x.numbers.dtype)
+        parts = [x.numbers * there, 1 - there]
+        if self.numbers is not None:
+            parts.append((F.relu(self.numbers(x.numbers)) * there.unsqueeze(-1)).flatten(1))
+        parts += [table(x.codes[:, i]) for i, table in enumerate(self.codes)]
         h = self.first(torch.cat(parts, 1))
         for block in self.blocks:
             h = block(h)
         return Encoded(F.relu(self.norm(h)).unsqueeze(1))
+
+    def learning(self, rows: int) -> dict[str, Any]:
+        return {"lr": 3e-3}
 
 
 class Block(nn.Module):

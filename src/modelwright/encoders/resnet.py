@@ -29,11 +29,14 @@ class ResNet(Encoder):
         depth: int = 2,
         norm: Literal["batch", "group"] = "batch",
         activation: Literal["relu", "gelu", "silu"] = "relu",
+        patch: int | None = None,
     ):
-        """width: of the stem; 4 times as much is handed on. depth: convolutions in each residual block, 0: none."""
+        """width: of the stem; 4 times as much is handed on. depth: convolutions in each residual block, 0: none. patch: pixels a side that the stem
+        makes one of; None: such that about 32 x 32 remain (fewer pixels find smaller things, for boxes and masks)."""
         super().__init__()
-        if width < 1 or depth < 0:
-            raise ValueError(f"width ({width}) must be at least 1 and depth ({depth}) at least 0")
+        if width < 1 or depth < 0 or (patch is not None and patch < 1):
+            raise ValueError(f"width ({width}) and patch ({patch}) must be at least 1 and depth ({depth}) at least 0")
+        self.patch = patch
         self.stem_width, self.depth, self.norm, self.activation = width, depth, norm, activation
         self.width = 4 * width
 
@@ -43,7 +46,7 @@ class ResNet(Encoder):
     def build(self, kinds: dict[str, Kind]) -> None:
         (kind,) = kinds.values()
         height, width = kind.size_
-        patch = max(1, 2 ** round(math.log2(min(height, width) / 32)))
+        patch = self.patch or max(1, 2 ** round(math.log2(min(height, width) / 32)))
         w = self.stem_width
         first = nn.Conv2d(kind.channels_, w, 3, padding=1) if patch == 1 else nn.Conv2d(kind.channels_, w, patch, patch)
         self.stem = nn.Sequential(first, ConvNorm(w, w, False, self.norm, self.activation) if patch > 1 else nn.ReLU())

@@ -17,6 +17,7 @@ from ..model import Head
 
 class Action(Head):
     decoder = "policy"
+    acts = True
 
     def __init__(self, gain: float = 0.01, spread: float = 0.6):
         super().__init__()

@@ -15,6 +15,8 @@ from ..errors import refuse
 from ..forms import Prediction
 from ..kind import Kind, Metric, Profile, Stored
 
+BINS = 128  # an encoder may take fewer
+
 
 class Number(Kind):
     place = "number"
@@ -38,14 +40,18 @@ class Number(Kind):
         self.mean_ = float(x.mean()) if self.scale and len(x) else 0.0
         self.sd_ = float(x.std()) if self.scale and len(x) and x.std() > 1e-12 * max(1.0, abs(self.mean_)) else 1.0
         self.constant_ = bool(len(x) == 0 or x.min() == x.max())
+        self.bins_ = [edges(self._scaled(x))]
 
     def _bend(self, x: np.ndarray) -> np.ndarray:
         return np.sign(x) * np.log1p(np.abs(x)) if self.log_ else x
 
+    def _scaled(self, bent: np.ndarray) -> np.ndarray:
+        return np.clip((bent - self.mean_) / self.sd_, -20, 20).astype(np.float32)  # a slip of a thousandfold must not blow up a layer
+
     def encode(self, values: pa.ChunkedArray) -> Stored:
         x = floats(values)
-        x = np.where(np.isfinite(x), (self._bend(np.where(np.isfinite(x), x, 0.0)) - self.mean_) / self.sd_, np.nan)
-        return {"values": np.clip(x, -20, 20).astype(np.float32)[:, None]}  # a slip of a thousandfold must not blow up a layer
+        known = np.isfinite(x)
+        return {"values": np.where(known, self._scaled(self._bend(np.where(known, x, 0.0))), np.nan)[:, None]}
 
     def encode_target(self, values: pa.ChunkedArray) -> Stored:
         x = floats(values)
@@ -87,6 +93,15 @@ class Number(Kind):
         if self.constant_:
             return "constant"
         return ("log, " if self.log_ else "") + f"mean {self.real(np.array(0.0)):.4g}, sd {self.sd_:.3g}"
+
+
+def edges(x: np.ndarray) -> list[float]:
+    """Rising edges of at most BINS bins: every value where there are few, else quantiles of the distinct values. Of those, not of all rows: where most are
+    0, the few others may be what tells (Gorishniy et al. 2022, section 3.2.1, takes all rows). None for a constant."""
+    distinct = np.unique(x)
+    if len(distinct) > BINS + 1:
+        distinct = np.unique(np.quantile(distinct, np.linspace(0, 1, BINS + 1)).astype(np.float32))
+    return [float(str(v)) for v in distinct] if len(distinct) > 1 else []  # the shortest number that is the same in 32 bits
 
 
 def floats(values: pa.ChunkedArray) -> np.ndarray:

@@ -24,7 +24,8 @@ from torch import Tensor
 
 from ..data.sources import resolve
 from ..errors import Refusal, refuse
-from ..kind import Kind, Profile, Stored
+from ..forms import Prediction
+from ..kind import Kind, Metric, Profile, Stored
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM")
 PATH = re.compile(r".+\.(png|jpe?g|gif|bmp|webp|tiff?|p[pgb]m)$", re.IGNORECASE)
@@ -33,12 +34,15 @@ GREY = ("1", "L", "I", "I;16", "I;16B", "I;16L", "LA")
 MOST_PIXELS = 64_000_000
 ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 swap height and width
 BLOCK = 256  # rows that a thread decodes at a time
+PAIRS = "between each row's predicted and true picture: of a model that draws new ones from noise it says nothing"
 
 
 class Picture(Kind):
     place = "own"
     form = "picture"
     encoder = "resnet"
+    head = "picture"
+    primary = "rmse"
 
     def __init__(
         self,
@@ -70,9 +74,7 @@ class Picture(Kind):
             except Exception:  # noqa: BLE001 - `encode` says what is wrong with it
                 continue
             if picture is not None:
-                width, height = picture.size
-                turned = picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-                sizes[(width, height) if turned else (height, width)] += 1
+                sizes[_extent(picture)] += 1
                 grey = grey and picture.mode in GREY
         if self.size is not None:
             self.size_ = [self.size, self.size]
@@ -112,6 +114,14 @@ class Picture(Kind):
                 fix="write those pictures again, remove their rows, or empty their cells to mark them as missing (rows count from 0)",
             )
         return {"values": pictures, "known": known}
+
+    def extent(self, cell: Any) -> tuple[int, int] | None:
+        """(height, width) of the upright picture, from its header; None where the cell is missing or cannot be read."""
+        try:
+            picture = self._open(cell)
+            return None if picture is None else _extent(picture)
+        except Exception:  # noqa: BLE001 - `encode` says what is wrong with it
+            return None
 
     def _open(self, cell: Any) -> Image.Image | None:
         """The picture with only its header read; None where the cell is missing."""
@@ -182,8 +192,38 @@ class Picture(Kind):
                 moved = move if moved is None else _after(moved, move)
         return value, moved
 
+    def encode_target(self, values: pa.ChunkedArray) -> Stored:
+        return self.encode(values)
+
+    def metrics(self, prediction: Prediction, truth: Stored) -> dict[str, Metric]:
+        """rmse of values in [0, 1] over all pixels, and psnr = -10 log10 of a picture's mean squared error, at most 100 dB; prediction.value (N, C, H, W)."""
+        error = np.concatenate([
+            ((prediction.value[i : i + BLOCK].numpy() - truth["values"][i : i + BLOCK] / np.float32(255)) ** 2).mean((1, 2, 3), dtype=np.float64)
+            for i in range(0, len(truth["values"]), BLOCK)
+        ])  # fmt: skip
+        error = np.where(truth["known"], error, np.nan)
+        rmse = Metric(lambda index: float(np.nanmean(error[index]) ** 0.5), better="lower", note=PAIRS)
+        return {"rmse": rmse, "psnr": Metric.mean(-10 * np.log10(np.maximum(error, 1e-10)), note=PAIRS)}
+
+    def answer(self, name: str, prediction: Prediction) -> dict:
+        """Each picture as a PNG's bytes."""
+        pixels = (prediction.value.clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1).numpy()
+        return {name: [_png(p[:, :, 0] if p.shape[2] == 1 else p) for p in pixels]}
+
     def describe(self) -> str:
         return f"{self.size_[0]} x {self.size_[1]}, {'grey' if self.channels_ == 1 else 'colour'}"
+
+
+def _extent(picture: Image.Image) -> tuple[int, int]:
+    width, height = picture.size
+    return (width, height) if picture.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)
+
+
+def _png(pixels: np.ndarray) -> bytes:
+    """(H, W) or (H, W, 3) uint8"""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "png")
+    return file.getvalue()
 
 
 def _after(first: Tensor, then: Tensor) -> Tensor:

@@ -5,12 +5,16 @@ ever unknown to it, whether emoji or a script that training never saw. Text is f
 space before them; characters of scripts that write none (Chinese, Japanese, Thai, Lao, Khmer, Burmese) stand alone: Chinese and English work alike.
 Pieces are at most 64 characters, so that a megabyte without a space costs no more than one with.
 Long texts keep their first `max_tokens`; the share of training texts cut so is shown in the plan.
-Left out: sub-word regularisation, keeping the end of a long text, pretrained tokenizers.
+With `tokenizer`, that of a Hugging Face checkpoint is taken whole instead: its normalisation, pieces, special ids, and what it puts around a text
+that is read (BERT's [CLS] and [SEP]); its JSON is then a fitted value, so that a saved model needs the checkpoint no more.
+Left out: sub-word regularisation, keeping the end of a long text, tokenizers without a JSON form.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +23,7 @@ from pydantic import Field
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from .. import metrics as m
+from ..errors import refuse
 from ..forms import Prediction
 from ..kind import Kind, Metric, Profile, Stored, gather
 
@@ -36,12 +41,22 @@ class Text(Kind):
     encoder = "lstm"
     head = "tokens"
     primary = "bleu"
-    pad_id, mask_id, begin_id, end_id = PAD, MASK, BEGIN, END
+    special_: dict[str, Any] = {"pad": PAD, "mask": MASK, "begin": BEGIN, "end": END, "all": [*range(5)], "before": [], "after": []}
+    """The special ids; mask is None where a checkpoint has none. before, after: what is put around a text that is read."""
 
-    def __init__(self, vocabulary: Annotated[int, Field(ge=300)] = 8000, max_tokens: Annotated[int, Field(ge=1)] = 256, lowercase: bool = True):
-        """vocabulary: tokens at most, 5 special ones and 256 bytes among them. max_tokens: of a text; what follows is cut."""
-        self.vocabulary, self.max_tokens, self.lowercase = vocabulary, max_tokens, lowercase
+    def __init__(
+        self,
+        vocabulary: Annotated[int, Field(ge=300)] = 8000,
+        max_tokens: Annotated[int, Field(ge=1)] = 256,
+        lowercase: bool = True,
+        tokenizer: str | None = None,
+    ):
+        """vocabulary: tokens at most, 5 special ones and 256 bytes among them. max_tokens: of a text, special ones included; what follows is cut.
+
+        tokenizer: a folder, or a name on the Hugging Face hub, whose tokenizer is used as it is; vocabulary and lowercase then mean nothing."""
+        self.vocabulary, self.max_tokens, self.lowercase, self.checkpoint = vocabulary, max_tokens, lowercase, tokenizer
         self._made: tuple[str, Tokenizer] | None = None
+        self._goes_on: tuple[str, torch.Tensor] | None = None
 
     @classmethod
     def guess(cls, column: Profile) -> float:
@@ -61,6 +76,14 @@ class Text(Kind):
         texts = values.drop_null()
         rows = np.unique(np.linspace(0, len(texts) - 1, min(len(texts), FIT_TEXTS)).astype(int)) if len(texts) else []
         sample = [t[:FIT_CHARACTERS] for t in strings(texts.take(pa.array(rows, pa.int64())))]
+        self.tokenizer_ = self._train(sample) if self.checkpoint is None else self._adopt(self.checkpoint)
+        around = len(self.special_["before"]) + len(self.special_["after"])
+        lengths = [len(row) + around for row in self._encode(sample[:10_000])]
+        self.median_ = float(np.median(lengths)) if lengths else 0.0
+        self.cut_ = float(np.mean(np.array(lengths) > self.max_tokens)) if lengths else 0.0
+
+    def _train(self, sample: list[str]) -> str:
+        """A tokenizer fitted on these texts, as JSON."""
         made = Tokenizer(models.BPE())
         steps = [normalizers.NFKC(), *([normalizers.Lowercase()] if self.lowercase else []), normalizers.Prepend(" ")]
         made.normalizer = normalizers.Sequence(steps)
@@ -71,19 +94,64 @@ class Text(Kind):
         size = self.vocabulary
         trainer = trainers.BpeTrainer(vocab_size=size, min_frequency=2, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False)
         made.train_from_iterator(sample, trainer)
-        made.encode_special_tokens = True  # "[MASK]" in a user's text is six characters, not a mask
-        self.tokenizer_ = made.to_str()
-        lengths = [len(e) for e in self._encode(sample[:10_000])]
-        self.median_ = float(np.median(lengths)) if lengths else 0.0
-        self.cut_ = float(np.mean(np.array(lengths) > self.max_tokens)) if lengths else 0.0
+        return made.to_str()
+
+    def _adopt(self, checkpoint: str) -> str:
+        """A checkpoint's tokenizer as JSON, and its special ids. What is saved names the checkpoint without its folder."""
+        try:
+            from transformers import AutoTokenizer
+
+            theirs = AutoTokenizer.from_pretrained(checkpoint, trust_remote_code=False)
+            made = Tokenizer.from_str(theirs.backend_tokenizer.to_str())
+        except ModuleNotFoundError as e:
+            raise refuse("extra.missing", f"text with a tokenizer from elsewhere needs the package {e.name!r}", fix=f"pip install {e.name}") from e
+        except Exception as e:  # noqa: BLE001 - its readers raise anything when a folder holds something else
+            what, why = f"the tokenizer of {checkpoint!r} cannot be read", (str(e) or type(e).__name__).strip().split("\n")[0][:200]
+            raise refuse("kind.tokenizer", what, why=why, fix="a folder with tokenizer.json, or a name on the Hugging Face hub") from e
+        made.no_padding()
+        made.no_truncation()
+        plain, whole = (made.encode("a", add_special_tokens=special).ids for special in (False, True))
+        at = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
+        pad = theirs.pad_token_id if theirs.pad_token_id is not None else theirs.eos_token_id or 0
+        begin, end = (theirs.cls_token_id, theirs.bos_token_id, pad), (theirs.sep_token_id, theirs.eos_token_id, pad)
+        first = lambda ids: next(i for i in ids if i is not None)  # noqa: E731
+        self.special_ = {
+            "pad": pad, "mask": theirs.mask_token_id, "begin": first(begin), "end": first(end),
+            "all": sorted(theirs.all_special_ids), "before": whole[:at], "after": whole[at + len(plain) :],
+        }  # fmt: skip
+        if Path(checkpoint).is_dir():
+            ((name, settings),) = self.spec.items()
+            self.spec = {name: {**settings, "tokenizer": Path(checkpoint).resolve().name}}
+        return made.to_str()
 
     @property
     def tokenizer(self) -> Tokenizer:
         if self._made is None or self._made[0] != self.tokenizer_:
             made = Tokenizer.from_str(self.tokenizer_)
-            made.encode_special_tokens = True
+            made.encode_special_tokens = True  # "[MASK]" in a user's text is six characters, not a mask
             self._made = (self.tokenizer_, made)
         return self._made[1]
+
+    @property
+    def pad_id(self) -> int:
+        return self.special_["pad"]
+
+    @property
+    def mask_id(self) -> int | None:
+        return self.special_["mask"]
+
+    @property
+    def begin_id(self) -> int:
+        return self.special_["begin"]
+
+    @property
+    def end_id(self) -> int:
+        return self.special_["end"]
+
+    @property
+    def special_ids(self) -> list[int]:
+        """Ids that stand for no text."""
+        return self.special_["all"]
 
     @property
     def vocabulary_size(self) -> int:
@@ -91,23 +159,33 @@ class Text(Kind):
 
     def continues(self, ids: torch.Tensor) -> torch.Tensor:
         """Where an id goes on the word of the id before it (see `begins`). Same shape, bool."""
-        words = [self.tokenizer.id_to_token(i) for i in range(self.vocabulary_size)]
-        return torch.tensor([i >= len(SPECIAL) and not begins(w) for i, w in enumerate(words)], device=ids.device)[ids]
+        if self._goes_on is None or self._goes_on[0] != self.tokenizer_:
+            model = json.loads(self.tokenizer_)
+            metaspace = model["model"]["type"] == "Unigram" or '"Metaspace"' in json.dumps([model["pre_tokenizer"], model["decoder"]])
+            style = "wordpiece" if model["model"]["type"] == "WordPiece" else "metaspace" if metaspace else "bytes"
+            pieces = [self.tokenizer.id_to_token(i) or "" for i in range(self.vocabulary_size)]
+            goes_on = torch.tensor([bool(p) and not begins(p, style) for p in pieces])
+            goes_on[self.special_ids] = False
+            self._goes_on = (self.tokenizer_, goes_on)
+        return self._goes_on[1].to(ids.device)[ids]
 
     def _encode(self, texts: list[str]) -> list[list[int]]:
         return [e.ids for e in self.tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
 
     def encode(self, values: pa.ChunkedArray) -> Stored:
         """values: ids (sum of lengths,) int32, offsets (N + 1,), known (N,) False where missing. An empty text is known and has no tokens."""
-        most = self.max_tokens
-        ids = [row[:most] for row in self._encode([t[: most * CHARACTERS] for t in strings(values)])]
+        return self._store(values, self.special_["before"], self.special_["after"])
+
+    def encode_target(self, values: pa.ChunkedArray) -> Stored:
+        """The same ids, nothing around them; beginning and end are the head's affair."""
+        return self._store(values, [], [])
+
+    def _store(self, values: pa.ChunkedArray, before: list[int], after: list[int]) -> Stored:
+        most = max(0, self.max_tokens - len(before) - len(after))
+        ids = [before + row[:most] + after for row in self._encode([t[: self.max_tokens * CHARACTERS] for t in strings(values)])]
         offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
         flat = np.fromiter((i for row in ids for i in row), np.int32, int(offsets[-1]))
         return {"values": flat, "offsets": offsets, "known": values.is_valid().to_numpy()}
-
-    def encode_target(self, values: pa.ChunkedArray) -> Stored:
-        """The same ids; beginning and end are the head's affair."""
-        return self.encode(values)
 
     def batch(self, stored: Stored, rows: np.ndarray):
         ragged = gather(stored["values"], stored["offsets"], rows)
@@ -136,7 +214,8 @@ class Text(Kind):
 
     def describe(self) -> str:
         cut = f", {100 * self.cut_:.1f} % cut at {self.max_tokens}" if self.cut_ else ""
-        return f"{self.vocabulary_size:,} tokens, {self.median_:.0f} in the middle text{cut}"
+        whose = "" if self.checkpoint is None else f" of {Path(self.checkpoint).name}"
+        return f"{self.vocabulary_size:,} tokens{whose}, {self.median_:.0f} in the middle text{cut}"
 
 
 def strings(values: pa.ChunkedArray) -> list[str]:
@@ -144,11 +223,16 @@ def strings(values: pa.ChunkedArray) -> list[str]:
     return ["" if v is None else v for v in values.cast(pa.large_string()).to_pylist()]
 
 
-def begins(piece: str) -> bool:
-    """Whether a piece begins a word, by its first byte: white space, punctuation but the apostrophe, or the start of a character of three or four
-    bytes that is not Hangul (Chinese, kana, Thai, emoji). GPT-2's alphabet shows printable bytes as they are, those up to the space as U+0100 to
-    U+0120."""
+def begins(piece: str, style: str = "bytes") -> bool:
+    """Whether a piece begins a word. wordpiece: it has no ##. metaspace: it has the mark of a space, or is a character that is a word by itself.
+
+    bytes: by its first byte: white space, punctuation but the apostrophe, or the start of a character of three or four bytes that is not Hangul
+    (Chinese, kana, Thai, emoji). GPT-2's alphabet shows printable bytes as they are, those up to the space as U+0100 to U+0120."""
     first = ord(piece[0])
+    if style == "wordpiece":
+        return not piece.startswith("##")
+    if style == "metaspace":
+        return piece[0] == "\u2581" or first > 0x2E80 and not 0xAC00 <= first <= 0xD7AF
     if first < 128:
         return not piece[0].isalnum() and piece[0] != "'"
     return 0xE0 <= first <= 0xE9 or 0xF0 <= first <= 0x120

@@ -21,7 +21,7 @@ def optimizer(parameters: list[Tensor], multipliers: dict[nn.Parameter, float], 
     ]
     if s.optimizer == "sgd":
         return torch.optim.SGD(made, lr=s.lr, momentum=s.momentum, nesterov=s.momentum > 0, fused=True)
-    return torch.optim.AdamW(made, lr=s.lr, betas=(0.9, 0.99), fused=True)
+    return torch.optim.AdamW(made, lr=s.lr, betas=(s.momentum, 0.99), fused=True)
 
 
 def factor(schedule: str, warmup: float, fraction: float) -> float:

@@ -27,7 +27,6 @@ from ..objective import Objective
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 PATCHES = 8  # along each side of a picture
-SPECIAL = 5  # ids below are pad, unk, mask, begin, end: never a random replacement
 
 
 class Masked(Objective):
@@ -114,13 +113,20 @@ class Words(nn.Module):
     def __init__(self, width: int, kind: Kind, share: float, whole_words: bool):
         super().__init__()
         self.kind, self.share, self.whole_words = kind, share, whole_words
+        if kind.mask_id is None:
+            what = "its tokenizer has no mask token"
+            raise Refusal(Problem("masked.input", what, why="a text's hidden tokens become one", fix="leave it out: masked: {inputs: [...]}"))
+        special = torch.zeros(kind.vocabulary_size, dtype=torch.bool)
+        special[list(kind.special_ids)] = True
+        self.register_buffer("special", special, persistent=False)  # (V,): neither hidden nor a random replacement
         self.net = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.LayerNorm(width), nn.Linear(width, kind.vocabulary_size))
 
     def hide(self, x: Ragged, known: Tensor, rng: torch.Generator) -> tuple[Ragged, dict[str, Value]]:
-        inside, device = x.mask, x.values.device
+        inside, device = x.mask & ~self.special[x.values], x.values.device
         chosen = self._choose(x, inside, rng)
         fate = draw(chosen.shape, rng, x.values)
-        stray = torch.randint(min(SPECIAL, self.kind.vocabulary_size - 1), self.kind.vocabulary_size, chosen.shape, generator=rng).to(device)
+        ordinary = (~self.special).nonzero().squeeze(1)
+        stray = ordinary[torch.randint(len(ordinary), chosen.shape, generator=rng).to(device)]
         values = torch.where(chosen & (fate < 0.8), self.kind.mask_id, x.values)
         values = torch.where(chosen & (fate >= 0.9), stray, values)
         counts = chosen.sum(1)
@@ -131,7 +137,7 @@ class Words(nn.Module):
 
     def _choose(self, x: Ragged, inside: Tensor, rng: torch.Generator) -> Tensor:
         """(B, T) bool: words in random order while they fit into the row's share, and always the first."""
-        budget = (self.share * x.lengths).round().clamp(min=1)
+        budget = (self.share * inside.sum(1)).round().clamp(min=1)
         starts = ~self.kind.continues(x.values) if self.whole_words else torch.ones_like(inside)
         starts[:, 0] = True
         word = starts.cumsum(1) - 1  # (B, T) the word that a token is in

@@ -23,6 +23,7 @@ from . import advice, plots, text
 from .story import Story
 
 ROWS, COLUMNS, WORST, THUMB = 200, 8, 12, 112  # at most shown: rows of a table, columns of an example, examples; a thumbnail's side in pixels
+SAMPLES = 40  # pictures that a model made
 MOST = 500  # lines of the task
 PIXELS = 60_000_000  # larger pictures are not decoded
 ORDER = {"fail": 0, "inconclusive": 1, "pass": 2}
@@ -115,7 +116,7 @@ def _target(name: str, drawn: Any) -> dict[str, Any]:
     if drawn.residual is not None:
         figures.append(_figure(plots.residual, *drawn.residual, title="Predicted against truth"))
     figures = [f for f in figures if f]
-    return {"name": name, "kind": drawn.kind, "split": drawn.split, "figures": figures, "confused": confused(drawn.confusion, labels)}
+    return {"name": name, "kind": drawn.kind, "split": drawn.split, "figures": figures, "samples": list(drawn.samples)[:SAMPLES], "confused": confused(drawn.confusion, labels)}
 
 
 def confused(counts: Any, labels: Sequence[str], most: int = 12) -> list[dict[str, Any]]:

@@ -26,6 +26,7 @@ class TargetPlots:
     pr: Curve | None = None  # recall, precision
     confusion: Any = None  # (K, K) counts, rows are the truth
     residual: Curve | None = None  # truth, predicted
+    samples: Sequence[bytes] = ()  # pictures that the model made of validation rows
 
 
 @dataclass

@@ -3,6 +3,7 @@
     patients.csv   data/*.parquet   [a.csv, b.csv]   folder/        text tables, Parquet, Arrow, JSON; pictures by class; saved Hugging Face sets
     hub://NAME   sklearn://NAME                                     the hub (or MODELWRIGHT_DATA), scikit-learn's built-ins
     {visits: visits.csv, people: people.parquet} with query:        a SELECT over them, in DuckDB
+    gym://NAME                                                      an environment to act in
     DataFrame, Table, dict of lists                                 from Python
 
 Whatever is wrong ends in a `Refusal`, or is handled and told in the notes. Left out: URLs, databases, packed files (.gz, .zip), Excel.
@@ -37,16 +38,22 @@ def load(
     where: str = "data.source",
     limit: int = 256 << 20,
     cache: Path | None = None,
+    environment: dict[str, Any] | None = None,
 ) -> Loaded:
     """The source as one table.
 
     source: a path, glob, folder, hub:// or sklearn:// name, a list of paths, {name: source} with a query, or a table in Python.
     query: one SELECT; a single source is the table `data` in it, named sources go by their names.
     root: what relative paths are relative to (the task file's folder). where: the source's place in the task file, for refusals.
+    environment: settings, observe and history of a gym:// source.
     limit: bytes above which a table is kept on disk and mapped, in cache (default: in Modelwright's home).
     Raises Refusal for anything wrong with the source, Stopped where disk or memory runs out.
     """
     context = Context(Path(root), where, limit, cache)
+    if isinstance(source, str) and source.startswith("gym://"):
+        from .played import read_environment  # not before it is needed: gymnasium is an extra
+
+        return read_environment(source, context, environment or {})
     try:
         if query is None:
             loaded = _one(source, context)
@@ -91,7 +98,7 @@ def _one(source: Any, context: Context) -> Loaded:
 def _paths(name: str, context: Context) -> list[Path]:
     """The file or folder, or the files that a pattern stands for."""
     if (scheme := SCHEME.match(name)) and "://" in name:
-        why, hint = "nothing is downloaded but from the hub", did_you_mean(scheme[1], ["hub", "sklearn"])
+        why, hint = "nothing is downloaded but from the hub", did_you_mean(scheme[1], ["hub", "sklearn", "gym"])
         if scheme[1] in ("hub", "sklearn"):
             why, hint = "a list holds files", "did you mean the name alone, or {name: source, ...} with a query?"
         raise refuse(

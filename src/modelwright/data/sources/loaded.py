@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -23,6 +24,7 @@ class Loaded:
     origin: str = ""  # the source as it was written
     split: str | None = None  # the column that holds the source's own splits
     root: Path = Path(".")  # what paths inside the table are relative to: the source's own folder
+    environment: Any = None  # of a source that is played in (environments.Environment)
 
 
 @dataclass(frozen=True)
