@@ -20,7 +20,7 @@ _HOMES = {
     "task_of": "task:task_of",
     "plan": "planning:make",
     "run": "running:run",
-    "load": "artifact:Loaded.open",
+    "load": "artifact:open_model",
     "Registry": "registry.store:Registry",
 }
 __all__ = ["Registry", "load", "load_task", "plan", "run", "task_of"]  # noqa: F822 - see __getattr__

@@ -1,4 +1,4 @@
-"""A saved model: model.safetensors + model.json (format, schema, parts). Enough to load and predict alone; nothing is unpickled, no code is run.
+"""A saved model: model.safetensors + model.json (format, schema, and a network's parts or a baseline's name). Enough to load and predict alone; nothing is unpickled, no code is run.
 
 Also the two ways from a schema to a Model: with chosen parts (`assemble_model`), and from what a model.json says (`load`).
 """
@@ -11,12 +11,14 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from . import find
+from .baselines import Baseline
 from .data.schema import Schema
 from .data.streams import in_order
 from .errors import Problem, Refusal, refuse
@@ -57,13 +59,23 @@ def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
     return Model(encoders, fusion, heads, decoders)
 
 
-def save(folder: Path, model: Model, schema: Schema) -> None:
-    """Write folder whole, by rename; an earlier model in it is replaced only then."""
+def save(folder: Path, model: Model | Baseline, schema: Schema) -> None:
+    """A network, or a baseline that was chosen instead."""
+    body = {"format": FORMAT, "schema": schema.to_json()}
+    if isinstance(model, Baseline):
+        tensors = {f"{part}|{name}": np.ascontiguousarray(a) for part, arrays in model.arrays.items() for name, a in arrays.items()}
+        _write(folder, {k: torch.from_numpy(a) for k, a in tensors.items()}, body | {"instead": model.name})
+    else:
+        tensors = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
+        _write(folder, tensors, body | {"parts": model.specs()})
+
+
+def _write(folder: Path, tensors: dict[str, torch.Tensor], body: dict[str, Any]) -> None:
+    """The folder whole, by rename; an earlier model in it is replaced only then."""
     half = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)
-    save_file({k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}, half / "model.safetensors")
-    body = {"format": FORMAT, "schema": schema.to_json(), "parts": model.specs()}
+    save_file(tensors, half / "model.safetensors")
     (half / "model.json").write_text(json.dumps(body, ensure_ascii=False, indent=1, sort_keys=True), "utf-8")
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
@@ -73,8 +85,28 @@ def save(folder: Path, model: Model, schema: Schema) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def open_model(folder: str | Path) -> Loaded | Chosen:
+    """The Predictor that a run folder, or its model/ folder, holds."""
+    schema, body, tensors = _read(folder)
+    if "instead" in body:
+        arrays: dict[str, dict[str, np.ndarray]] = {}
+        for key, value in tensors.items():
+            part, _, name = key.rpartition("|")
+            arrays.setdefault(part, {})[name] = value.numpy()
+        return Chosen(Baseline(body["instead"], schema, arrays))
+    return Loaded(_network(folder, schema, body, tensors), schema)
+
+
 def load(folder: str | Path) -> tuple[Model, Schema]:
-    """From a run folder or its model/ folder."""
+    """The network of a run folder or its model/ folder."""
+    schema, body, tensors = _read(folder)
+    if "instead" in body:
+        what = f"{folder} holds the baseline {body['instead']}, which is no network"
+        raise refuse("model.kind", what, where=str(folder), fix="name a run that trained one")
+    return _network(folder, schema, body, tensors), schema
+
+
+def _read(folder: str | Path) -> tuple[Schema, dict[str, Any], dict[str, torch.Tensor]]:
     folder = Path(folder)
     folder = folder / "model" if (folder / "model" / "model.json").is_file() else folder
     if not (folder / "model.json").is_file():
@@ -86,10 +118,18 @@ def load(folder: str | Path) -> tuple[Model, Schema]:
             raise refuse(
                 "model.format", f"format {body['format']}; this version reads up to {FORMAT}", where=str(folder), fix="pip install -U modelwright"
             )
-        schema = Schema.from_json(body["schema"])
-        model = assemble_model(schema, body["parts"])
-        problems = model.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+        return Schema.from_json(body["schema"]), body, load_file(folder / "model.safetensors")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as e:
+        raise refuse(
+            "model.corrupt", f"the model cannot be read: {e}", where=str(folder), fix="the files were cut short or changed; take another copy"
+        ) from e
+
+
+def _network(folder: str | Path, schema: Schema, body: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Model:
+    try:
+        model = assemble_model(schema, body["parts"])
+        problems = model.load_state_dict(tensors, strict=False)
+    except (ValueError, KeyError, TypeError, RuntimeError) as e:
         raise refuse(
             "model.corrupt", f"the model cannot be read: {e}", where=str(folder), fix="the files were cut short or changed; take another copy"
         ) from e
@@ -103,7 +143,7 @@ def load(folder: str | Path) -> tuple[Model, Schema]:
                 )
             ]
         )
-    return model.eval(), schema
+    return model.eval()
 
 
 class Loaded:
@@ -111,10 +151,6 @@ class Loaded:
 
     def __init__(self, model: Model, schema: Schema, batch_size: int = 512):
         self.model, self.schema, self.batch_size = model.eval(), schema, batch_size
-
-    @classmethod
-    def open(cls, folder: str | Path) -> Loaded:
-        return cls(*load(folder))
 
     def predict(self, table: pa.Table, rng: torch.Generator | None = None) -> dict[str, Prediction]:
         """Row after row as in the table, whatever order was fastest to compute."""
@@ -129,12 +165,29 @@ class Loaded:
         return {t: _rows(Prediction.cat(p), back) for t, p in parts.items()}
 
     def answer(self, table: pa.Table, rng: torch.Generator | None = None) -> pa.Table:
-        """The predictions as a table for people: a column of values a target, its scores beside it."""
-        columns: dict[str, Any] = {}
-        for target, prediction in self.predict(table, rng).items():
-            kind = self.schema.targets[target]
-            columns |= kind.answer(target, kind.placed(prediction, table))
-        return pa.table({k: pa.array(v) for k, v in columns.items()})
+        return shown(self.schema, self.predict(table, rng), table)
+
+
+class Chosen:
+    """A saved baseline as a Predictor."""
+
+    def __init__(self, baseline: Baseline):
+        self.baseline, self.schema = baseline, baseline.schema
+
+    def predict(self, table: pa.Table, rng: torch.Generator | None = None) -> dict[str, Prediction]:
+        return self.baseline.predict(table)
+
+    def answer(self, table: pa.Table, rng: torch.Generator | None = None) -> pa.Table:
+        return shown(self.schema, self.predict(table), table)
+
+
+def shown(schema: Schema, predictions: dict[str, Prediction], table: pa.Table) -> pa.Table:
+    """Predictions as a table for people: a column of values a target, its scores beside it."""
+    columns: dict[str, Any] = {}
+    for target, prediction in predictions.items():
+        kind = schema.targets[target]
+        columns |= kind.answer(target, kind.placed(prediction, table))
+    return pa.table({k: pa.array(v) for k, v in columns.items()})
 
 
 def _rows(prediction: Prediction, order: torch.Tensor) -> Prediction:

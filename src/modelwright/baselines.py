@@ -1,7 +1,8 @@
 """What the model has to beat, fitted on the same training rows: the majority (or mean), a linear model, and boosted trees where there is a table.
 
-Plain scikit-learn at its defaults. Inputs come from the encoded dataset: numbers with missing flags, one-hot codes, a tf-idf bag of a text's tokens,
-a picture's pixels. A linear model sees at most 20,000 rows of dense pixels.
+Fitted by scikit-learn at its defaults, kept as plain arrays: where one of them wins, the task file chooses it (`model: {instead: trees}`) and it is
+saved, audited and served like any model. Inputs come from the encoded dataset: numbers with missing flags, one-hot codes, a tf-idf bag of a text's
+tokens, a series' mean, spread, ends and extremes, a picture's pixels. A linear model sees at most 20,000 rows of dense pixels.
 """
 
 from __future__ import annotations
@@ -13,49 +14,71 @@ import pyarrow as pa
 import scipy.sparse as sp
 import torch
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.preprocessing import normalize
 
+from . import boosted
 from .data.dataset import TABLE, Dataset
 from .data.schema import Schema
 from .forms import Prediction
 
+Arrays = dict[str, np.ndarray]
+
 
 class Baseline:
-    """A Predictor: one scikit-learn estimator a target."""
+    """A Predictor: one estimator a target. `arrays` is all that was fitted, {part: {name: array}}; parts are targets and, for features, inputs."""
 
-    def __init__(self, name: str, schema: Schema, train: Dataset, seed: int):
-        self.name, self.schema = name, schema
-        self.tfidf: dict[str, Any] = {}
-        x = self._features(train, fit=True)
-        self.fitted: dict[str, Any] = {}
+    def __init__(self, name: str, schema: Schema, arrays: dict[str, Arrays]):
+        self.name, self.schema, self.arrays = name, schema, arrays
+
+    @classmethod
+    def fit(cls, name: str, schema: Schema, train: Dataset, seed: int) -> Baseline:
+        found = cls(name, schema, {})
+        found._learn_features(train)
+        x = found.features(train)
         for target, truth in train.targets.items():
             known = truth["known"] if "known" in truth else np.ones(len(train), bool)
             rows = np.flatnonzero(known)
-            if not sp.issparse(x) and x.shape[1] > 256 and len(rows) > 20_000:
+            if name == "linear" and not sp.issparse(x[:1]) and x.shape[1] > 256 and len(rows) > 20_000:
                 rows = np.random.default_rng(seed).choice(rows, 20_000, replace=False)
-            self.fitted[target] = self._fit(x[rows], truth["values"][rows], schema.targets[target].head == "regression", seed)
+            found.arrays[f"target.{target}"] = found._fit(x[rows], truth["values"][rows], schema.targets[target].head == "regression", seed)
+        return found
 
-    def _fit(self, x: Any, y: np.ndarray, numeric: bool, seed: int) -> Any:
+    def _fit(self, x: Any, y: np.ndarray, numeric: bool, seed: int) -> Arrays:
         if self.name == "majority":
-            return float(np.mean(y)) if numeric else np.bincount(y) / len(y)
+            return {"constant": np.array([np.mean(y)]) if numeric else np.bincount(y) / len(y)}
         if self.name == "linear":
-            return Ridge().fit(x, y) if numeric else LogisticRegression(max_iter=300).fit(x, y)
-        cls = HistGradientBoostingRegressor if numeric else HistGradientBoostingClassifier
-        width = x.shape[1] - self.codes
-        few = [width + i for i, k in enumerate(self.sizes) if k <= 255]
-        return cls(random_state=seed, categorical_features=few or None).fit(x, y)
+            made = Ridge().fit(x, y) if numeric else LogisticRegression(max_iter=300).fit(x, y)
+            arrays = {"weight": np.atleast_2d(made.coef_).astype(np.float64), "bias": np.atleast_1d(made.intercept_).astype(np.float64)}
+        else:
+            estimator = HistGradientBoostingRegressor if numeric else HistGradientBoostingClassifier
+            sizes = [self.schema.inputs[c].cardinality for c in self.schema.table if self.schema.inputs[c].place == "code"]
+            few = [x.shape[1] - len(sizes) + i for i, k in enumerate(sizes) if k <= 255]
+            made = estimator(random_state=seed, categorical_features=few or None).fit(x, y)
+            arrays = boosted.arrays_of(made)
+        return arrays if numeric else arrays | {"classes": made.classes_.astype(np.int64)}
 
-    def _features(self, data: Dataset, fit: bool = False) -> Any:
+    def _learn_features(self, train: Dataset) -> None:
+        if TABLE in train.inputs:  # scikit-learn cannot bin a column without any value
+            self.arrays[f"input.{TABLE}"] = {"empty": np.isnan(train.inputs[TABLE]["numbers"]).all(0)}
+        for name, stored in train.inputs.items():
+            if name != TABLE and train.kinds[name].form == "ids":
+                counts = self._bag(stored, len(train), train.kinds[name].vocabulary_size)
+                seen = np.bincount(counts.indices, minlength=counts.shape[1])
+                self.arrays[f"input.{name}"] = {"idf": np.log((1 + len(train)) / (1 + seen)) + 1}
+
+    def _bag(self, stored: Any, n: int, width: int) -> sp.csr_matrix:
+        bag = sp.csr_matrix((np.ones(len(stored["values"])), np.asarray(stored["values"], np.int64), stored["offsets"]), (n, width))
+        bag.sum_duplicates()
+        return bag
+
+    def features(self, data: Dataset) -> Any:
+        """(N, F), dense for the trees and sparse else."""
         if self.name == "majority":
             return np.zeros((len(data), 1))
         table = data.inputs.get(TABLE)
         if self.name == "trees":
-            if fit:
-                self.sizes = [self.schema.inputs[c].cardinality for c in self.schema.table if self.schema.inputs[c].place == "code"]
-                self.codes = len(self.sizes)
-                self.unseen = np.isnan(table["numbers"]).all(0)  # scikit-learn cannot bin a column without any value
-            return np.concatenate([np.where(self.unseen, 0, table["numbers"]), table["codes"].astype(np.float32)], 1)
+            return np.concatenate([np.where(self.arrays[f"input.{TABLE}"]["empty"], 0, table["numbers"]), table["codes"].astype(np.float32)], 1)
         parts = []
         if table is not None:
             missing = np.isnan(table["numbers"])
@@ -66,45 +89,59 @@ class Baseline:
                 for codes, size in zip(table["codes"].T, sizes, strict=True)
             ]
         for name, stored in data.inputs.items():
-            if name == TABLE:
-                continue
-            if "offsets" in stored:
-                width = max(int(stored["values"].max(initial=0)) + 1, 1)
-                if fit:
-                    self.tfidf[name] = (TfidfTransformer(sublinear_tf=True), width)
-                transform, width = self.tfidf[name]
-                ids = np.minimum(stored["values"], width - 1)
-                bag = sp.csr_matrix((np.ones(len(ids)), ids, stored["offsets"]), (len(data), width))
-                bag.sum_duplicates()
-                parts.append(transform.fit_transform(bag) if fit else transform.transform(bag))
-            elif "values" in stored:
-                flat = stored["values"].reshape(len(data), -1)
-                parts.append(sp.csr_matrix(flat.astype(np.float32) / (255 if flat.dtype == np.uint8 else 1)))
+            match "table" if name == TABLE else data.kinds[name].form:
+                case "ids":
+                    idf = self.arrays[f"input.{name}"]["idf"]
+                    bag = self._bag(stored, len(data), len(idf))
+                    bag.data = 1 + np.log(bag.data)
+                    parts.append(normalize(bag @ sp.diags(idf)))
+                case "series":
+                    parts.append(sp.csr_matrix(summaries(stored["values"], stored["offsets"])))
+                case "picture":
+                    flat = np.asarray(stored["values"]).reshape(len(data), -1)
+                    parts.append(sp.csr_matrix(flat.astype(np.float32) / (255 if flat.dtype == np.uint8 else 1)))
         return sp.hstack(parts).tocsr()
 
     def predict(self, table: pa.Table) -> dict[str, Prediction]:
         data = self.schema.encode(table, targets=False)
-        x = self._features(data)
-        found = {}
-        for target, model in self.fitted.items():
-            kind = self.schema.targets[target]
-            if kind.head == "regression":
-                value = np.full(len(data), model) if self.name == "majority" else model.predict(x)
-                found[target] = Prediction(value=torch.from_numpy(np.asarray(value, np.float32)))
-                continue
-            p = np.zeros((len(data), kind.classes))
-            if self.name == "majority":
-                p[:, : len(model)] = model
-            else:
-                p[:, model.classes_] = model.predict_proba(x)
-            t = torch.from_numpy(p.astype(np.float32))
-            found[target] = Prediction(value=t.argmax(1), probabilities=t, score=t.max(1).values)
-        return found
+        x = self.features(data)
+        return {target: self._say(self.arrays[f"target.{target}"], x, kind) for target, kind in self.schema.targets.items()}
+
+    def _say(self, arrays: Arrays, x: Any, kind: Any) -> Prediction:
+        if "constant" in arrays:
+            out = np.tile(arrays["constant"], (x.shape[0], 1))
+        elif "weight" in arrays:
+            out = x @ arrays["weight"].T + arrays["bias"]
+        else:
+            out = boosted.raw(arrays, x)
+        if kind.head == "regression":
+            return Prediction(value=torch.from_numpy(out[:, 0].astype(np.float32)))
+        p = np.zeros((len(out), kind.classes))
+        if "constant" in arrays:
+            p[:, : out.shape[1]] = out
+        else:
+            out = np.concatenate([-out, out], 1) / 2 if out.shape[1] == 1 else out  # one logit says both classes
+            e = np.exp(out - out.max(1, keepdims=True))
+            p[:, arrays["classes"]] = e / e.sum(1, keepdims=True)
+        t = torch.from_numpy(p.astype(np.float32))
+        return Prediction(value=t.argmax(1), probabilities=t, score=t.max(1).values)
+
+
+def summaries(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """(N, 6 C) of series: mean, standard deviation, least, most, first and last of each channel; zeros where a series is empty."""
+    rows = [np.asarray(values[a:b], np.float64) for a, b in zip(offsets[:-1], offsets[1:], strict=True)]
+    none = np.zeros(6 * values.shape[1])
+    return np.stack([np.concatenate([r.mean(0), r.std(0), r.min(0), r.max(0), r[0], r[-1]]) if len(r) else none for r in rows])
+
+
+def names_for(schema: Schema) -> list[str]:
+    """Those that apply. Targets that are neither classes nor a number have none."""
+    if any(k.head not in ("classes", "binary", "ordered", "regression") for k in schema.targets.values()):
+        return []
+    own = [schema.inputs[c].form for c in schema.own]
+    seen = ["linear"] if schema.table or {"ids", "series", "picture"} & set(own) else []
+    return ["majority", *seen, *(["trees"] if schema.table else [])]
 
 
 def fit(schema: Schema, train: Dataset, seed: int) -> dict[str, Baseline]:
-    """Those that apply. Targets that are neither classes nor a number have none."""
-    if any(k.head not in ("classes", "binary", "ordered", "regression") for k in schema.targets.values()):
-        return {}
-    names = ["majority", "linear", *(["trees"] if schema.table else [])]
-    return {n: Baseline(n, schema, train, seed) for n in names}
+    return {n: Baseline.fit(n, schema, train, seed) for n in names_for(schema)}

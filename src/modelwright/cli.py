@@ -146,12 +146,12 @@ def predict(
     import pyarrow.csv
     import pyarrow.parquet
 
-    from .artifact import Loaded
+    from .artifact import open_model
     from .data import sources
 
     if out.suffix not in (".csv", ".parquet"):
         raise refuse("usage", f"--out {out}: the ending must be .csv or .parquet")
-    answers = Loaded.open(model).answer(sources.load(data).table)
+    answers = open_model(model).answer(sources.load(data).table)
     out.parent.mkdir(parents=True, exist_ok=True)
     half = out.with_name(f".{out.name}.half")
     (pyarrow.csv.write_csv if out.suffix == ".csv" else pyarrow.parquet.write_table)(answers, half)

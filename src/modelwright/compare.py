@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from . import planning
-from .artifact import Loaded
+from .artifact import open_model
 from .data import sources
 from .errors import refuse
 from .evidence import read, rows_digest
@@ -29,7 +29,7 @@ def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
             fix="give both tasks the same data and split",
         )
     table = tables[a]
-    models = {run: Loaded.open(run) for run in (a, b)}
+    models = {run: open_model(run) for run in (a, b)}
     shared = [t for t in models[a].schema.targets if t in models[b].schema.targets]
     if not shared:
         raise refuse("compare.targets", "the runs have no target in common")

@@ -77,7 +77,7 @@ def settings_model(cls: type) -> type:
     """A pydantic model of a constructor's keyword arguments."""
     import pydantic
 
-    hints = typing.get_type_hints(cls.__init__)
+    hints = typing.get_type_hints(cls.__init__, include_extras=True)
     fields: dict[str, Any] = {}
     for p in list(inspect.signature(cls.__init__).parameters.values())[1:]:
         if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):

@@ -70,7 +70,7 @@ class Kind:
     beside: tuple[str, ...] = ()  # other columns that are part of this target (the labels of its boxes): they are no inputs
 
     labels_: list[str] | None = None  # a class target's names, in the order of their indices
-    bins_: list[list[float]] = []  # of a number among a table's inputs: for each of its numbers rising edges, between which encoders take it as linear
+    bins_: list[list[float]] = []  # where place is "number": for each of its numbers rising edges, between which encoders take it as linear
     spec: dict[str, Any]
 
     @classmethod
@@ -129,6 +129,10 @@ class Kind:
     def answer(self, name: str, prediction: Prediction) -> dict[str, Any]:
         """The prediction as columns of an output table, for people: {column name: list or array of B}."""
         raise NotImplementedError
+
+    def illustrate(self, name: str, table: pa.Table, row: int, prediction: Prediction) -> dict[str, Any]:
+        """For a report's example: what to show of this row in place of its cells {column, "truth" or "predicted": value}."""
+        return {}
 
     def describe(self) -> str:
         """A few words for the plan: "3 classes", "mean 2.1, sd 0.4"."""

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
-from . import find
+from . import baselines, find
 from .artifact import assemble_model
 from .data import cache, sources, splits
 from .data.dataset import Dataset
@@ -48,6 +48,8 @@ class StagePlan:
     steps: int
     seconds: float = 0.0  # estimated
     trainable: int = 0
+    data: Dataset | None = None  # its own, instead of the training split
+    digest: str | None = None  # of that
     facts: dict[str, Any] = field(default_factory=dict)
 
 
@@ -75,7 +77,7 @@ class Plan:
 
     def stage(self, index: int, model: Model, seed: int) -> loop.Stage:
         """One stage, ready for `loop.fit`. Components are made anew: they hold state."""
-        p, train = self.stages[index], self.data["train"]
+        p, train = self.stages[index], self.train(index)
         objective = find.make("objectives", p.objective, root=self.task.root)
         strategies = [find.make("strategies", s, root=self.task.root) for s in p.strategies]
         acts = objective.experience is not None
@@ -89,12 +91,17 @@ class Plan:
             stream = Rows(train, p.settings.batch_size, seed, samplers[0] if samplers else None)
         return loop.Stage(p.name, model, objective, strategies, stream, context, p.settings, p.steps)
 
+    def train(self, index: int) -> Dataset:
+        """What a stage learns from."""
+        return self.stages[index].data or self.data["train"]
+
     def rollouts(self, experience: Experience, seed: int) -> Stream:
         from .data.rollouts import Rollouts
 
         if self.environment is None:
             why = "it learns from what its own actions bring about"
-            raise refuse("objective.environment", "this objective needs an environment to act in", why, "data.source", "data: gym://CartPole-v1")
+            what = "this objective needs an environment to act in"
+            raise refuse("objective.environment", what, why=why, where=f"{self.task.file}: data.source", fix="data: gym://CartPole-v1")
         return Rollouts(self.environment, self.schema, experience, seed, *self.schema.acted)
 
     def as_json(self) -> dict[str, Any]:
@@ -106,7 +113,7 @@ class Plan:
             "parameters": self.parameters,
             "stages": [
                 {
-                    "name": s.name, "objective": s.objective, "strategies": s.strategies, "steps": s.steps, "trainable": s.trainable,
+                    "name": s.name, "objective": s.objective, "strategies": s.strategies, "steps": s.steps, "trainable": s.trainable, "data": s.digest,
                     "settings": s.settings.model_dump(), "estimated_seconds": round(s.seconds, 1), "facts": s.facts,
                 }
                 for s in self.stages
@@ -139,12 +146,19 @@ def make(task: Task, decided: dict[str, Any] | None = None) -> Plan:
         task, schema, tables, data, parts, sum(p.numel() for p in model.parameters()), [], policy,
         digests, rows_digest(tables["test"]), columns, notes, warnings, loaded.environment,
     )  # fmt: skip
+    if task.model.instead is not None:
+        if task.model.instead not in (fits := baselines.names_for(schema)):
+            what = f"{task.model.instead} cannot learn this task"
+            raise refuse("model.instead", what, where=f"{task.file}: model.instead", fix=f"one of: {', '.join(fits) or '(none)'}")
+        plan.parts, plan.parameters = {"instead": task.model.instead}, 0
+        return plan
     problems: list[Problem] = []
     for i, entry in enumerate(task.stages):
         ((name, stage),) = entry.items()
         before = decided["stages"][i] if decided else None
-        settings, steps = resolve(plan, stage, model, before)
-        plan.stages.append(StagePlan(name, stage.objective, stage.strategies, settings, steps))
+        own, digest = beside(plan, stage.data, f"{task.file}: stages.{i}.{name}.data") if stage.data is not None else (None, None)
+        settings, steps = resolve(plan, stage, model, before, own or data["train"])
+        plan.stages.append(StagePlan(name, stage.objective, stage.strategies, settings, steps, data=own, digest=digest))
         problems += _rehearse(plan, i, model, stage, before)
     if problems:
         raise Refusal(problems)
@@ -155,7 +169,8 @@ def played(task: Task, environment: Any) -> Task:
     """The task with the environment's own columns and targets where it leaves them open."""
     if list(task.targets) not in (["action"], ["action", "value"]):
         why = "the value of a state is learnt beside it, and an environment holds nothing else to learn"
-        raise refuse("task.target", f"the target of an environment is action, not {', '.join(task.targets)}", why, f"{task.file}: target", "target: action")
+        what = f"the target of an environment is action, not {', '.join(task.targets)}"
+        raise refuse("task.target", what, why=why, where=f"{task.file}: target", fix="target: action")
     inputs, targets = environment.kinds()
     given = {n: s for n, s in task.targets.items() if s is not None}
     data = task.data.model_copy(update={"columns": inputs | task.data.columns})
@@ -302,8 +317,8 @@ def _split(task: Task, table: pa.Table, schema: Schema, given: str | None, warni
         raise refuse(
             "data.too_few_rows", f"{n} rows with a target are too few to train, calibrate and test on", fix="bring at least 20, better some hundreds"
         )
-    read = [n for n, kind in schema.inputs.items() if not kind.drawn] or list(schema.targets)
-    twins = row_digests(table.select(read))
+    read = [n for n, kind in schema.inputs.items() if not kind.drawn] or [n for n, kind in schema.targets.items() if kind.place == "own"]
+    twins = row_digests(table.select(read)) if read else np.arange(n)
     units = np.unique(twins, return_inverse=True)[1]
     if (copies := n - len(np.unique(twins))) > 0:
         warnings.append(f"{copies} rows repeat another row's inputs: copies stay in one split")
@@ -444,13 +459,33 @@ def learning(model: Model, objective: Objective, rows: int) -> dict[str, Any]:
     return {k: v for _, n in by_size for k, v in model.encoders[n].learning(rows).items()} | objective.learning(rows)
 
 
-def resolve(plan: Plan, stage: Any, model: Model, before: dict[str, Any] | None) -> tuple[Settings, int]:
+def beside(plan: Plan, source: Any, where: str) -> tuple[Dataset, str]:
+    """A stage's own data, encoded as the training split is. Rows with the inputs of a held-out row are left out: what was seen cannot judge."""
+    table = sources.load(source, root=plan.task.root, where=where).table
+    inputs = [n for n, kind in plan.schema.inputs.items() if not kind.drawn]
+    missing = [Problem("data.missing_column", f"column {n!r} is missing", "the model reads it", where) for n in inputs if n not in table.column_names]
+    if missing:
+        raise Refusal(missing)
+    held = np.concatenate([row_digests(plan.tables[s].select(inputs)) for s in ("validation", "calibration", "test")])
+    seen = np.isin(row_digests(table.select(inputs)), held)
+    if seen.any():
+        plan.warnings.append(f"{where.rpartition(': ')[2]}: {int(seen.sum())} rows stand in a held-out split too: they are left out")
+        table = table.filter(pa.array(~seen))
+    if table.num_rows < 2:
+        raise refuse("data.too_few_rows", f"{table.num_rows} rows are left to learn from", where=where, fix="bring more rows")
+    digest = table_digest(table)
+    return cache.encode(plan.schema, table, digest), digest
+
+
+def resolve(plan: Plan, stage: Any, model: Model, before: dict[str, Any] | None, train: Dataset) -> tuple[Settings, int]:
     """Every None decided: by the task, else as encoders and objective suggest (never half of a choice: an lr goes with its optimizer), else batches
     grow with the data and a stage takes about 2,000 updates, at least 5 passes and at most 60."""
     if before is not None:
         return Settings(**before["settings"]), before["steps"]
-    rows, own, objective = len(plan.data["train"]), bool(plan.schema.own), find.make("objectives", stage.objective, root=plan.task.root)
+    rows, own, objective = len(train), bool(plan.schema.own), find.make("objectives", stage.objective, root=plan.task.root)
     suggested = learning(model, objective, rows)
+    for spec in stage.strategies:
+        suggested = find.make("strategies", spec, root=plan.task.root).learning(suggested)
     given = stage.model_dump(include=set(Settings.model_fields), exclude_unset=True)
     given = {k: v for k, v in given.items() if v is not None or Settings.model_fields[k].default is not None}  # `clip: null` is a choice
     if given.get("optimizer", "adamw") != suggested.get("optimizer", "adamw"):
@@ -496,8 +531,11 @@ def _rehearse(plan: Plan, index: int, model: Model, wanted: Settings, before: di
         batch = next(iter(stage.stream.batches(parts.model)))
         tiny = batch.select(slice(0, 8))
     else:
-        rows = np.random.default_rng(plan.task.seed).permutation(len(plan.data["train"]))
-        tiny, batch = (plan.data["train"].batch(rows[:n], torch.Generator().manual_seed(0)) for n in (8, p.settings.batch_size))
+        train = plan.train(index)
+        rows, lengths = np.random.default_rng(plan.task.seed).permutation(len(train)), train.lengths()
+        alike = rows if lengths is None else rows[np.argsort(np.abs(lengths[rows] - lengths.mean()), kind="stable")]  # as in the stream's batches
+        tiny = train.batch(rows[:8], torch.Generator().manual_seed(0))
+        batch = train.batch(alike[: p.settings.batch_size], torch.Generator().manual_seed(0))
     facts = probe(parts, tiny.to(p.settings.device), stage.strategies)
     problems = check(facts, stage.strategies)
     if problems:

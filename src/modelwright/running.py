@@ -24,7 +24,7 @@ import yaml
 
 from . import __version__, baselines, evidence, find, planning, report
 from . import metrics as m
-from .artifact import Loaded, save
+from .artifact import Loaded, open_model, save
 from .audit import Subject, metrics_of
 from .errors import Refusal, refuse
 from .forms import Measurement, Prediction
@@ -96,7 +96,8 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
     curves = Curves(folder)
     fits: list[tuple[float, Any, list[dict[str, Any]]]] = []
     cost: list[dict[str, Any]] = []
-    for k in range(task.seeds):
+    candidates = baselines.fit(plan.schema, plan.data["train"], task.seed)
+    for k in range(task.seeds if plan.stages else 0):
         seed = task.seed + k
         model, told = plan.model(seed), []
         for i, p in enumerate(plan.stages):
@@ -116,18 +117,21 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
                     raise refuse("strategy.broken", f"{type(strategy).__name__}: {broken}", where=f"stages.{i}.{p.name}")
             told.append({
                 "name": name, "objective": p.objective, "strategies": p.strategies, "seed": seed,
-                "steps": fitted.progress.step, "seconds": fitted.seconds,
+                "data": p.digest, "steps": fitted.progress.step, "seconds": fitted.seconds,
                 "history": fitted.history, "best": fitted.best, "statement": statement,
             })  # fmt: skip
             cost.append({"stage": name, "seconds": fitted.seconds, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
         watched = next(iter(fitted.best.values()), 0.0)
         fits.append((watched, model, told))
     curves.close()
-    watched, model, told = (min if stage.better == "lower" else max)(fits, key=lambda f: f[0])
+    if task.model.instead:
+        model, told = candidates.pop(task.model.instead), []
+    else:
+        _, model, told = (min if stage.better == "lower" else max)(fits, key=lambda f: f[0])
 
     log("note", {"text": "calibrating, auditing and writing the report"})
     start = time.perf_counter()
-    calibration = temperature(model, plan.data["calibration"])
+    calibration = temperature(model, plan.data["calibration"]) if plan.stages else {}
     before = {t: float(c["temperature"]) for t, c in calibration.items()}
     save(folder / "model", model, plan.schema)
     lineage = {
@@ -139,21 +143,21 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
     slices = list(dict.fromkeys([*task.audit.slices, *(limit.slice for limit in plan.policy.limits if limit.slice)]))
     level = gate.level_for(plan.policy)
     subject = Subject(
-        Loaded.open(folder / "model"),
+        open_model(folder / "model"),
         plan.schema,
         plan.tables,
         slices,
         level,
         task.audit.clusters,
         lineage,
-        baselines.fit(plan.schema, plan.data["train"], task.seed),
+        candidates,
         task.seed,
         None if plan.environment is None else player(plan, model),
     )
     openings = Registry().open_test(plan.test_rows, str(folder.name))
     digest = evidence.model_digest(folder / "model")
     measured = audit(subject, digest, plan, openings)
-    measured += seeds_apart(plan, fits) if task.seeds > 1 else []
+    measured += seeds_apart(plan, fits) if len(fits) > 1 else []
     decision = gate.decide(plan.policy, measured, digests={"model": digest, "data": plan.digests, "code": lineage["code"]})
     found = evidence.build(measured, decision, model=digest, data=plan.digests, code=lineage["code"], policy=plan.policy, test_openings=openings)
     write(folder / "evidence.json", evidence.dumps(found))
@@ -241,7 +245,8 @@ def player(plan: planning.Plan, model: Any, seed: int = TEST) -> Callable[[str, 
 def same_answers(model: Any, folder: Path, plan: planning.Plan, rows: int = 256) -> None:
     """What was saved must answer as what was trained: evidence is about the saved bytes, and a slip between the two would be silent."""
     table = plan.tables["validation"].slice(0, rows)
-    kept, trained = Loaded.open(folder / "model").predict(table), Loaded(model, plan.schema).predict(table)
+    kept = open_model(folder / "model").predict(table)
+    trained = (Loaded(model, plan.schema) if plan.stages else model).predict(table)
     for target, a in kept.items():
         x, y = (q.probabilities if q.probabilities is not None else _said(q) for q in (a, trained[target]))
         assert x.shape == y.shape and torch.allclose(x.float(), y.float(), atol=1e-5), f"the saved model answers {target} otherwise than the trained one"
@@ -353,7 +358,8 @@ def worst(plan: planning.Plan, subject: Subject, target: str, most: int = 8) -> 
         sign = -1 if metrics[kind.primary].better == "higher" else 1
         by = np.array([sign * metrics[kind.primary].value(np.array([i])) for i in range(table.num_rows)])
     rows = np.argsort(-np.nan_to_num(by, nan=-np.inf), kind="stable")[:most]
-    answers = kind.answer(target, subject.predict("validation")[target])[target]
+    prediction = subject.predict("validation")[target]
+    answers = kind.answer(target, prediction)[target]
     shown = [c["name"] for c in plan.columns if c["role"] in ("input", "group") and c["name"] in table.column_names]
     return [
         {
@@ -361,6 +367,7 @@ def worst(plan: planning.Plan, subject: Subject, target: str, most: int = 8) -> 
             "truth": table.column(target)[int(r)].as_py(),
             "predicted": np.asarray(answers)[r],
             "loss": float(by[r]),
+            **kind.illustrate(target, table, int(r), prediction),
         }
         for r in rows
     ]
@@ -380,6 +387,9 @@ def resolved(task: Task, folder: Path) -> dict[str, Any]:
 
     tree = task.model_dump()
     tree["data"]["source"] = moved(task.data.source)
+    for entry in tree["stages"]:
+        for stage in entry.values():
+            stage["data"] = None if stage["data"] is None else moved(stage["data"])
     return tree
 
 

@@ -67,8 +67,12 @@ def show_plan(plan: Any) -> None:
         out.print(f"[dim]noted[/dim]  {escape(note)}")
     for warning in plan.warnings:
         out.print(f"[yellow]warning[/yellow]  {escape(warning)}")
-    out.print("\n[bold]model[/bold]  " + ", ".join(f"{escape(n)}: {_spec(s)}" for part in ("encoders", "heads") for n, s in plan.parts[part].items()))
-    out.print(f"       fusion {_spec(plan.parts['fusion'])}; {plan.parameters:,} parameters")
+    if "instead" in plan.parts:
+        out.print(f"\n[bold]model[/bold]  the baseline {plan.parts['instead']}; nothing else is trained")
+    else:
+        parts = [f"{escape(n)}: {_spec(s)}" for part in ("encoders", "heads") for n, s in plan.parts[part].items()]
+        out.print("\n[bold]model[/bold]  " + ", ".join(parts))
+        out.print(f"       fusion {_spec(plan.parts['fusion'])}; {plan.parameters:,} parameters")
     for i, s in enumerate(plan.stages, 1):
         g = s.settings
         out.print(
@@ -102,12 +106,12 @@ def show_run(run: Any) -> None:
         for reason in d["reasons"]:
             out.print(f"  {escape(reason['text'])}")
     if h is not None:
-        out.print(f"{h['metric']} {_figure(h)} on {h['n']:,} test rows")
+        out.print(f"{h['metric']} {_figure(h)} on {h['n']:,} {'episodes' if h['metric'] == 'episode_return' else 'test rows'}")
         for name, metrics in run.baselines.items():
             if h["metric"] in metrics:
                 out.print(f"  baseline {name:<9} {_figure(metrics[h['metric']])}")
     if run.ahead:
-        out.print(f"[yellow]the baseline {run.ahead!r} is ahead of the model[/yellow]: prefer it, or give the model more data or time")
+        out.print(f"[yellow]the baseline {run.ahead!r} is ahead of the model[/yellow]: choose it (model: {{instead: {run.ahead}}}), or give the model more data or time")
     out.print(f"report: {escape(str(run.folder / 'report.html'))}   ({run.seconds:.0f} s)")
     out.print(f"next:   modelwright predict {escape(str(run.folder))} --data NEW.csv --out predictions.csv")
 

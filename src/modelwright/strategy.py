@@ -73,6 +73,10 @@ class Strategy:
     reads_rows: ClassVar[bool] = False
     """It keeps figures of training rows from one step to the next (multipliers, a buffer): an accountant would have to charge for them."""
 
+    def learning(self, suggested: dict[str, Any]) -> dict[str, Any]:
+        """The settings of learning that encoders and objective suggest, as this strategy would have them."""
+        return suggested
+
     def prepare(self, context: Context) -> None:
         """Before sampler and adapt, possibly more than once: sizes, rates, files. Raise a `Refusal` where the task cannot be met."""
 

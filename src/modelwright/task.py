@@ -9,7 +9,7 @@ import importlib.util
 import json
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import pydantic
 import yaml
@@ -60,6 +60,7 @@ class Data(Section):
 
 class Stage(Settings):
     objective: Spec = "supervised"
+    data: Any = None  # another source with the same input columns (unlabelled, say), instead of the training split
     strategies: list[Spec] = []
 
 
@@ -68,6 +69,7 @@ class Parts(Section):
 
     encoders: dict[str, Spec] = {}
     fusion: Spec = "concat"
+    instead: Literal["majority", "linear", "trees"] | None = None  # fit, audit and serve this baseline; nothing else is trained
     heads: dict[str, Spec] = {}
     decoders: dict[str, Spec] = {}
 

@@ -54,7 +54,9 @@ def test_only_the_surest_are_kept_and_rows_do_not_matter_to_each_other():
         part = slice(row, row + 1)
         alone = Prediction(boxes=Ragged(given.boxes.values[part], given.boxes.lengths[part]), labels=given.labels[part], score=given.score[part])
         torch.testing.assert_close(decoder.suppress(alone).boxes.values[0], found.boxes.values[row])
-    nothing = decoder.suppress(Prediction(boxes=Ragged(given.boxes.values, torch.zeros(3, dtype=torch.int64)), labels=given.labels, score=given.score))
+    nothing = decoder.suppress(
+        Prediction(boxes=Ragged(given.boxes.values, torch.zeros(3, dtype=torch.int64)), labels=given.labels, score=given.score)
+    )
     assert nothing.boxes.values.shape == (3, 1, 4) and nothing.boxes.lengths.tolist() == [0, 0, 0]
 
 

@@ -11,7 +11,13 @@ from modelwright.forms import Ragged
 class Ids:
     """As much of a text kind as an encoder reads."""
 
-    vocabulary_size, max_tokens = 50, 64
+    form, vocabulary_size, max_tokens = "ids", 50, 64
+
+
+class Steps:
+    """As much of a series kind."""
+
+    form, channels = "series", 3
 
 
 def batch(lengths: list[int], padding: int = 0) -> Ragged:
@@ -27,10 +33,10 @@ def row(x: Ragged, i: int) -> Ragged:
     return Ragged(x.values[i : i + 1, : max(n, 1)], x.lengths[i : i + 1])
 
 
-def built(**settings):
+def built(kind=Ids, **settings):
     torch.manual_seed(0)
     encoder = find.make("encoders", {"lstm": settings})
-    encoder.build({"note": Ids()})
+    encoder.build({"note": kind()})
     return encoder.eval()
 
 
@@ -65,6 +71,22 @@ def test_state_goes_on():
     first = encoder(Ragged(x.values[:, :4], torch.tensor([4, 4])))
     second = encoder(Ragged(x.values[:, 4:], torch.tensor([6, 6])), state=first.state)
     assert torch.allclose(torch.cat([first.z, second.z], 1), encoder(x).z, atol=1e-6)
+
+
+@torch.no_grad()
+def test_a_series_with_and_without_padding_and_step_by_step():
+    encoder = built(Steps, bidirectional=False, depth=2, width=10)
+    x = Ragged(torch.randn(3, 7, 3, generator=torch.Generator().manual_seed(0)), torch.tensor([7, 4, 7]))
+    x.values[1, 4:] = 0
+    together = encoder(x)
+    for i, n in enumerate([7, 4, 7]):
+        state, steps = None, []
+        for t in range(n):
+            one = encoder(Ragged(x.values[i : i + 1, t : t + 1], torch.ones(1, dtype=torch.int64)), state=state)
+            state = one.state
+            steps.append(one.z[0, 0])
+        assert state.shape == (1, 2, 20) and torch.allclose(state[0], together.state[i], atol=1e-6)
+        assert torch.allclose(torch.stack(steps), together.z[i, :n], atol=1e-6)
 
 
 @torch.no_grad()

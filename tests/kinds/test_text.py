@@ -11,6 +11,7 @@ import torch
 
 from modelwright import find
 from modelwright.data.schema import infer, profile
+from modelwright.errors import Refusal
 
 ENGLISH = ["the", "cat", "sat", "on", "mat", "and", "did", "not", "think", "of", "dog", "that", "was", "barking", "at", "gate"]
 CHINESE = "今天天气很好我们去公园散步看见一只小猫在树下睡觉大家都很高兴"
@@ -156,3 +157,84 @@ def test_metrics_of_written_text(text):
     assert found["bleu"].value(np.array([0])) == pytest.approx(100)
     assert found["bleu"].value(everything) < 100
     assert text.answer("note", Prediction(tokens=written))["note"][1] == "the dog was at the gate"
+
+
+PRETRAINED = ["The cats sat.", "今天天气很好, ok", "good 👋 film", "naïve", "", "cat " * 40, "شكرا"]
+
+
+@pytest.fixture(scope="module", params=["wordpiece", "bytes"])
+def checkpoint(request, tmp_path_factory):
+    """A folder with a tokenizer as BERT's or as RoBERTa's, fitted here; and transformers' own reading of it."""
+    transformers = pytest.importorskip("transformers")
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+    folder, special = tmp_path_factory.mktemp("tokenizers") / request.param, ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    if request.param == "wordpiece":
+        made, trainer = Tokenizer(models.WordPiece(unk_token="[UNK]")), trainers.WordPieceTrainer
+        made.normalizer, made.pre_tokenizer, made.decoder = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
+        alphabet = []
+    else:
+        made, trainer = Tokenizer(models.BPE()), trainers.BpeTrainer
+        made.pre_tokenizer, made.decoder, alphabet = pre_tokenizers.ByteLevel(), decoders.ByteLevel(), pre_tokenizers.ByteLevel.alphabet()
+    made.train_from_iterator([*ENGLISH, " ".join(ENGLISH), CHINESE] * 3, trainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet))
+    ids = [(t, made.token_to_id(t)) for t in ("[CLS]", "[SEP]")]
+    made.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=ids)
+    made.enable_padding(length=128)  # some checkpoints are saved so: it must not be kept
+    made.enable_truncation(128)
+    names = dict(zip(("pad_token", "unk_token", "cls_token", "sep_token", "mask_token"), special, strict=True))
+    transformers.PreTrainedTokenizerFast(tokenizer_object=made, **names).save_pretrained(folder)
+    return folder, transformers.AutoTokenizer.from_pretrained(folder)
+
+
+def adopted(folder, **settings):
+    kind = find.make("kinds", {"text": {"tokenizer": str(folder), "max_tokens": 20, **settings}})
+    kind.fit(column(PRETRAINED))
+    return kind
+
+
+def test_a_checkpoints_tokenizer_gives_its_own_ids(checkpoint):
+    folder, theirs = checkpoint
+    kind = adopted(folder)
+    ragged = kind.batch(kind.encode(column(PRETRAINED)), np.arange(len(PRETRAINED)))
+    for i, words in enumerate(PRETRAINED):
+        wanted = theirs(words, truncation=True, max_length=20, padding=False)["input_ids"]
+        assert ragged.values[i, : ragged.lengths[i]].tolist() == wanted
+    assert int(ragged.lengths.max()) == 20 and "of " + folder.name in kind.describe() and kind.cut_ == pytest.approx(1 / 7)
+    assert (kind.pad_id, kind.mask_id, kind.begin_id, kind.end_id) == (0, 4, 2, 3) and kind.special_ids == [0, 1, 2, 3, 4]
+    injected = kind.batch(kind.encode(column(["cat [MASK] [SEP]"])), np.array([0])).values[0, 1:-1]
+    assert not set(injected.tolist()) & {kind.mask_id, kind.end_id}  # of a user's text they are characters
+    target = kind.batch(kind.encode_target(column(["the cat"])), np.array([0]))
+    assert not set(target.values[0].tolist()) & {2, 3} and kind.decode(target) == ["the cat"]
+
+
+def test_a_saved_kind_needs_the_checkpoint_no_more(checkpoint):
+    folder, _ = checkpoint
+    kind = adopted(folder)
+    assert str(folder.parent) not in json.dumps([kind.spec, kind.state()])
+    again = find.make("kinds", kind.spec)
+    again.load(json.loads(json.dumps(kind.state())))
+    assert np.array_equal(kind.encode(column(PRETRAINED))["values"], again.encode(column(PRETRAINED))["values"])
+    assert again.special_ids == kind.special_ids and again.mask_id == kind.mask_id
+
+
+def test_words_of_a_checkpoints_tokenizer(checkpoint):
+    folder, _ = checkpoint
+    kind = adopted(folder)
+    ids = kind.batch(kind.encode(column(["the barkings sat 今天"])), np.array([0])).values[0]
+    starts = [kind.tokenizer.decode(ids[s:e].tolist()).strip() for s, e in _words(kind.continues(ids))]
+    starts = [w for w in starts if w]
+    assert starts[:3] == ["the", "barkings", "sat"] and "".join(starts[3:]) == "今天"
+
+
+def _words(on):
+    starts = [i for i, x in enumerate(on.tolist()) if not x]
+    return zip(starts, [*starts[1:], len(on)], strict=True)
+
+
+def test_a_tokenizer_that_is_not_there_is_refused(tmp_path, monkeypatch):
+    pytest.importorskip("transformers")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    (tmp_path / "tokenizer.json").write_text("{")
+    for name in ("nowhere", str(tmp_path)):
+        with pytest.raises(Refusal, match="cannot be read"):
+            adopted(name)

@@ -93,6 +93,7 @@ def _write(folder: Path, schema: Schema, table: pa.Table) -> None:
     try:
         for start in range(0, table.num_rows, CHUNK):
             part = schema.encode(table.slice(start, CHUNK))
+            assert not index or set(index) == set(_arrays(part)), "a column changed its arrays between chunks"
             for place, array in _arrays(part).items():
                 if place[2] == "offsets":
                     end = ends.get(place[:2], 0)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..errors import Refusal, did_you_mean, refuse
+from ..errors import did_you_mean, refuse
 
 Act = Callable[[np.ndarray, Any, np.ndarray], tuple[np.ndarray, Any]]
 """(observations (B, ...), state, fresh (B,) bool: an episode begins) -> (actions (B,) or (B, A), state)"""
@@ -30,9 +30,9 @@ class Environment:
         """name: gymnasium's (CartPole-v1), or `file.py:function`, which returns one environment, or all of them where it has a parameter `copies`.
         settings: passed on to it. observe: keep only these components of the observation. history: a row is an episode, not a step."""
         self.name, self.settings, self.observe, self.history, self.root = name, settings or {}, observe, history, Path(root)
-        copies = self.make(1, 0)
-        self.observation, self.action = copies.env.single_observation_space, copies.env.single_action_space
-        copies.env.close()
+        one = self._vector(1)
+        self.observation, self.action = one.single_observation_space, one.single_action_space
+        one.close()
         self._check()
 
     def make(self, copies: int, seed: int) -> Copies:
@@ -108,7 +108,8 @@ class Environment:
         one = "category" if type(self.observation).__name__ == "Discrete" else "number"
         inputs = {"observation": "series"} if self.history else {c: one for c in self.columns}
         if self.discrete:
-            action = {"classes": int(self.action.n)}
+            n, start = int(self.action.n), int(self.action.start)
+            action = {"classes": n} | ({"labels": [str(start + i) for i in range(n)]} if start else {})
         else:
             action = {"low": self.action.low.tolist(), "high": self.action.high.tolist()}
         return inputs, {"action": {"action": action}, "value": "value"}
@@ -187,6 +188,3 @@ class Copies:
 
     def _seen(self, observations: np.ndarray) -> np.ndarray:
         return observations if self.observe is None else observations[:, self.observe]
-
-
-__all__ = ["Act", "Copies", "Environment", "Refusal"]

@@ -116,6 +116,7 @@ class Rollouts(Stream):
         self.rng = torch.Generator().manual_seed(seed)
         self.finished: deque[float] = deque(maxlen=100)  # returns of episodes
         self.spread = Spread()  # of discounted returns
+        self.explained = 0.0  # share of the returns' variance that the values foresaw
         self.copies: Copies | None = None
 
     def steps(self) -> int:
@@ -166,7 +167,8 @@ class Rollouts(Stream):
         self.schema.targets[self.value].scale_ = scale = self.spread.sd()
         advantages = generalised_advantages(rewards / scale, old, terminated, ended, x.discount, x.trace)
         returns = advantages + old[:-1]
-        chosen = advantages[acted]
+        chosen, judged = advantages[acted], returns[acted]
+        self.explained = float(1 - chosen.var() / max(judged.var(), 1e-12))
         advantages = (advantages - chosen.mean()) / (chosen.std() + 1e-8)
         self.taken += int(acted.sum())
         columns = {
@@ -192,10 +194,10 @@ class Rollouts(Stream):
         if not observer.history:
             there = torch.from_numpy(acted)
             flat = {k: v[there].unsqueeze(1) for k, v in columns.items()}
-            inputs, mask, begin = observer.inputs(seen[there]), torch.ones(int(acted.sum()), 1, dtype=torch.bool), {}
+            inputs, mask, begin = observer.inputs(seen[there]), torch.ones(int(acted.sum()), 1), {}
         else:
             index, copy, lengths = pieces(acted)
-            mask = torch.arange(index.shape[1]) < lengths[:, None]
+            mask = (torch.arange(index.shape[1]) < lengths[:, None]).float()
             flat = {k: _pad(v[index, copy[:, None]], mask) for k, v in columns.items()}
             inputs = observer.inputs(_pad(seen[index, copy[:, None]], mask), lengths)
             begin = {f"state.{k}": torch.stack([s[k].cpu() for s in states])[index[:, 0], copy] for k in states[0]}
@@ -212,9 +214,9 @@ class Rollouts(Stream):
         return batch.but(inputs=inputs, targets={k: v[:, :longest] for k, v in batch.targets.items()}, extra=extra)
 
     def metrics(self) -> dict[str, float]:
-        """episode_return: undiscounted, mean of the last 100 episodes; environment_steps so far."""
+        """episode_return: undiscounted, mean of the last 100 episodes; environment_steps so far; explained_variance of returns by the values."""
         mean = {"episode_return": float(np.mean(self.finished))} if self.finished else {}
-        return mean | {"environment_steps": float(self.taken)}
+        return mean | {"environment_steps": float(self.taken), "explained_variance": self.explained}
 
     def state(self) -> dict[str, Any]:
         kept = {"epoch": self.epoch, "taken": self.taken, "finished": list(self.finished), "spread": vars(self.spread) | {}}

@@ -9,7 +9,7 @@ leave the batch. Left out: the coverage penalty, diverse beams, constraints.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 from pydantic import Field
@@ -51,7 +51,7 @@ class Beam(Decoder):
         while len(rows):
             t += 1
             said, state = head.step(text[:, :, -1].flatten(), state)
-            size = said.shape[-1]
+            said, size = said.float(), said.shape[-1]
             best, index = (logp[:, :, None] + said.view(-1, w, size)).flatten(1).topk(2 * w)  # (A, 2 w)
             parent, token = index // size, index % size
             end = token == head.end_id
@@ -69,7 +69,7 @@ class Beam(Decoder):
             self.keep(found, lengths, scores, rows, over & (ends[rows] == 0), text, torch.zeros_like(rows), logp[:, 0] / self.penalty(t))
             done = over | (ends[rows] >= w) | (scores[rows] >= logp[:, 0] / self.penalty(limit[rows]))
             kept = (~done).nonzero()[:, 0]
-            state = pytree.tree_map(lambda x, at=(kept[:, None] * w + parent[kept]).flatten(): x.index_select(0, at), state)
+            state = select(state, (kept[:, None] * w + parent[kept]).flatten())
             rows, text, logp = rows[kept], text[kept], logp[kept]
         return Prediction(tokens=Ragged(found[:, : max([1, *lengths.tolist()])], lengths), score=scores)
 
@@ -81,3 +81,8 @@ class Beam(Decoder):
         chosen, length = rows[where], text.shape[2] - 1
         found[chosen, :length] = text[where, beam[where], 1:]
         lengths[chosen], scores[chosen] = length, score[where]
+
+
+def select(state: Any, index: Tensor) -> Any:
+    """The rows at index of every tensor."""
+    return pytree.tree_map(lambda x: x.index_select(0, index), state)

@@ -1,8 +1,8 @@
 """A text drawn token by token from the model's probabilities, or from the likeliest part of them.
 
-Temperature first, then the `top_k` likeliest tokens (Fan et al. 2018), then the fewest likeliest tokens whose probabilities add up to at least `top_p`
-(Holtzman et al. 2019, "nucleus"). A draw is the smallest of exponential times divided by the probabilities, which is a categorical draw. The same
-generator and the same batch give the same texts; without a generator a fresh one is seeded with 0.
+Temperature first, then the `top_k` likeliest tokens (Fan et al. 2018), then the fewest likeliest tokens whose probabilities add up to at least
+`top_p` (Holtzman et al. 2019, "nucleus"). A draw is the smallest of exponential times divided by the probabilities, which is a categorical draw. The
+same generator and the same batch give the same texts; without a generator a fresh one is seeded with 0.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Sampling(Decoder):
             p = torch.zeros_like(p).scatter(1, *reversed(p.topk(self.top_k)))
             p = p / p.sum(1, keepdim=True)
         if self.top_p < 1:
-            likely, index = p.sort(1, descending=True, stable=True)
+            likely, index = p.sort(dim=1, descending=True, stable=True)
             p = p.scatter(1, index, likely.masked_fill(likely.cumsum(1) - likely >= self.top_p, 0.0))
             p = p / p.sum(1, keepdim=True)
         return p

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -48,26 +49,30 @@ class HuggingFace(Encoder):
         return {"lr": 5e-5, "weight_decay": 0.01, "batch_size": 32, "epochs": float(min(20, max(3, round(600 * 32 / rows))))}
 
     def kind_settings(self) -> dict[str, Any]:
-        config = self._read(AutoConfig.from_pretrained).to_dict()
-        if "num_channels" not in config:
-            return {"tokenizer": self.checkpoint, "max_tokens": min(256, config.get("max_position_embeddings") or 256)}
-        size = config.get("image_size") or self._pixels()["size"]
-        return {"size": size if isinstance(size, int) else size[0], "channels": config["num_channels"]}
+        config = self._read(AutoConfig.from_pretrained)
+        if "num_channels" not in config.to_dict():
+            return {"tokenizer": self.checkpoint, "max_tokens": min(256, getattr(config, "max_position_embeddings", 256))}
+        size = config.to_dict().get("image_size") or self._pixels()["size"]
+        return {"size": size if isinstance(size, int) else size[0], "channels": config.num_channels}
 
     def build(self, kinds: dict[str, Kind]) -> None:
         (kind,) = kinds.values()
-        fresh, looks = self.config is None, kind.form == "picture"
+        fresh = self.config is None
         net = self._load() if fresh else AutoModel.from_config(AutoConfig.for_model(**self.config), dtype=torch.float32)
         if fresh:
             self._remember(net.config)
         if net.config.is_encoder_decoder:
             net = net.get_encoder()
+        needs = {"ids": "input_ids", "picture": "pixel_values"}[kind.form]
+        if net.main_input_name != needs:
+            what = f"{self.checkpoint} reads {net.main_input_name}, its column has {needs}"
+            raise refuse("encoder.input", what, fix="choose a checkpoint made for such a column")
         if "pooler" in dict(net.named_children()) and any(True for _ in net.pooler.parameters()):
             net.pooler = None
         self.net = with_linears(net)
         self.net.config.use_cache = False
         self.options = {}
-        if looks:
+        if kind.form == "picture":
             channels = net.config.num_channels if "num_channels" in net.config.to_dict() else kind.channels_
             self.register_buffer("mean", torch.zeros(channels, 1, 1))
             self.register_buffer("deviation", torch.ones(channels, 1, 1))
@@ -82,28 +87,43 @@ class HuggingFace(Encoder):
 
     def _try(self, kind: Kind) -> None:
         """One blank row of the largest size: whether the model can read it at all, its width, and which tokens are a grid."""
-        needs = "pixel_values" if kind.form == "picture" else "input_ids"
-        size = kind.size_ if kind.form == "picture" else [kind.max_tokens]
-        if self.net.main_input_name != needs:
-            what = f"{self.checkpoint} reads {self.net.main_input_name}, its column has {needs}"
-            raise refuse("encoder.input", what, fix="choose a checkpoint made for such a column")
+        looks = kind.form == "picture"
+        size = kind.size_ if looks else [kind.max_tokens]
         training = self.net.training
         self.net.eval()
         try:
             with torch.no_grad():
-                if needs == "input_ids":
-                    h = self.net(input_ids=torch.zeros(1, *size, dtype=torch.long), attention_mask=torch.ones(1, *size).long()).last_hidden_state
-                else:
+                if looks:
                     h = self.net(pixel_values=torch.zeros(1, kind.channels_, *size), **self.options).last_hidden_state
+                else:
+                    ids = torch.zeros(1, *size, dtype=torch.long)
+                    h = self.net(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
         except Exception as e:  # noqa: BLE001 - a model of another make may raise anything
             what, fix = f"{self.checkpoint} cannot read {kind.form} of size {size}", "set the column's size and channels, or max_tokens, as it needs"
             raise refuse("encoder.input", what, why=said(e), fix=fix) from e
+        if not looks:
+            self.attention = self._attention()
         self.net.train(training)
         self.width, self.skip = h.shape[1] if h.dim() == 4 else h.shape[-1], 0
-        if needs == "pixel_values":
+        if looks:
             self.grid = tuple(h.shape[-2:]) if h.dim() == 4 else self._grid(h.shape[1], *size)
             if h.dim() == 4 and self.pool == "cls":
                 raise refuse("encoder.setting", f"{self.checkpoint} has no first token that sums up", where="pool", fix="pool: mean")
+
+    @torch.no_grad()
+    def _attention(self) -> Callable[[Tensor], Tensor]:
+        """How seen (B, T) is handed over: as what is added to the scores, where that gives what the net's own way gives, else as it is. The net's own
+        way looks into the mask to see whether it may be skipped, which vmap, and with it private training's faster ways, cannot do."""
+        ids = torch.arange(4)[None] % self.net.config.vocab_size
+        seen = torch.arange(4)[None] < 3
+        theirs = self.net(input_ids=ids, attention_mask=seen.long()).last_hidden_state[:, :3]
+        for ours in (both_ways, leftward):
+            try:
+                if torch.allclose(self.net(input_ids=ids, attention_mask=ours(seen)).last_hidden_state[:, :3], theirs, atol=1e-5):
+                    return ours
+            except Exception:  # noqa: BLE001 - it takes no such mask
+                continue
+        return Tensor.long
 
     def _grid(self, tokens: int, height: int, width: int) -> tuple[int, int] | None:
         """Patches in rows and columns; tokens before them (CLS, registers) are `skip`. None where that is unknown."""
@@ -123,7 +143,7 @@ class HuggingFace(Encoder):
             seen = there | (first & ~there.any(1, keepdim=True))  # a row without tokens sees its first pad
             pad = self.net.config.pad_token_id
             ids = x.values if not pad else x.values.masked_fill(~x.mask, pad)
-            z = self.net(input_ids=ids, attention_mask=seen.long()).last_hidden_state
+            z = self.net(input_ids=ids, attention_mask=self.attention(seen)).last_hidden_state
             return Encoded(z, there, vector=z[:, 0] if self.pool == "cls" else None)
         h = self.net(pixel_values=(x - self.mean) / self.deviation, **self.options).last_hidden_state
         if h.dim() == 4:
@@ -182,6 +202,17 @@ class HuggingFace(Encoder):
         pixels = self._pixels()
         self.mean.copy_(pixels["mean"].view(-1, 1, 1).expand_as(self.mean))
         self.deviation.copy_(pixels["deviation"].view(-1, 1, 1).expand_as(self.deviation))
+
+
+def both_ways(seen: Tensor) -> Tensor:
+    """(B, 1, T, T) to add to the scores of attention: 0 where a token is seen (B, T), else the least number."""
+    return torch.where(seen, 0.0, torch.finfo(torch.bfloat16).min)[:, None, None, :].expand(-1, 1, seen.shape[1], -1)
+
+
+def leftward(seen: Tensor) -> Tensor:
+    """The same where a token sees those before it alone."""
+    earlier = torch.ones(seen.shape[1], seen.shape[1], dtype=torch.bool, device=seen.device).tril()
+    return both_ways(seen).masked_fill(~earlier, torch.finfo(torch.bfloat16).min)
 
 
 def with_linears(net: nn.Module) -> nn.Module:

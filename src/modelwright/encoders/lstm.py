@@ -13,6 +13,7 @@ from typing import Annotated
 import torch
 from pydantic import Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from ..forms import Encoded, Ragged
@@ -50,7 +51,7 @@ class LSTM(Encoder):
         there = x.mask if mask is None else x.mask & mask
         keep = there.unsqueeze(-1).to(self.embedding.weight.dtype)
         if self.training and self.word_dropout and not self.series:
-            keep = keep * (torch.rand_like(keep) >= self.word_dropout) / (1 - self.word_dropout)
+            keep = keep * F.dropout(torch.ones_like(keep), self.word_dropout)
         words = self.drop(self.embedding(x.values) * keep)
         before = None if state is None else tuple(s.transpose(0, 1).contiguous() for s in state.chunk(2, -1))
         if self.series and bool((x.lengths == words.shape[1]).all()):  # nothing is padded: the hot path of a policy

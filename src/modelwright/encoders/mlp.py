@@ -1,4 +1,4 @@
-"""A table's columns through a residual multilayer perceptron: the sound default for tables.
+"""A table's columns through a multilayer perceptron: the sound default for tables.
 
 Numbers enter three ways: as they are, piecewise-linear encoded with a linear and a ReLU layer per column (Gorishniy et al. 2022, "On Embeddings for
 Numerical Features in Tabular Deep Learning", section 3.2, "PLE-LR"; the bins are the kind's), and as a flag where they are missing. Categories are
@@ -16,7 +16,7 @@ from typing import Annotated, Any
 
 import torch
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from ..forms import Encoded, Tabular
@@ -25,10 +25,11 @@ from ..layers.number_embedding import NumberEmbedding
 from ..model import Encoder
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class MLP(Encoder):
-    def __init__(self, width: int = 192, depth: int = 2, dropout: Share = 0.1, bins: int = 128, embedding: int = 12):
+    def __init__(self, width: Count = 128, depth: Count = 3, dropout: Share = 0.15, bins: Annotated[int, Field(ge=0)] = 128, embedding: Count = 12):
         """bins: the most of a number, 0: plain numbers. embedding: width of a number's, and the most of a category's."""
         super().__init__()
         self.width, self.depth, self.dropout, self.bins, self.embedding = width, depth, dropout, bins, embedding
@@ -40,9 +41,9 @@ class MLP(Encoder):
         widths = [min(self.embedding, math.ceil(s**0.5) + 1) for s in sizes]
         self.numbers = NumberEmbedding(edges, self.embedding, self.bins) if self.bins and edges else None
         self.codes = nn.ModuleList([nn.Embedding(s, w) for s, w in zip(sizes, widths, strict=True)])
-        self.first = nn.Linear(2 * len(edges) + (len(edges) * self.embedding if self.numbers else 0) + sum(widths), self.width)
-        self.blocks = nn.ModuleList([Block(self.width, self.dropout) for _ in range(self.depth)])
-        self.norm = nn.LayerNorm(self.width)
+        read = 2 * len(edges) + (len(edges) * self.embedding if self.numbers else 0) + sum(widths)
+        self.layers = nn.ModuleList([nn.Linear(read if i == 0 else self.width, self.width) for i in range(self.depth)])
+        self.drop = nn.Dropout(self.dropout)
 
     def forward(self, x: Tabular, mask=None, state=None) -> Encoded:
         there = x.present.to(x.numbers.dtype)
@@ -50,24 +51,11 @@ class MLP(Encoder):
         if self.numbers is not None:
             parts.append((F.relu(self.numbers(x.numbers)) * there.unsqueeze(-1)).flatten(1))
         parts += [table(x.codes[:, i]) for i, table in enumerate(self.codes)]
-        h = self.first(torch.cat(parts, 1))
-        for block in self.blocks:
-            h = block(h)
-        return Encoded(F.relu(self.norm(h)).unsqueeze(1))
+        h = torch.cat(parts, 1)
+        for layer in self.layers:
+            h = self.drop(F.relu(layer(h)))
+        return Encoded(h.unsqueeze(1))
 
     def learning(self, rows: int) -> dict[str, Any]:
-        return {"lr": 3e-3}
-
-
-class Block(nn.Module):
-    """x + dropout(W2 dropout(relu(W1 norm(x))))"""
-
-    def __init__(self, width: int, dropout: float):
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.up = nn.Linear(width, 2 * width)
-        self.down = nn.Linear(2 * width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.dropout(self.down(self.dropout(F.relu(self.up(self.norm(x))))))
+        """Few passes, later ones overfit; on small tables slowly. At least some hundred updates."""
+        return {"epochs": max(10.0 if rows < 50_000 else 5.0, min(60.0, 4000 / rows)), "lr": 3e-3 if rows >= 5000 else 1e-3}

@@ -60,7 +60,7 @@ class Transformer(Encoder):
         length = x.values.shape[1]
         h = self.embedding(x.values)
         if self.training and self.word_dropout:
-            h = h * (torch.rand(*h.shape[:2], 1, device=h.device) >= self.word_dropout) / (1 - self.word_dropout)
+            h = h * F.dropout(torch.ones_like(h[:, :, :1]), self.word_dropout)
         rotation = None
         if self.positions == "rotary":
             rotation = rotations(length, self.width // self.num_heads, h.device)

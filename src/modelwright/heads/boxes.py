@@ -10,7 +10,8 @@ class),
 A place is positive for a box when its cell holds the box's centre, or when it lies in the box within `radius` cells of the centre; where several
 boxes claim it, the smallest has it. Boxes are a shift of the centre in cells and the log of their size over the training boxes' median, so that small
 ones need no place inside them and learning starts from boxes of a sensible size. All of a row's loss comes from that row. Left out: several levels of
-output with ranges of size (one grid is enough where objects are within a factor of ten), rotated boxes, masks, and a divergence for distillation.
+output with ranges of size (one grid is enough where objects are within a factor of ten), rotated boxes and masks. The divergence for distillation is
+that of scores and boxes, place by place.
 """
 
 from __future__ import annotations
@@ -101,6 +102,16 @@ class Boxes(Head):
         return Prediction(
             boxes=Ragged(out["boxes"].clamp(0, 1), torch.full((len(score),), score.shape[1], device=score.device)), labels=labels, score=score
         )
+
+
+    def divergence(self, student, teacher, temperature) -> Tensor:
+        """Of every place's scores (Bernoulli, times T^2) and, as far as the teacher sees something there, 2 (1 - GIoU) of the boxes; per place seen."""
+        s, t = student["scores"] / temperature, teacher["scores"] / temperature
+        p = t.sigmoid()
+        kl = p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))
+        seen = teacher["scores"].sigmoid().amax(-1)
+        boxes = 2 * (1 - overlaps(student["boxes"], teacher["boxes"])[1]) * seen
+        return (temperature**2 * kl.sum((1, 2)) + boxes.sum(1)) / seen.sum(1).clamp(min=1)
 
 
 def overlaps(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,10 +1,10 @@
 """A text, one token after another: a small transformer decoder that attends to its input's tokens.
 
-Vaswani et al. 2017, normalised before each block; positions are their sinusoids, the embedding is also the output layer (Press & Wolf 2017). Teacher
-forcing and stepping are the same lines: `hear` takes any number of tokens after those in the state (keys and values of the past, and of what is read),
-so that a step costs one token. A text's likelihood is that of its tokens and of the end. Smoothing (Szegedy et al. 2016) counts in training alone.
-Where the text is not given, the head writes it greedily; other ways of writing are the decoders'. Left out: copying from the input, coverage, chunks of
-the (B, T, V) log-softmax (`micro_batch` bounds it too).
+Vaswani et al. 2017, normalised before each block; positions are their sinusoids, the embedding is also the output layer (Press & Wolf 2017).
+Teacher forcing and stepping are the same lines: `hear` takes any number of tokens after those in the state (keys and values of the past, and of what
+is read), so that a step costs one token. A text's likelihood is that of its tokens and of the end. Smoothing (Szegedy et al. 2016) counts in training
+alone. Where the text is not given, the head writes it greedily; other ways of writing are the decoders'. Left out: copying from the input, coverage,
+a log-softmax in chunks (`micro_batch` bounds its (B, T, V) too).
 """
 
 from __future__ import annotations
@@ -28,9 +28,7 @@ Count = Annotated[int, Field(ge=1)]
 class Tokens(Head):
     decoder = "beam"
 
-    def __init__(
-        self, reads: str = "all", width: Count = 256, depth: Count = 2, num_heads: Count = 4, dropout: Share = 0.2, smoothing: Share = 0.1
-    ):
+    def __init__(self, reads: str = "all", width: Count = 256, depth: Count = 2, num_heads: Count = 4, dropout: Share = 0.2, smoothing: Share = 0.1):
         """reads: the input whose tokens are attended to; "all" is the fusion's result: of one input its tokens, of several one summary."""
         super().__init__()
         if width % num_heads or width % 2:

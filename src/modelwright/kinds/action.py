@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from .. import metrics as m
+from ..errors import refuse
 from ..forms import Prediction
 from ..kind import Kind, Metric, Stored
 
@@ -39,7 +39,8 @@ class Action(Kind):
         """(centre, half width) of the bounds; 0 and 1 where there are none."""
         low, high = np.array(self.low, np.float64), np.array(self.high, np.float64)
         bounded = np.isfinite(low) & np.isfinite(high)
-        return np.where(bounded, (low + high) / 2, 0.0), np.where(bounded, (high - low) / 2, 1.0)
+        low, high = np.where(bounded, low, -1.0), np.where(bounded, high, 1.0)
+        return (low + high) / 2, (high - low) / 2
 
     def real(self, action: np.ndarray) -> np.ndarray:
         """What a policy says in the environment's terms: indices as they are, vectors unscaled and clipped."""
@@ -51,43 +52,40 @@ class Action(Kind):
     def encode_target(self, values: pa.ChunkedArray) -> Stored:
         """(N,) indices or (N, A) scaled; of episodes flat, with offsets. A missing action is unknown."""
         rows = values.to_pylist()
-        known = np.array([r is not None for r in rows])
-        inner = values.type.value_type if _is_list(values.type) else None
-        per_episode = inner is not None and (self.classes is not None or _is_list(inner))
-        if not per_episode:
-            return {"values": self._array([r for r in rows], known), "known": known}
-        flat = [a for r in rows for a in r or []]
+        known = np.array([r is not None for r in rows], bool)
+        depth = _depth(values.type) - (0 if self.classes else 1)
+        if depth <= 0:
+            return {"values": self._array(rows), "known": known}
         offsets = np.cumsum([0] + [len(r or []) for r in rows])
-        return {"values": self._array(flat, np.ones(len(flat), bool)), "offsets": offsets, "known": known}
+        return {"values": self._array([a for r in rows for a in r or []]), "offsets": offsets, "known": known}
 
-    def _array(self, actions: list, known: np.ndarray) -> np.ndarray:
+    def _array(self, actions: list) -> np.ndarray:
         if self.classes:
             number = {label: i for i, label in enumerate(self.labels_)}
-            index = np.array([0 if a is None else number.get(a, -1) if isinstance(a, str) else int(a) for a in actions], np.int64)
-            outside = known & ((index < 0) | (index >= self.classes))
-            if outside.any():
-                bad = actions[int(np.flatnonzero(outside)[0])]
-                raise _refuse_action(bad, self.labels_)
-            return index
+            index = [0 if a is None else number.get(str(a), -1) for a in actions]
+            strange = [a for a, i in zip(actions, index) if i < 0]
+            if strange:
+                why = f"they are {', '.join(self.labels_[:12])}"
+                raise refuse("data.unseen_label", f"{len(strange)} actions are none, such as {strange[0]!r}", why=why, fix="correct them, or `classes`")
+            return np.array(index, np.int64)
         centre, half = self._scale()
-        x = np.array([[0.0] * self.size if a is None else a for a in actions], np.float64).reshape(len(actions), self.size)
+        x = np.array([[0.0] * self.size if a is None else a for a in actions], np.float64).reshape(-1, self.size)
         return ((x - centre) / half).astype(np.float32)
 
     def metrics(self, prediction: Prediction, truth: Stored) -> dict[str, Metric]:
-        """Of logged actions. An episode counts as one row: the share of its steps, or its mean squared error."""
-        guess, y, known = prediction.value.numpy(), truth["values"], truth["known"]
+        """accuracy: mean over rows of the share of right steps; rmse: root of the mean over rows of the mean squared error, in the column's units."""
+        said, y = prediction.value.numpy(), truth["values"]
+        unit = 1.0 if self.classes else self._scale()[1]
         if "offsets" in truth:
-            o = truth["offsets"]
-            pairs = [(guess[i, : o[i + 1] - o[i]], y[o[i] : o[i + 1]]) for i in range(len(known))]
+            ends = truth["offsets"]
+            pairs = [(said[i, : b - a], y[a:b]) for i, (a, b) in enumerate(zip(ends, ends[1:]))]
         else:
-            pairs = list(zip(guess, y))
+            pairs = list(zip(said, y))
+        each = np.array([np.mean(a == b if self.classes else ((a - b) * unit) ** 2) if np.size(b) else np.nan for a, b in pairs])
+        each = np.where(truth["known"], each, np.nan)
         if self.classes:
-            right = np.array([np.mean(a == b) if k and np.size(b) else np.nan for (a, b), k in zip(pairs, known)])
-            return {"accuracy": Metric.mean(right)}
-        half = self._scale()[1]
-        error = np.array([np.mean(((a - b) * half) ** 2) if k and np.size(b) else np.nan for (a, b), k in zip(pairs, known)])
-        rmse = lambda index: m.rmse(np.zeros(int((~np.isnan(error[index])).sum())), np.sqrt(error[index][~np.isnan(error[index])]))  # noqa: E731
-        return {"rmse": Metric(rmse, better="lower")}
+            return {"accuracy": Metric.mean(each)}
+        return {"rmse": Metric(lambda index: float(np.sqrt(np.nanmean(each[index]))), better="lower")}
 
     def answer(self, name: str, prediction: Prediction) -> dict:
         value = prediction.value.numpy()
@@ -101,11 +99,7 @@ class Action(Kind):
         return f"{self.classes} actions" if self.classes else f"a vector of {self.size}"
 
 
-def _is_list(type: pa.DataType) -> bool:
-    return pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type)
-
-
-def _refuse_action(bad, labels):
-    from ..errors import refuse
-
-    return refuse("data.unseen_label", f"{bad!r} is not an action", why=f"they are {', '.join(labels[:12])}", fix="correct those rows, or `classes`")
+def _depth(type: pa.DataType) -> int:
+    """Lists within lists."""
+    listed = pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type)
+    return 1 + _depth(type.value_type) if listed else 0

@@ -12,6 +12,7 @@ IoU 0.5 of the boxes that people are shown.
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from typing import Any, Literal
@@ -19,6 +20,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import ImageDraw
 from torch import Tensor
 
 from .. import metrics as m
@@ -47,7 +49,7 @@ class Boxes(Kind):
         size_columns: tuple[str, str] | None = None,
         relative: bool | None = None,
         labels: list[str] | None = None,
-        shown: float = 0.3,
+        shown: float = 0.5,
     ):
         """format: None: xywh where the boxes are called bbox or xywh, else xyxy. of: the picture column, None: the only one. label_column: of a
         label a box. size_columns: width and height in pixels. relative: boxes are shares already; None: they are where all lie within [0, 1].
@@ -265,6 +267,25 @@ class Boxes(Kind):
             units.append("pixels" if pixels else "shares")
         return {name: told, f"{name}.count": counts, f"{name}.unit": units}
 
+    def illustrate(self, name: str, table: pa.Table, row: int, prediction: Prediction) -> dict[str, Any]:
+        """The picture with true boxes in green and those of the prediction in orange, and how many of each class there are."""
+        truth, keep = self.encode_target(self.column(table.slice(row, 1), name)), prediction.boxes.mask[row] & (prediction.score[row] >= self.shown)
+        sides = {
+            "truth": (truth["values"][:, :4], truth["values"][:, 4]),
+            "predicted": (prediction.boxes.values[row, keep], prediction.labels[row, keep]),
+        }
+        counts = {k: np.bincount(np.asarray(labels).astype(int), minlength=len(self.names_)) for k, (_, labels) in sides.items()}
+        told = {k: ", ".join(f"{n} {label}" for n, label in zip(c, self.names_, strict=True) if n) or "nothing" for k, c in counts.items()}
+        image = self.picture and self.picture.thumbnail(table.column(self.of_)[row].as_py(), 448)
+        if image is None:
+            return told
+        for side, colour in (("truth", "#2ca02c"), ("predicted", "#ff7f0e")):
+            for x1, y1, x2, y2 in np.asarray(sides[side][0]) * np.tile(image.size, 2):
+                ImageDraw.Draw(image).rectangle((x1, y1, max(x1, x2 - 1), max(y1, y2 - 1)), outline=colour, width=3)
+        file = io.BytesIO()
+        image.save(file, "PNG")
+        return told | {self.of_: file.getvalue()}
+
     def describe(self) -> str:
         shown = ", ".join(self.names_[:4]) + (", ..." if len(self.names_) > 4 else "")
         said = f"{self.per_row_:.1f} boxes a picture in {len(self.names_)} classes: {shown}"
@@ -278,10 +299,11 @@ def _parts(cell: Any) -> list[Any]:
         if not isinstance(cell, (list, tuple)):
             raise ValueError(f"{cell!r} is no list of boxes"[:80])
         return list(cell)
-    length = {len(v) for k, v in cell.items() if isinstance(v, list)}
-    if len(length) > 1:
-        raise ValueError(f"its lists have different lengths: {sorted(length)}")
     lists = {k: v for k, v in cell.items() if isinstance(v, list)}
+    if not lists or any(k in cell and k not in lists for k in LABEL):
+        return [cell]  # one object
+    if len(length := {len(v) for v in lists.values()}) > 1:
+        raise ValueError(f"its lists have different lengths: {sorted(length)}")
     return [dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True)]
 
 

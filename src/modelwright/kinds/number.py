@@ -96,8 +96,9 @@ class Number(Kind):
 
 
 def edges(x: np.ndarray) -> list[float]:
-    """Rising edges of at most BINS bins: every value where there are few, else quantiles of the distinct values. Of those, not of all rows: where most are
-    0, the few others may be what tells (Gorishniy et al. 2022, section 3.2.1, takes all rows). None for a constant."""
+    """Rising edges of at most BINS bins: every value where there are few, else quantiles of the distinct values; none for a constant.
+
+    Of the distinct values, not of all rows as in Gorishniy et al. 2022, section 3.2.1: where most rows are 0, the few others may be what tells."""
     distinct = np.unique(x)
     if len(distinct) > BINS + 1:
         distinct = np.unique(np.quantile(distinct, np.linspace(0, 1, BINS + 1)).astype(np.float32))

@@ -123,6 +123,16 @@ class Picture(Kind):
         except Exception:  # noqa: BLE001 - `encode` says what is wrong with it
             return None
 
+    def thumbnail(self, cell: Any, side: int) -> Image.Image | None:
+        """The upright picture in colour, at most `side` pixels a side; None where the cell is missing."""
+        picture = self._open(cell)
+        if picture is None:
+            return None
+        picture.draft("RGB", (side, side))
+        picture = ImageOps.exif_transpose(picture).convert("RGB")
+        picture.thumbnail((side, side))
+        return picture
+
     def _open(self, cell: Any) -> Image.Image | None:
         """The picture with only its header read; None where the cell is missing."""
         path = None

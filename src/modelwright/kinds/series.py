@@ -59,13 +59,15 @@ class Series(Kind):
             inside = np.concatenate([np.arange(e - k, e) for e, k in zip(ends, kept)])
             x = x[inside]
         stored = {"values": self.scaled(x.reshape(len(x), len(self.mean_))), "offsets": np.concatenate([[0], np.cumsum(kept)])}
-        return stored if known.all() else stored | {"known": known}
+        return stored | {"known": known}
 
     def describe(self) -> str:
         return f"{len(self.mean_)} channels" + (f", gaps in {len(self.gaps_)}" if self.gaps_ else "")
 
 
-def _inner(type: pa.DataType) -> pa.DataType | None:
+def _inner(type: pa.DataType | None) -> pa.DataType | None:
+    if type is None:
+        return None
     listed = pa.types.is_list(type) or pa.types.is_large_list(type) or pa.types.is_fixed_size_list(type)
     return type.value_type if listed else None
 

@@ -20,10 +20,8 @@ class Value(Kind):
         self.scale_ = 1.0
 
     def metrics(self, prediction: Prediction, truth: Stored) -> dict[str, Metric]:
-        guess, y = prediction.value.numpy() * self.scale_, truth["values"] * self.scale_
-        known = truth["known"]
-        rmse = lambda index: m.rmse(y[index[known[index]]], guess[index[known[index]]])  # noqa: E731
-        return {"rmse": Metric(rmse, better="lower")}
+        y, said = (x * self.scale_ for x in (truth["values"], prediction.value.numpy()))
+        return {"rmse": Metric(lambda index: m.rmse(*(x[index[truth["known"][index]]] for x in (y, said))), better="lower")}
 
     def answer(self, name: str, prediction: Prediction) -> dict:
         return {name: list(prediction.value.numpy().astype(np.float64) * self.scale_)}

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from . import advice, plots, text
 from .story import Story
 
-ROWS, COLUMNS, WORST, THUMB = 200, 8, 12, 112  # at most shown: rows of a table, columns of an example, examples; a thumbnail's side in pixels
+ROWS, COLUMNS, WORST, THUMB = 200, 8, 12, 224  # at most shown: rows of a table, columns of an example, examples; a thumbnail's side in pixels
 SAMPLES = 40  # pictures that a model made
 MOST = 500  # lines of the task
 PIXELS = 60_000_000  # larger pictures are not decoded

@@ -34,6 +34,10 @@ class LoRA(Strategy):
         self.seen: Batch | None = None  # a few rows, to measure the merge on
         self.merge_change: float | None = None  # largest absolute change of an output of the model by merging
 
+    def learning(self, suggested: dict[str, Any]) -> dict[str, Any]:
+        """Adapters begin at zero change and need larger steps than the fine-tuning of every weight (Hu et al. 2021, tables 9 and 11)."""
+        return {**suggested, "lr": max(suggested["lr"], 1e-3)} if "lr" in suggested else suggested
+
     def adapt(self, model: Model, rng: torch.Generator) -> Model:
         self.learned = [name for name, p in model.named_parameters() if p.requires_grad]
         fast = [m for outer in model.modules() if isinstance(outer, (nn.TransformerEncoderLayer, nn.MultiheadAttention)) for m in outer.modules()]

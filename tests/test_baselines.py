@@ -1,0 +1,67 @@
+"""Baselines answer as scikit-learn's own estimators do, from arrays alone."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from sklearn.feature_extraction.text import TfidfTransformer
+
+import modelwright as mw
+from modelwright import boosted, find
+from modelwright.baselines import Baseline, summaries
+from modelwright.data.schema import Schema
+from modelwright.errors import Refusal
+
+
+@pytest.mark.parametrize("classes", [0, 2, 3])
+@pytest.mark.parametrize("categories", [None, [1, 3]])
+def test_trees_from_arrays_are_scikit_learns(classes, categories):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(500, 4))
+    x[:, 1], x[:, 3] = rng.integers(0, 40, 500), rng.integers(3, 9, 500)
+    x[rng.random(500) < 0.2, 0] = np.nan
+    score = np.nan_to_num(x[:, 0]) + (x[:, 1] % 3) + x[:, 2] ** 2 + (x[:, 3] == 5)
+    y = score if not classes else np.digitize(score, np.quantile(score, np.arange(1, classes) / classes))
+    cls = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    made = cls(max_iter=20, categorical_features=categories, random_state=0).fit(x[:300], y[:300])
+    x[400:, 3] = 77  # a category that training never saw
+    x[450:, 1] = np.nan
+    got = boosted.raw(boosted.arrays_of(made), x)
+    want = made._raw_predict(x)
+    np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
+
+
+def test_the_bag_of_a_text_is_scikit_learns_tfidf():
+    texts = ["a cat sat", "the cat and the dog and the cat", None, "", "一只 猫 sat"]
+    table = pa.table({"note": texts, "y": ["a", "b", "a", "b", "a"]})
+    schema = Schema({"note": find.make("kinds", {"text": {"vocabulary": 300}})}, {"y": find.make("kinds", "category")})
+    schema.fit(table)
+    data = schema.encode(table)
+    made = Baseline.fit("linear", schema, data, 0)
+    bag = made._bag(data.inputs["note"], 5, schema.inputs["note"].vocabulary_size)
+    want = TfidfTransformer(sublinear_tf=True).fit_transform(bag.copy())
+    np.testing.assert_allclose(made.features(data).toarray(), want.toarray(), atol=1e-12)
+
+
+def test_summaries_of_series():
+    values, offsets = np.array([[1.0], [3.0], [2.0]], np.float32), np.array([0, 0, 3])
+    got = summaries(values, offsets)
+    np.testing.assert_allclose(got, [[0] * 6, [2, np.std([1, 3, 2]), 1, 3, 1, 2]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("data, target", [("sklearn://breast_cancer", "diagnosis"), ("sklearn://diabetes", "progression")])
+@pytest.mark.parametrize("name", ["majority", "linear", "trees"])
+def test_a_baseline_is_chosen_saved_audited_and_served(data, target, name, tmp_path):
+    task = mw.task_of({"data": data, "target": target, "model": {"instead": name}})
+    run = mw.run(task, tmp_path / "run")
+    plan = mw.plan(task)
+    fitted = Baseline.fit(name, plan.schema, plan.data["train"], 0).predict(plan.tables["test"])[target]
+    served = mw.load(run.folder).predict(plan.tables["test"])[target]
+    assert torch.equal(served.value, fitted.value)
+    assert name not in run.baselines and run.headline["value"] is not None and not list((tmp_path / "run").rglob("*.pkl"))
+
+
+def test_a_baseline_that_cannot_learn_the_task_is_refused():
+    with pytest.raises(Refusal, match="trees cannot learn"):
+        mw.plan(mw.task_of({"data": "sklearn://digits", "target": "digit", "model": {"instead": "trees"}}))
