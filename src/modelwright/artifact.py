@@ -5,6 +5,7 @@ Also the two ways from a schema to a Model: with chosen parts (`assemble_model`)
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -35,7 +36,7 @@ def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
     for n, encoder in encoders.items():
         form = next(iter(kinds[n].values())).form
         if form not in encoder.takes:
-            name, fits = find.split(parts["encoders"][n])[0], [e for e in find.names("encoders") if form in find.find("encoders", e).takes]
+            name, fits = find.split(parts["encoders"][n])[0], _that_take(form)
             what = f"{name} encodes {' or '.join(sorted(encoder.takes))}; {n!r} is {form}"
             raise refuse("encoder.input", what, where=f"model.encoders.{n}", fix=f"one of: {', '.join(fits)}")
         encoder.build(kinds[n])
@@ -57,6 +58,15 @@ def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
             what = f"the decoder {name} writes one token after another; the head {find.split(parts['heads'][target])[0]} says everything at once"
             raise refuse("decoder.head", what, where=f"model.decoders.{target}", fix=f"one of: {', '.join(fits)}")
     return Model(encoders, fusion, heads, decoders)
+
+
+def _that_take(form: str) -> list[str]:
+    """Names of the encoders for a form of input; one whose package is missing is left out."""
+    names = []
+    for name in find.names("encoders"):
+        with contextlib.suppress(Refusal):
+            names += [name] if form in find.find("encoders", name).takes else []
+    return names
 
 
 def save(folder: Path, model: Model | Baseline, schema: Schema) -> None:

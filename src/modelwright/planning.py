@@ -8,6 +8,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import math
+import resource
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -69,6 +71,12 @@ class Plan:
     notes: list[str]
     warnings: list[str]
     environment: Any = None  # where the task is learnt by acting
+    memory_mb: float = 0.0  # the most that this process held while it rehearsed a step of every stage
+
+    @property
+    def disk_mb(self) -> float:
+        """Of the run's folder, about: the model, and a checkpoint with gradients' moments, the best model and the new one beside the old."""
+        return self.parameters * 4 * (1 + 2 * 4) / 1e6
 
     def model(self, seed: int) -> Model:
         """A fresh model with its first weights drawn from seed."""
@@ -118,6 +126,9 @@ class Plan:
                 }
                 for s in self.stages
             ],
+            "memory_mb": round(self.memory_mb),
+            "disk_mb": round(self.disk_mb, 1),
+            "audits": find.names("audits"),
             "limits": {limit.name: limit.text for limit in self.policy.limits},
             "interval_level": gate.level_for(self.policy),
             "digests": self.digests,
@@ -162,6 +173,7 @@ def make(task: Task, decided: dict[str, Any] | None = None) -> Plan:
         problems += _rehearse(plan, i, model, stage, before)
     if problems:
         raise Refusal(problems)
+    plan.memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1024)
     return plan
 
 

@@ -83,12 +83,27 @@ def show_plan(plan: Any) -> None:
             f"       {s.steps:,} steps of {g.batch_size} rows; {g.optimizer}, lr {g.lr:g}, weight decay {g.weight_decay:g}, {g.schedule}; "
             f"clip {g.clip}; {g.device}, {g.precision}, {g.threads} threads"
         )
-        out.print(
-            f"       {s.trainable:,} trainable parameters; about {s.seconds:.0f} s" + (f"; {json.dumps(s.facts, default=str)}" if s.facts else "")
-        )
+        out.print(f"       {s.trainable:,} trainable parameters; about {s.seconds:.0f} s")
+        for line in _measured(s.facts):
+            out.print(f"       [dim]measured[/dim]  {escape(line)}")
+    seconds = sum(s.seconds for s in plan.stages) * plan.task.seeds
+    out.print(f"\n[bold]cost[/bold]   about {seconds:.0f} s of training, {plan.memory_mb:.0f} MB of memory, {plan.disk_mb:.0f} MB in the run's folder")
     limits = [f"{limit.name} {limit.text}" for limit in plan.policy.limits]
-    out.print("\n[bold]audit[/bold]  " + (", ".join(limits) if limits else "no limits declared: figures are reported, nothing is decided"))
+    out.print(f"\n[bold]audit[/bold]  due: {', '.join(find.names('audits'))}")
+    out.print("       " + (", ".join(limits) if limits else "no limits declared: figures are reported, nothing is decided"))
     out.print(f"       then: modelwright run {escape(plan.task.file)}")
+
+
+def _measured(facts: dict[str, Any]) -> list[str]:
+    """The facts of a stage in words."""
+    found = [f"{', '.join(f'{ms} ms a step ({how})' for how, ms in facts['step_ms'].items())}"] if "step_ms" in facts else []
+    for player, f in facts.get("probe", {}).get("players", {}).items():
+        who = "" if player == "model" else f"{player}: "
+        rows = "a row's loss did not move with the other rows (not refuted)" if f["separable"] else f"rows are coupled at {f['where']}: {f['why']}"
+        buffers = f"; the loss writes {', '.join(f['buffers'][:3])}" if f["buffers"] else ""
+        still = f"; no gradient for {', '.join(f['still'][:3])}" + (f" and {len(f['still']) - 3} more" if len(f["still"]) > 3 else "") if f["still"] else ""
+        found.append(f"{who}{rows}{buffers}{still}")
+    return found
 
 
 def _spec(spec: Any) -> str:

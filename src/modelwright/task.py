@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -184,7 +185,7 @@ def task_of(tree: Any, root: str | Path = ".", file: str = "task") -> Task:
     try:
         task = Task(**tree)
     except pydantic.ValidationError as e:
-        raise Refusal(_problems(e, file)) from e
+        raise Refusal(_problems(e, file) + _component_problems(tree, file, str(root))) from e
     if task.format > FORMAT:
         problems.append(
             Problem(
@@ -192,7 +193,7 @@ def task_of(tree: Any, root: str | Path = ".", file: str = "task") -> Task:
             )
         )
     task.root, task.file = str(root), file
-    problems += _component_problems(task)
+    problems += _component_problems(tree, file, str(root))
     if problems:
         raise Refusal(problems)
     return task
@@ -220,28 +221,52 @@ class _One:
         return [self.error]
 
 
-def _component_problems(task: Task) -> list[Problem]:
-    """Every named component exists and its settings fit."""
-    named = [("strategies", s, f"stages.{i}.{n}.strategies") for i, stage in enumerate(task.stages) for n, st in stage.items() for s in st.strategies]
-    named += [("objectives", st.objective, f"stages.{i}.{n}.objective") for i, stage in enumerate(task.stages) for n, st in stage.items()]
-    named += [("encoders", s, f"model.encoders.{n}") for n, s in task.model.encoders.items()]
-    named += [("heads", s, f"model.heads.{n}") for n, s in task.model.heads.items()]
-    named += [("decoders", s, f"model.decoders.{n}") for n, s in task.model.decoders.items()]
-    named += [("fusions", task.model.fusion, "model.fusion")]
-    named += [("kinds", column_kind(s)[0], f"data.columns.{n}") for n, s in task.data.columns.items() if column_kind(s)[0] not in (None, "ignore")]
-    named += [("kinds", column_kind(s)[0], f"target.{n}") for n, s in task.targets.items() if s is not None and column_kind(s)[0] is not None]
+def _component_problems(tree: dict[str, Any], file: str, root: str) -> list[Problem]:
+    """Every named component exists and its settings fit. Reads the tree as written, so that they are found beside other problems of it."""
     problems = []
-    for i, stage in enumerate(task.stages):
-        if len(stage) != 1:
-            problems.append(
-                Problem("task.stage", "a stage is one name with its settings", where=f"{task.file}: stages.{i}", fix="- train: {epochs: 10}")
-            )
-    for folder, spec, where in named:
+    for folder, spec, where in _named(tree):
         try:
-            find.check(folder, spec, f"{task.file}: {where}", task.root)
+            find.check(folder, spec, f"{file}: {where}", root)
         except Refusal as e:
             problems += e.problems
+    for i, stage in enumerate(_list(tree, "stages")):
+        if isinstance(stage, dict) and len(stage) != 1:
+            problems.append(Problem("task.stage", "a stage is one name with its settings", where=f"{file}: stages.{i}", fix="- train: {epochs: 10}"))
     return problems
+
+
+def _named(tree: dict[str, Any]) -> Iterator[tuple[str, Spec, str]]:
+    """(folder, spec, place) of every component that the tree names, whatever else is wrong with it."""
+    data, model = _dict(tree, "data"), _dict(tree, "model")
+    for i, entry in enumerate(_list(tree, "stages")):
+        for name, stage in entry.items() if isinstance(entry, dict) else ():
+            if isinstance(stage, Section):
+                stage = stage.model_dump()
+            if isinstance(stage, dict):
+                found = [("strategies", s, "strategies") for s in _list(stage, "strategies")]
+                for folder, spec, key in [("objectives", stage.get("objective"), "objective"), *found]:
+                    if isinstance(spec, (str, dict)):
+                        yield folder, spec, f"stages.{i}.{name}.{key}"
+    for part in ("encoders", "heads", "decoders"):
+        for name, spec in _dict(model, part).items():
+            if isinstance(spec, (str, dict)):
+                yield part, spec, f"model.{part}.{name}"
+    if isinstance(model.get("fusion"), (str, dict)):
+        yield "fusions", model["fusion"], "model.fusion"
+    for place, columns in (("data.columns", _dict(data, "columns")), ("target", _dict(tree, "target"))):
+        for name, spec in columns.items():
+            kind = column_kind(spec)[0] if isinstance(spec, (str, dict)) else None
+            if kind is not None and kind != "ignore":
+                yield "kinds", kind, f"{place}.{name}"
+
+
+def _list(tree: dict[str, Any], key: str) -> list[Any]:
+    return tree[key] if isinstance(tree.get(key), list) else []
+
+
+def _dict(tree: dict[str, Any], key: str) -> dict[str, Any]:
+    found = tree.get(key)
+    return found if isinstance(found, dict) else {} if not isinstance(found, Section) else found.model_dump()
 
 
 def column_kind(spec: Spec) -> tuple[Spec | None, dict[str, Any]]:

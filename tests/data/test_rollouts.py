@@ -34,7 +34,7 @@ class Counting(gymnasium.Env):
 def make(**settings):
     return Counting(**settings)
 '''
-PLAIN = {"mlp": {"width": 16, "depth": 0, "bins": 0, "dropout": 0.0}}
+PLAIN = {"mlp": {"width": 16, "depth": 1, "bins": 0, "dropout": 0.0}}
 RECURRENT = {"lstm": {"width": 16, "bidirectional": False, "dropout": 0.0}}
 
 

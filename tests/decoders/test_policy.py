@@ -22,7 +22,7 @@ def built(column, encoder, action=None):
     return schema, assemble_model(schema, {"encoders": {key: encoder}, "fusion": "concat", "heads": heads, "decoders": {}}).eval(), table
 
 
-PLAIN = {"mlp": {"width": 8, "depth": 0, "bins": 0, "dropout": 0.0}}
+PLAIN = {"mlp": {"width": 8, "depth": 1, "bins": 0, "dropout": 0.0}}
 RECURRENT = {"lstm": {"width": 8, "bidirectional": False, "dropout": 0.0}}
 
 

@@ -44,7 +44,7 @@ def moved(stage):
     torch.manual_seed(1)
     with torch.no_grad():
         for p in stage.model.parameters():
-            p.add_(0.1 * torch.randn_like(p))
+            p.add_(0.05 * torch.randn_like(p))
     return rows
 
 

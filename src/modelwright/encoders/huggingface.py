@@ -52,7 +52,7 @@ class HuggingFace(Encoder):
         config = self._read(AutoConfig.from_pretrained)
         if "num_channels" not in config.to_dict():
             return {"tokenizer": self.checkpoint, "max_tokens": min(256, getattr(config, "max_position_embeddings", 256))}
-        size = config.to_dict().get("image_size") or self._pixels()["size"]
+        size = config.to_dict().get("image_size") or self._pixels()[0]
         return {"size": size if isinstance(size, int) else size[0], "channels": config.num_channels}
 
     def build(self, kinds: dict[str, Kind]) -> None:
@@ -73,16 +73,20 @@ class HuggingFace(Encoder):
         self.net.config.use_cache = False
         self.options = {}
         if kind.form == "picture":
-            channels = net.config.num_channels if "num_channels" in net.config.to_dict() else kind.channels_
-            self.register_buffer("mean", torch.zeros(channels, 1, 1))
-            self.register_buffer("deviation", torch.ones(channels, 1, 1))
-            if fresh:
-                self._normalise()
+            channels = net.config.to_dict().get("num_channels", 3)
+            if kind.channels_ != channels:
+                what = f"{self.checkpoint} reads {channels} channels, its column has {kind.channels_}"
+                raise refuse("encoder.input", what, fix=f"channels: {channels}")
+            mean, deviation = self._pixels()[1:] if fresh else (torch.zeros(1), torch.ones(1))
+            self.register_buffer("mean", mean.view(-1, 1, 1).expand(channels, 1, 1).clone())
+            self.register_buffer("deviation", deviation.view(-1, 1, 1).expand(channels, 1, 1).clone())
             if "interpolate_pos_encoding" in inspect.signature(net.forward).parameters:
                 self.options = {"interpolate_pos_encoding": True}  # changes nothing where the picture has the model's own size
-        elif kind.vocabulary_size > net.config.vocab_size or (fresh and kind.checkpoint is None):
-            what = f"{self.checkpoint} reads {net.config.vocab_size:,} tokens of its own, its column has {kind.vocabulary_size:,} of another"
-            raise refuse("encoder.tokenizer", what, fix=f"set the column's tokenizer to {self.checkpoint}, or leave it out")
+        else:
+            self.pad_id = kind.pad_id
+            if kind.vocabulary_size > net.config.vocab_size or (fresh and kind.checkpoint is None):
+                what = f"{self.checkpoint} reads {net.config.vocab_size:,} tokens of its own, its column has {kind.vocabulary_size:,} of another"
+                raise refuse("encoder.tokenizer", what, fix=f"set the column's tokenizer to {self.checkpoint}, or leave it out")
         self._try(kind)
 
     def _try(self, kind: Kind) -> None:
@@ -101,14 +105,15 @@ class HuggingFace(Encoder):
         except Exception as e:  # noqa: BLE001 - a model of another make may raise anything
             what, fix = f"{self.checkpoint} cannot read {kind.form} of size {size}", "set the column's size and channels, or max_tokens, as it needs"
             raise refuse("encoder.input", what, why=said(e), fix=fix) from e
-        if not looks:
-            self.attention = self._attention()
-        self.net.train(training)
         self.width, self.skip = h.shape[1] if h.dim() == 4 else h.shape[-1], 0
         if looks:
             self.grid = tuple(h.shape[-2:]) if h.dim() == 4 else self._grid(h.shape[1], *size)
-            if h.dim() == 4 and self.pool == "cls":
-                raise refuse("encoder.setting", f"{self.checkpoint} has no first token that sums up", where="pool", fix="pool: mean")
+        else:
+            self.attention = self._attention()
+        self.net.train(training)
+        if self.pool == "cls" and (h.dim() == 4 if looks else self.attention is leftward):
+            why = "its grid has none" if looks else "it sees no token after it"
+            raise refuse("encoder.setting", f"{self.checkpoint} has no first token that sums up a row", why=why, fix="pool: mean")
 
     @torch.no_grad()
     def _attention(self) -> Callable[[Tensor], Tensor]:
@@ -141,8 +146,7 @@ class HuggingFace(Encoder):
             there = x.mask if mask is None else x.mask & mask
             first = torch.arange(there.shape[1], device=there.device) == 0
             seen = there | (first & ~there.any(1, keepdim=True))  # a row without tokens sees its first pad
-            pad = self.net.config.pad_token_id
-            ids = x.values if not pad else x.values.masked_fill(~x.mask, pad)
+            ids = x.values.masked_fill(~x.mask, self.pad_id)
             z = self.net(input_ids=ids, attention_mask=self.attention(seen)).last_hidden_state
             return Encoded(z, there, vector=z[:, 0] if self.pool == "cls" else None)
         h = self.net(pixel_values=(x - self.mean) / self.deviation, **self.options).last_hidden_state
@@ -184,8 +188,8 @@ class HuggingFace(Encoder):
         ((own, settings),) = self.spec.items()
         self.spec = {own: {**settings, "checkpoint": name, "config": kept}}
 
-    def _pixels(self) -> dict[str, Any]:
-        """The processor's settings: size in pixels, mean and deviation of pixels in [0, 1]."""
+    def _pixels(self) -> tuple[int, Tensor, Tensor]:
+        """The processor's settings: size, and mean and deviation (C,) or () of pixels in [0, 1]."""
         try:
             found, _ = ImageProcessingMixin.get_image_processor_dict(self.checkpoint)
         except Exception as e:  # noqa: BLE001
@@ -196,12 +200,7 @@ class HuggingFace(Encoder):
         scale = 255 * found.get("rescale_factor", 1 / 255) if found.get("do_rescale", True) else 255.0
         normal = found.get("do_normalize", True)
         mean, deviation = (found.get(k, 0.5) if normal else plain for k, plain in (("image_mean", 0.0), ("image_std", 1.0)))
-        return {"size": size, "mean": torch.tensor(mean) / scale, "deviation": torch.tensor(deviation) / scale}
-
-    def _normalise(self) -> None:
-        pixels = self._pixels()
-        self.mean.copy_(pixels["mean"].view(-1, 1, 1).expand_as(self.mean))
-        self.deviation.copy_(pixels["deviation"].view(-1, 1, 1).expand_as(self.deviation))
+        return size, torch.tensor(mean) / scale, torch.tensor(deviation) / scale
 
 
 def both_ways(seen: Tensor) -> Tensor:

@@ -105,7 +105,7 @@ class Boxes(Head):
 
 
     def divergence(self, student, teacher, temperature) -> Tensor:
-        """Of every place's scores (Bernoulli, times T^2) and, as far as the teacher sees something there, 2 (1 - GIoU) of the boxes; per place seen."""
+        """(B,) of the scores (Bernoulli, times T^2) and, as far as the teacher sees something, 2 (1 - GIoU) of the boxes; per place seen."""
         s, t = student["scores"] / temperature, teacher["scores"] / temperature
         p = t.sigmoid()
         kl = p * (F.logsigmoid(t) - F.logsigmoid(s)) + (1 - p) * (F.logsigmoid(-t) - F.logsigmoid(-s))

@@ -44,7 +44,7 @@ class GAN(Objective):
         self.form, self.penalty, self.width, self.target = loss, penalty, width, target
 
     def learning(self, rows: int):
-        """No momentum: it makes the two circle around each other (Gidel et al. 2019). A fixed number of updates: there is no overfitting to watch."""
+        """No momentum: it makes the two circle around each other (Gidel et al. 2019). A fixed number of updates, whatever the rows."""
         return {"lr": 2e-3, "momentum": 0.0, "weight_decay": 0.0, "warmup": 0.02, "clip": None, "batch_size": 32, "steps": 2500}
 
     def build(self, model: Model, schema) -> None:

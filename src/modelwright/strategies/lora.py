@@ -35,7 +35,7 @@ class LoRA(Strategy):
         self.merge_change: float | None = None  # largest absolute change of an output of the model by merging
 
     def learning(self, suggested: dict[str, Any]) -> dict[str, Any]:
-        """Adapters begin at zero change and need larger steps than the fine-tuning of every weight (Hu et al. 2021, tables 9 and 11)."""
+        """Adapters begin at zero change and need larger steps than the fine-tuning of every weight (Hu et al. 2021, appendix D)."""
         return {**suggested, "lr": max(suggested["lr"], 1e-3)} if "lr" in suggested else suggested
 
     def adapt(self, model: Model, rng: torch.Generator) -> Model:
