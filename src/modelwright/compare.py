@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from . import planning
+from . import preparing
 from .artifact import open_model
 from .data import sources
 from .errors import refuse
-from .evidence import read, rows_digest
+from .evidence import read, rows_digest, table_digest
 from .intervals import paired
 from .task import Task, load_task
 
@@ -75,8 +75,8 @@ def _test_rows(run: Path) -> Any:
     evidence = read(run / "evidence.json")
     task.root = str(run)
     loaded = sources.load(task.data.source, query=task.data.query, root=run)
-    schema, _ = planning._schema(task, loaded.table, loaded, [])
-    table = planning._split(task, loaded.table, schema, loaded.split, [])["test"]
-    if planning.table_digest(table) != evidence["data"]["test"]:
+    schema, _ = preparing.columns_of(task, loaded.table, loaded, [])
+    table = preparing.split(task, loaded.table, schema, loaded.split, [])["test"]
+    if table_digest(table) != evidence["data"]["test"]:
         raise refuse("compare.changed", "the data changed since this run", where=str(run), fix="run the task again")
     return table

@@ -329,3 +329,11 @@ def bleu(statistics: np.ndarray) -> float:
         return NAN
     s = statistics.sum(0)
     return float(BLEU.compute_bleu(s[:4].tolist(), s[4:8].tolist(), int(s[8]), int(s[9]), smooth_method="exp").score)
+
+
+def chrf_rows(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """(N,) chrF of each text, 0 to 100 (Popovic 2015; characters, n-grams up to 6, beta 2), by sacrebleu. Two empty texts are alike: 100."""
+    from sacrebleu.metrics import CHRF
+
+    chrf = CHRF()
+    return np.array([100.0 if h == r else chrf.sentence_score(h, [r]).score for h, r in zip(hypotheses, references, strict=True)])

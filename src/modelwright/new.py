@@ -12,7 +12,7 @@ from .data import sources
 from .data.schema import infer, profile
 from .errors import did_you_mean, refuse
 from .kind import Profile
-from .planning import target_kind
+from .preparing import target_kind
 
 HINTS = re.compile(r"^(target|label|class|y|outcome|diagnosis|income|default|churn|survived|species|result|标签|类别)$", re.IGNORECASE)
 

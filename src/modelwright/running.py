@@ -5,7 +5,6 @@ The folder is locked while it runs, every file is written whole, and `resume` go
 
 from __future__ import annotations
 
-import copy
 import fcntl
 import hashlib
 import json
@@ -22,24 +21,22 @@ import numpy as np
 import torch
 import yaml
 
-from . import __version__, baselines, evidence, find, planning, report
-from . import metrics as m
+from . import __version__, baselines, evidence, find, planning
 from .artifact import Loaded, open_model, save
-from .audit import Subject, metrics_of
-from .errors import Refusal, refuse
+from .audit import Subject
+from .auditing import conclude
+from .curves import Curves, Log
+from .errors import refuse
 from .forms import Measurement, Prediction
-from .intervals import interval, over_seeds
+from .home import write
+from .intervals import over_seeds
 from .learn import loop
 from .learn.calibrate import temperature
 from .objective import Learner
 from .registry import gate
-from .registry.store import Registry
-from .report.story import Story, TargetPlots
 from .task import Task
 
 VALIDATION, TEST = 1_000_003, 2_000_003  # where environments begin, away from training's seeds
-Log = Callable[[str, dict[str, Any]], None]
-"""log(event, facts): stage, step, note. The command line draws progress from it."""
 
 
 @dataclass
@@ -130,9 +127,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         _, model, told = (min if stage.better == "lower" else max)(fits, key=lambda f: f[0])
 
     log("note", {"text": "calibrating, auditing and writing the report"})
-    start = time.perf_counter()
     calibration = temperature(model, plan.data["calibration"]) if plan.stages else {}
-    before = {t: float(c["temperature"]) for t, c in calibration.items()}
     save(folder / "model", model, plan.schema)
     lineage = {
         "modelwright": __version__, "torch": torch.__version__, "python": platform.python_version(), "code": code_digest(), "data": plan.digests,
@@ -154,52 +149,12 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         task.seed,
         None if plan.environment is None else player(plan, model),
     )
-    openings = Registry().open_test(plan.test_rows, str(folder.name))
+    facts = {"model": plan.parts, "parameters": plan.parameters}
+    seeds = seeds_apart(plan, fits) if len(fits) > 1 else []
     digest = evidence.model_digest(folder / "model")
-    measured = audit(subject, digest, plan, openings)
-    measured += seeds_apart(plan, fits) if len(fits) > 1 else []
-    decision = gate.decide(plan.policy, measured, digests={"model": digest, "data": plan.digests, "code": lineage["code"]})
-    found = evidence.build(measured, decision, model=digest, data=plan.digests, code=lineage["code"], policy=plan.policy, test_openings=openings)
-    write(folder / "evidence.json", evidence.dumps(found))
-    cost.append({"stage": "audit", "seconds": time.perf_counter() - start, "memory_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024})
-    story = tell(plan, subject, found, told, curves.lines, cost, before)
-    report.write(folder, story)
+    done = conclude(folder, plan, subject, plan.policy, digest, plan.digests, facts, seeds, told, curves.lines, cost)
+    found, story = done.evidence, done.story
     return Run(folder, found, dict(story.baselines), story.ahead, time.perf_counter() - began, story.headline(), told)
-
-
-def audit(subject: Subject, digest: str, plan: planning.Plan, openings: int) -> list[Measurement]:
-    """Every audit there is. One that fails says so as a measurement without a value: an exception is never a pass."""
-    measured: list[Measurement] = []
-    for name in find.names("audits"):
-        try:
-            found = find.make("audits", name).measure(subject)
-        except Refusal:
-            raise
-        except Exception as e:  # noqa: BLE001 - whatever an audit meets must end in the evidence, not in a lost run
-            found = [
-                Measurement(
-                    name,
-                    f"{name}.error",
-                    None,
-                    "test",
-                    None,
-                    None,
-                    None,
-                    None,
-                    subject.level,
-                    0,
-                    "failed",
-                    subject.seed,
-                    0.0,
-                    {"error": f"{type(e).__name__}: {e}"},
-                    ["audit.error"],
-                )
-            ]
-        for line in found:
-            line.digests = {"model": digest, "data": plan.digests[line.split], "code": subject.lineage["code"]}
-            line.details = {**line.details, "test_openings": openings} if line.split == "test" else line.details
-        measured += found
-    return measured
 
 
 def validator(plan: planning.Plan, stage: loop.Stage) -> Callable[[Learner], dict[str, float]]:
@@ -278,101 +233,6 @@ def seeds_apart(plan: planning.Plan, fits: list[Any]) -> list[Measurement]:
     return found
 
 
-def tell(plan: planning.Plan, subject: Subject, found: dict[str, Any], told: list, lines: list, cost: list, temperatures: dict[str, float]) -> Story:
-    """Everything the report shows. Examples come from validation, never from the test split."""
-    target, kind = next(iter(plan.schema.targets.items()))
-    primary = kind.primary if plan.environment is None else "episode_return"
-    played = next((e for e in found["evidence"] if e["metric"] == "episode_return" and e["split"] == "test"), None)
-    compared: dict[str, dict[str, Any]] = {"random": {primary: {"value": played["details"]["random"], "low": None, "high": None}}} if played else {}
-    n = plan.tables["test"].num_rows
-    for name in subject.baselines:
-        metrics = metrics_of(subject, "test", target, name)
-        compared[name] = {}
-        for metric in (kind.primary, *(x for x in ("auroc", "nll") if x in metrics and x != kind.primary)):
-            i = interval(metrics[metric], n, level=subject.level, clusters=subject.clusters_of("test"), units=metrics[metric].units)
-            compared[name][metric] = {"value": i.value, "low": i.low, "high": i.high}
-    gain = next((e for e in found["evidence"] if e["metric"] == "accuracy.gain_over_baseline" and e["target"] == target), None)
-    ahead = gain["details"]["baseline"] if gain and gain["value"] is not None and gain["value"] < 0 else None
-    described = plan.as_json()
-    by_stage = {s["name"]: [line for line in lines if line["stage"] == s["name"] and "loss" in line] for s in told}
-    lineage = [f"Stage {s['name']}: {k} {json.dumps(v, default=str)}" for s in told for k, v in s["statement"].items()]
-    return Story(
-        title=plan.task.name or f"{target} from {', '.join(plan.schema.inputs)[:60]}",
-        task=plan.task.model_dump(),
-        plan={
-            "rows": described["rows"], "columns": plan.columns, "warnings": plan.warnings, "notes": plan.notes, "model": plan.parts,
-            "parameters": plan.parameters, "interval_level": described["interval_level"], "calibration": subject.lineage["calibration"],
-        },
-        stages=[{**s, "objective": find.split(s["objective"])[0], "train": by_stage[s["name"]]} for s in told],
-        evidence=found,
-        primary=primary,
-        target=target,
-        baselines=compared,
-        ahead=ahead,
-        plots={t: plots(plan, subject, t, temperatures.get(t, 1.0)) for t in plan.schema.truths},
-        slices=[e for e in found["evidence"] if e["slice"] is not None and e["metric"] in (primary, "accuracy")],
-        worst=worst(plan, subject, target) if target in plan.schema.truths else [],
-        cost=cost,
-        lineage=lineage,
-    )  # fmt: skip
-
-
-def plots(plan: planning.Plan, subject: Subject, target: str, temperature: float) -> TargetPlots:
-    kind = plan.schema.targets[target]
-    prediction = subject.predict("test")[target]
-    truth = kind.encode_target(kind.column(subject.splits["test"], target))
-    known, y = truth["known"], truth["values"]
-    drawn = TargetPlots(kind=find.split(kind.spec)[0], labels=kind.labels_ or ())
-    if kind.form == "picture":
-        drawn.samples = kind.answer(target, Prediction(subject.predict("validation")[target].value[:40]))[target]
-        return drawn
-    if prediction.probabilities is None:
-        if prediction.value is not None and kind.head == "regression":
-            drawn.residual = (kind.real(y[known]), kind.real(prediction.value.numpy()[known]))
-        return drawn
-    p = prediction.probabilities.numpy().astype(np.float64)[known]
-    y = y[known]
-    drawn.after = m.reliability(y, p)
-    drawn.before = drawn.after
-    if temperature != 1.0:  # asked again: p to the power of T holds for a softmax, not for cumulative logits
-        raw = copy.deepcopy(subject.predictor)
-        raw.model.heads[target].temperature.fill_(1.0)
-        untempered = raw.predict(subject.splits["test"])[target].probabilities.numpy().astype(np.float64)[known]
-        drawn.before = m.reliability(y, untempered)
-    drawn.confusion = m.confusion(y, prediction.value.numpy()[known], p.shape[1])
-    if p.shape[1] == 2:
-        drawn.roc = tuple(m.roc_curve(y, p[:, 1])[:2])
-        drawn.pr = tuple(m.pr_curve(y, p[:, 1])[:2])
-    return drawn
-
-
-def worst(plan: planning.Plan, subject: Subject, target: str, most: int = 8) -> list[dict[str, Any]]:
-    """The validation rows that the model is most wrong about; none of a model that reads nothing but noise."""
-    kind = plan.schema.targets[target]
-    table = subject.splits["validation"]
-    if all(k.drawn for k in plan.schema.inputs.values()):
-        return []
-    metrics = metrics_of(subject, "validation", target)
-    by = next((metrics[k].rows for k in ("nll", "mae") if k in metrics and metrics[k].rows is not None), None)
-    if by is None:  # the primary metric (BLEU) of each row alone
-        sign = -1 if metrics[kind.primary].better == "higher" else 1
-        by = np.array([sign * metrics[kind.primary].value(np.array([i])) for i in range(table.num_rows)])
-    rows = np.argsort(-np.nan_to_num(by, nan=-np.inf), kind="stable")[:most]
-    prediction = subject.predict("validation")[target]
-    answers = kind.answer(target, prediction)[target]
-    shown = [c["name"] for c in plan.columns if c["role"] in ("input", "group") and c["name"] in table.column_names]
-    return [
-        {
-            **{c: table.column(c)[int(r)].as_py() for c in shown},
-            "truth": table.column(target)[int(r)].as_py(),
-            "predicted": np.asarray(answers)[r],
-            "loss": float(by[r]),
-            **kind.illustrate(target, table, int(r), prediction),
-        }
-        for r in rows
-    ]
-
-
 def resolved(task: Task, folder: Path) -> dict[str, Any]:
     """The task as written into its run: every default filled in, paths relative to the run's folder."""
 
@@ -393,48 +253,6 @@ def resolved(task: Task, folder: Path) -> dict[str, Any]:
     return tree
 
 
-class Curves:
-    """metrics.jsonl and tensorboard/. A resumed run drops the lines after its checkpoint: they will be written again."""
-
-    def __init__(self, folder: Path):
-        self.path = folder / "metrics.jsonl"
-        self.lines: list[dict[str, Any]] = []
-        if self.path.exists():
-            self.lines = [json.loads(line) for line in self.path.read_text("utf-8").splitlines() if line.endswith("}")]
-        self.file = None
-        self.board = None
-        self.folder = folder
-        self.began = time.perf_counter()
-
-    def writer(self, stage: str, log: Log) -> Callable[[dict[str, Any]], None]:
-        def write_line(line: dict[str, Any]) -> None:
-            if self.file is None:
-                self._open(stage, line["step"])
-            line = {"stage": stage, **line, "seconds": round(time.perf_counter() - self.began, 3)}
-            self.lines.append(line)
-            self.file.write(json.dumps(line) + "\n")
-            self.file.flush()
-            for k, v in line.items():
-                if isinstance(v, float) and k != "seconds":
-                    self.board.add_scalar(f"{stage}/{k}", v, line["step"])
-            log("step", line)
-
-        return write_line
-
-    def _open(self, stage: str, step: int) -> None:
-        from torch.utils.tensorboard import SummaryWriter
-
-        self.lines = [line for line in self.lines if line["stage"] != stage or line["step"] < step]
-        write(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
-        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
-        self.board = SummaryWriter(str(self.folder / "tensorboard"))
-
-    def close(self) -> None:
-        if self.file is not None:
-            self.file.close()
-            self.board.close()
-
-
 class Lock:
     """One run per folder at a time; the lock goes with the process, however it ends."""
 
@@ -452,13 +270,6 @@ class Lock:
 
     def __exit__(self, *_: Any) -> None:
         self.file.close()
-
-
-def write(path: Path, text: str) -> None:
-    """A text file, whole or not at all."""
-    half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_text(text, "utf-8")
-    half.replace(path)
 
 
 def code_digest() -> str:

@@ -7,16 +7,14 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from . import find
+from . import find, strict
 from .errors import Problem, Refusal, refuse
 from .settings import Settings
 
@@ -76,6 +74,7 @@ class Parts(Section):
 
 
 class Audit(Section):
+    policy: str | None = None  # medical, credit, moderation, driving, or a policy file: its limits hold, and `require` may add to them or tighten them
     require: dict[str, str] = {}  # metric[@slice]: limit
     slices: list[str] = []  # column=value
     clusters: str | None = None  # column whose rows belong together (patient): intervals resample whole clusters
@@ -102,39 +101,6 @@ class Task(Section):
         return dict.fromkeys([self.target] if isinstance(self.target, str) else self.target)
 
 
-class _Loader(yaml.SafeLoader):
-    """Safe, and strict: duplicate keys and aliases are errors; only true and false are booleans (a label may be `no`); 1e-3 is a number."""
-
-    def compose_node(self, parent, index):
-        if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()
-            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not read: write the value out", event.start_mark)
-        return super().compose_node(parent, index)
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, (str, int, float, bool)):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.yaml_implicit_resolvers = {
-    first: [
-        (tag, pattern)
-        for tag, pattern in resolvers
-        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float")
-    ]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$"), list("-+.0123456789"))
-
-
 def load_task(path: str | Path) -> Task:
     """Read a task file. Raises `Refusal` with every problem of it."""
     path = Path(path)
@@ -148,21 +114,7 @@ def load_task(path: str | Path) -> Task:
         )
     if path.suffix == ".py":
         return task_of(_run(path), root=path.parent, file=path.name)
-    if path.stat().st_size > 1 << 20:
-        raise refuse("task.too_large", f"{path} has {path.stat().st_size:,} bytes; a task file has at most 1,048,576", where=str(path))
-    try:
-        tree = yaml.load(path.read_text("utf-8-sig"), _Loader)  # noqa: S506 - a SafeLoader, and stricter
-    except UnicodeDecodeError as e:
-        raise refuse("task.encoding", "the file is not UTF-8 text", where=str(path), fix="save it as UTF-8") from e
-    except (yaml.YAMLError, RecursionError, ValueError) as e:
-        mark = getattr(e, "problem_mark", None)
-        line = f": line {mark.line + 1}" if mark else ""
-        what = getattr(e, "problem", None) or str(e) or "too deeply nested"
-        tab = "a tab: YAML is indented with spaces" if "\\t" in what else ""
-        raise refuse(
-            "task.yaml", tab or what, where=f"{path.name}{line}", why="the text is not valid YAML of the plain kind", fix="mend that line"
-        ) from e
-    return task_of(tree, root=path.parent, file=path.name)
+    return task_of(strict.read(path, "task"), root=path.parent, file=path.name)
 
 
 def task_of(tree: Any, root: str | Path = ".", file: str = "task") -> Task:

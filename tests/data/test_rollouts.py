@@ -174,7 +174,7 @@ def test_the_actor_forgets_at_the_beginning_of_an_episode():
     seen = np.random.default_rng(0).normal(size=(3, 4, 2)).astype(np.float32)
     state = None
     for t in range(3):
-        _, state = actor(seen[t], state, np.array([t == 0, True, t == 2, False if t else True]))
+        _, state = actor(seen[t], state, np.array([t == 0, True, t == 2, not t]))
     alone, _ = actor.step(actor.observer.encode(seen[2]), None, np.ones(4, bool))[0], None
     again = actor.step(actor.observer.encode(seen[2]), None, np.ones(4, bool))[2]["observation"]
     assert torch.allclose(state["observation"][1:3], again[1:3]) and not torch.allclose(state["observation"][0], again[0])

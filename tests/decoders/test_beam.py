@@ -31,7 +31,7 @@ class Chain(Head):
         return {"row": h.z[:, 0, 0].long(), "before": torch.zeros(len(h.z)).long(), "t": torch.zeros(len(h.z)).long()}
 
     def step(self, tokens, state):
-        logp = self.table[state["row"], state["t"].clamp(max=self.max_tokens), state["before"], tokens]
+        logp = self.table[state["row"], state["t"], state["before"], tokens]
         return logp, {"row": state["row"], "before": tokens, "t": state["t"] + 1}
 
 
@@ -40,10 +40,10 @@ def source(rows: int, mask=None):
 
 
 def every(head: Chain, row: int, penalty: float) -> tuple[list[int], float]:
-    """The best of all texts with an end within max_tokens steps."""
+    """The best of all texts of at most max_tokens tokens and an end."""
     best = ([], -math.inf)
     size = head.table.shape[-1]
-    for n in range(head.max_tokens):
+    for n in range(head.max_tokens + 1):
         for text in itertools.product(range(2, size), repeat=n):
             logp, before, last = 0.0, 0, BEGIN
             for t, token in enumerate([*text, END]):

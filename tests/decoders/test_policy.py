@@ -79,3 +79,22 @@ def test_vectors():
     found = model.predict(batch, torch.Generator().manual_seed(0))["action"]
     assert found.action.shape == (50, 2) and found.extra["log_probability"].shape == (50,)
     assert schema.targets["action"].answer("a", model.predict(batch)["action"])["a"][0].shape == (2,)
+
+
+def test_logged_actions_can_be_imitated():
+    """Supervised learning on a table of what somebody did: steps, and episodes where it depends on the step before."""
+    for column, encoder in (("x", PLAIN), ("walk", RECURRENT)):
+        schema, model, table = built(column, encoder)
+        if column == "x":
+            logged = pa.array((np.array(table.column("x")) > 0).astype(int) * 2)
+        else:
+            logged = pa.array([[0, *(1 if s[0] > 0 else 2 for s in row[:-1])] for row in table.column("walk").to_pylist()])
+        table = table.append_column("action", logged)
+        data, objective = schema.encode(table), find.make("objectives", "supervised")
+        batch, optimizer = data.batch(np.arange(50)), torch.optim.AdamW(model.parameters(), lr=0.05)
+        for _ in range(80):
+            optimizer.zero_grad()
+            objective.loss(model, batch, "model").mean().backward()
+            optimizer.step()
+        accuracy = schema.targets["action"].metrics(model.predict(batch)["action"], data.targets["action"])["accuracy"]
+        assert accuracy.value(np.arange(50)) > 0.95

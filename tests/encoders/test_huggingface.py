@@ -19,6 +19,7 @@ from modelwright.data.schema import Schema  # noqa: E402
 from modelwright.errors import Refusal  # noqa: E402
 from modelwright.forms import Ragged  # noqa: E402
 from modelwright.objective import Learner  # noqa: E402
+from modelwright.objectives.masked import Words  # noqa: E402
 
 WORDS = ["the", "cat", "dog", "sat", "good", "bad", "film", "was", "a", "##s", "今", "天", "很", "好"]
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -163,19 +164,33 @@ def reviews(n=240):
     return pa.table({"text": [f"{t} {rng.integers(0, 10_000)}" for t in text], "mood": np.where(good, "glad", "sad")})
 
 
+def task_of(table, checkpoint, folder, **stage):
+    pq.write_table(table, folder / "reviews.parquet")
+    return modelwright.task_of(
+        {
+            "data": {"source": str(folder / "reviews.parquet"), "columns": {"text": "text"}},
+            "target": "mood",
+            "model": {"encoders": {"text": {"huggingface": {"checkpoint": str(checkpoint)}}}},
+            "stages": [{"train": {"precision": "fp32", "threads": 1, **stage}}],
+        }
+    )
+
+
+def test_a_plan_takes_what_suits_the_checkpoint_and_the_strategy(bert, tmp_path):
+    plan = modelwright.plan(task_of(reviews(), bert, tmp_path, strategies=["lora"], weight_decay=0.1))
+    s, text = plan.stages[0].settings, plan.schema.inputs["text"]
+    assert (s.lr, s.epochs, s.batch_size, s.weight_decay) == (1e-3, 20, 32, 0.1)
+    assert text.max_tokens == 40 and text.special_["before"] == [2] and "of tiny-bert" in text.describe()
+    encoder = find.make("encoders", {"huggingface": "anything"})
+    assert encoder.learning(6920) == {"lr": 5e-5, "weight_decay": 0.01, "batch_size": 32, "epochs": 3}
+
+
 @pytest.mark.parametrize(("strategies", "lr"), [([], 3e-3), ([{"lora": {"rank": 8}}], 2e-2)])
 def test_a_whole_run_then_predict_without_the_checkpoint(strategies, lr, bert, tmp_path):
     table = reviews()
     folder = shutil.copytree(bert, tmp_path / "checkpoint")
-    pq.write_table(table, tmp_path / "reviews.parquet")
-    stage = {"epochs": 6, "lr": lr, "batch_size": 32, "precision": "fp32", "threads": 1, "strategies": strategies}
-    task = {
-        "data": {"source": str(tmp_path / "reviews.parquet"), "columns": {"text": "text"}},
-        "target": "mood",
-        "model": {"encoders": {"text": {"huggingface": {"checkpoint": str(folder)}}}},
-        "stages": [{"train": stage}],
-    }
-    modelwright.run(modelwright.task_of(task), tmp_path / "run")
+    task = task_of(table, folder, tmp_path, epochs=6, lr=lr, batch_size=32, strategies=strategies)
+    modelwright.run(task, tmp_path / "run")
     shutil.rmtree(folder)
     assert str(tmp_path) not in (tmp_path / "run" / "model" / "model.json").read_text()
     answer = open_model(tmp_path / "run").answer(table)
@@ -209,8 +224,7 @@ def refused(checkpoint, code, words):
     assert e.value.problems[0].code == code and len(str(e.value)) < 700
 
 
-def test_what_cannot_be_loaded_is_refused_in_words(bert, vit, tmp_path, monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+def test_what_cannot_be_loaded_is_refused_in_words(bert, vit, tmp_path):
     refused(tmp_path / "nowhere", "encoder.checkpoint", "no checkpoint can be read")
     pickled = shutil.copytree(bert, tmp_path / "pickled")
     (pickled / "model.safetensors").unlink()
@@ -235,7 +249,7 @@ def test_what_cannot_be_loaded_is_refused_in_words(bert, vit, tmp_path, monkeypa
 
 def test_masked_pretraining_goes_on_from_a_checkpoint(bert, gpt2):
     encoder, kind = built(bert)
-    words = find.find("objectives", "masked").__init__.__globals__["Words"](32, kind, 0.5, True)
+    words = Words(32, kind, 0.5, True)
     x = read(kind, ["the cats sat", "good film", ""])
     for seed in range(20):
         hidden, kept = words.hide(x, torch.ones(3, dtype=torch.bool), torch.Generator().manual_seed(seed))
@@ -250,4 +264,4 @@ def test_masked_pretraining_goes_on_from_a_checkpoint(bert, gpt2):
     _, without = built(gpt2)
     without.special_["mask"] = None
     with pytest.raises(Refusal, match="no mask token"):
-        find.find("objectives", "masked").__init__.__globals__["Words"](32, without, 0.5, True)
+        Words(32, without, 0.5, True)

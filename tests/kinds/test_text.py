@@ -12,6 +12,7 @@ import torch
 from modelwright import find
 from modelwright.data.schema import infer, profile
 from modelwright.errors import Refusal
+from modelwright.kinds.text import begins
 
 ENGLISH = ["the", "cat", "sat", "on", "mat", "and", "did", "not", "think", "of", "dog", "that", "was", "barking", "at", "gate"]
 CHINESE = "今天天气很好我们去公园散步看见一只小猫在树下睡觉大家都很高兴"
@@ -156,6 +157,8 @@ def test_metrics_of_written_text(text):
     assert found["exact"].value(everything) == 0.5
     assert found["bleu"].value(np.array([0])) == pytest.approx(100)
     assert found["bleu"].value(everything) < 100
+    chrf = pytest.importorskip("sacrebleu").CHRF().sentence_score("the dog was at the gate", ["the dog was barking at the gate"]).score
+    np.testing.assert_allclose(found["chrf"].rows, [100, chrf, np.nan])
     assert text.answer("note", Prediction(tokens=written))["note"][1] == "the dog was at the gate"
 
 
@@ -226,15 +229,19 @@ def test_words_of_a_checkpoints_tokenizer(checkpoint):
     assert starts[:3] == ["the", "barkings", "sat"] and "".join(starts[3:]) == "今天"
 
 
+def test_which_pieces_begin_a_word():
+    assert [begins(p, "wordpiece") for p in ("the", "##s", "今")] == [True, False, True]
+    assert [begins(p, "metaspace") for p in ("\u2581the", "s", "\u2581", "今", "한")] == [True, False, True, True, False]
+
+
 def _words(on):
     starts = [i for i, x in enumerate(on.tolist()) if not x]
     return zip(starts, [*starts[1:], len(on)], strict=True)
 
 
-def test_a_tokenizer_that_is_not_there_is_refused(tmp_path, monkeypatch):
+def test_a_tokenizer_that_is_not_there_is_refused(tmp_path):
     pytest.importorskip("transformers")
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     (tmp_path / "tokenizer.json").write_text("{")
-    for name in ("nowhere", str(tmp_path)):
+    for name in (str(tmp_path / "nowhere"), str(tmp_path)):
         with pytest.raises(Refusal, match="cannot be read"):
             adopted(name)

@@ -29,7 +29,7 @@ class Cancer:
     def model(self, seed: int = 0, dropout: float = 0.0) -> Model:
         torch.manual_seed(seed)
         kinds = self.schema.encoders()
-        encoders = {k: find.make("encoders", {"mlp": {"width": 32, "depth": 1, "bins": 0, "dropout": dropout}}) for k in kinds}
+        encoders = {k: find.make("encoders", {"mlp": {"width": 32, "depth": 2, "bins": 0, "dropout": dropout}}) for k in kinds}
         for k, e in encoders.items():
             e.build(kinds[k])
         fusion = find.make("fusions", "concat")

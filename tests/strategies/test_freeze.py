@@ -13,14 +13,14 @@ def moved(before, after):
 def test_frozen_parts_stay_and_the_rest_learns(cancer):
     model = cancer.model()
     before = {k: v.clone() for k, v in model.state_dict().items()}
-    found = cancer.fit([find.make("strategies", "freeze")], model=model)
+    found = cancer.fit([find.make("strategies", "freeze")], model=model, lr=5e-2)
     assert moved(before, found.model.state_dict()) == {"heads.diagnosis.linear.weight", "heads.diagnosis.linear.bias"}
     assert all(p.requires_grad for p in found.model.parameters())  # the next stage starts free
     assert cancer.accuracy(found.model) > 0.85
 
 
 def test_gradual_unfreezing_holds_each_part_until_its_share(cancer):
-    freeze = find.make("strategies", {"freeze": {"parts": [r"blocks\.", r"first\."], "unfreeze_at": [0.3, 0.6]}})
+    freeze = find.make("strategies", {"freeze": {"parts": [r"layers\.1", r"layers\.0"], "unfreeze_at": [0.3, 0.6]}})
     stage = cancer.stage([freeze], steps=10)
     parts = loop.assemble(stage)
     stage.stream.augment = False
@@ -32,7 +32,7 @@ def test_gradual_unfreezing_holds_each_part_until_its_share(cancer):
             started.setdefault(name, i)
         freeze.after_step(parts.model, loop.Progress(i + 1, 10))
     assert stage.stream.steps() == 7
-    assert {v for k, v in started.items() if ".blocks." in k} == {3} and {v for k, v in started.items() if ".first." in k} == {6}
+    assert {v for k, v in started.items() if ".layers.1" in k} == {3} and {v for k, v in started.items() if ".layers.0" in k} == {6}
     assert started["heads.diagnosis.linear.weight"] == 0
 
 

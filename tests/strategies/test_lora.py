@@ -34,11 +34,11 @@ def test_each_layer_is_the_formula_and_merges_into_its_own_type(base, x):
 def test_adapted_model_starts_as_the_base_and_only_adapters_and_head_learn(cancer):
     model, batch = cancer.model().eval(), cancer.batch()
     before = model(batch)["diagnosis"]
-    lora = find.make("strategies", {"lora": {"rank": 4, "targets": r"^encoders\..*(first|codes\.0)$"}})
+    lora = find.make("strategies", {"lora": {"rank": 4, "targets": r"^encoders\..*(layers\.0|codes\.0)$"}})
     lora.adapt(model, torch.Generator().manual_seed(0))
     assert torch.equal(model(batch)["diagnosis"], before)
     learn = {n for n, p in model.named_parameters() if p.requires_grad}
-    adapters = {f"encoders.table.{m}.lora_{x}" for m in ("first", "codes.0") for x in "ab"}
+    adapters = {f"encoders.table.{m}.lora_{x}" for m in ("layers.0", "codes.0") for x in "ab"}
     assert learn == adapters | {"heads.diagnosis.linear.weight", "heads.diagnosis.linear.bias"}
     assert lora.holds(model).startswith("adapters are merged, but encoders.table.")
 
@@ -52,7 +52,7 @@ def test_it_learns_merges_and_ships_an_ordinary_model(cancer):
     assert list(found.model.state_dict()) == list(start) and lora.holds(found.model) is None
     assert cancer.accuracy(found.model) > cancer.accuracy(plain.model) - 0.04
     assert 0 <= lora.merge_change < 1e-4 and lora.statement()["lora"]["merge_change"] == lora.merge_change
-    change = found.model.state_dict()["encoders.table.blocks.0.up.weight"] - start["encoders.table.blocks.0.up.weight"]
+    change = found.model.state_dict()["encoders.table.layers.1.weight"] - start["encoders.table.layers.1.weight"]
     assert 1 <= torch.linalg.matrix_rank(change, rtol=1e-4) <= 8
     assert all(p.requires_grad for p in found.model.parameters())
     cancer.model().load_state_dict(found.model.state_dict())
@@ -82,9 +82,9 @@ def test_refusals(cancer):
 
     assert code({"lora": {"targets": "attention"}}, cancer.model()) == "lora.nothing_matches"
     tied = cancer.model()
-    block = tied.encoders["table"].blocks[0]
-    block.again = nn.Linear(32, 64)
-    block.again.weight = block.up.weight
+    encoder = tied.encoders["table"]
+    encoder.again = nn.Linear(32, 32)
+    encoder.again.weight = encoder.layers[1].weight
     assert code("lora", tied) == "lora.tied"
     with pytest.raises(Refusal, match="frozen"):
         cancer.fit([find.make("strategies", "lora"), find.make("strategies", "freeze")])
@@ -94,6 +94,6 @@ def test_refusals(cancer):
 
 def test_layers_with_fast_paths_are_left_alone(cancer):
     model = cancer.model()
-    model.encoders["table"].blocks.append(nn.TransformerEncoderLayer(32, 2))
+    model.encoders["table"].layers.append(nn.TransformerEncoderLayer(32, 2))
     find.make("strategies", "lora").adapt(model, torch.Generator())
-    assert not [n for n, _ in model.named_parameters() if ".blocks.1." in n and "lora" in n]
+    assert not [n for n, _ in model.named_parameters() if ".layers.2." in n and "lora" in n]

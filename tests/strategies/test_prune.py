@@ -42,7 +42,7 @@ def test_zeros_stay_through_every_step_and_only_grow(cancer):
                 zeros[name] = now.clone()
             if progress.step % 3 == 0:
                 assert float(zeros[p.names[0]].float().mean()) == pytest.approx(p.at(progress.fraction), abs=0.01)
-    assert p.names == ["encoders.table.first", "encoders.table.blocks.0.up", "encoders.table.blocks.0.down"] and p.holds(parts.model) is None
+    assert p.names == ["encoders.table.layers.0", "encoders.table.layers.1"] and p.holds(parts.model) is None
 
 
 @pytest.mark.parametrize("keep_which", ["best", "last"])

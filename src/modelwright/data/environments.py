@@ -1,9 +1,9 @@
 """Environments: gymnasium's, or a user's own, as several copies side by side that a policy plays in.
 
 `sample` is what a uniformly random policy sees, as an ordinary table: kinds are inferred and fitted from it like from any other. One form of
-autoreset inside, gymnasium's NEXT_STEP: a finished copy shows the episode's last observation, and its next step only resets, whatever the action (such
-steps are no steps: `Copies.fresh` says so). It gives the value of a time limit's last observation for free (see rollouts). An environment's own
-vectorised code is used where it has some: CartPole is then some thirty times faster. Left out: pictures, dictionaries, several agents.
+autoreset inside, gymnasium's NEXT_STEP: a finished copy shows the episode's last observation, and its next step only resets, whatever the action
+(`Copies.ended` says where). It gives the value of a time limit's last observation for free (see rollouts). An environment's own vectorised code
+is used where it has some, as CartPole has. Left out: observations that are pictures or dictionaries, several agents.
 """
 
 from __future__ import annotations

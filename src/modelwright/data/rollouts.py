@@ -1,9 +1,9 @@
 """What a policy meets when it acts: collected, judged, and gone over several times.
 
-Generalised advantages: Schulman et al. 2016, eq. 16; a terminal state is worth nothing, a time limit's last observation what the policy says. Environments
-reset on the step after the last (see environments), so that observation is valued like any other, and the step itself is left out. Rewards are divided
-by the running spread of the discounted return (Engstrom et al. 2020), advantages are normalised over the collection. With history a row is a piece of
-an episode, cut at its end and at the collection's, with the recurrent state that it began with: a row never crosses a reset.
+Generalised advantages: Schulman et al. 2016, eq. 16; a terminal state is worth nothing, a time limit's last observation what the policy says of it.
+Environments reset on the step after the last (see environments), so that observation is valued like any other, and the step itself is left out.
+Rewards are divided by the running spread of the discounted return (Engstrom et al. 2020), advantages are normalised over the collection. With
+history a row is a piece of an episode, cut at its end and at the collection's, with the recurrent state that it began with.
 
 Legend: S steps, E copies of the environment, B rows, T steps of a row (1 without history).
 """

@@ -56,18 +56,18 @@ class Beam(Decoder):
             parent, token = index // size, index % size
             end = token == head.end_id
 
+            over = limit[rows] < t  # only an end may follow
             finished = best[:, :w].masked_fill(~end[:, :w], -torch.inf)
             ends[rows] += finished.isfinite().sum(1)
             score, which = (finished / self.penalty(t)).max(1)
             better = score > scores[rows]
             self.keep(found, lengths, scores, rows, better, text, parent.gather(1, which[:, None])[:, 0], score)
+            self.keep(found, lengths, scores, rows, over & (ends[rows] == 0), text, torch.zeros_like(rows), logp[:, 0] / self.penalty(t - 1))
 
             logp, order = best.masked_fill(end, -torch.inf).topk(w)
             parent, token = parent.gather(1, order), token.gather(1, order)
             text = torch.cat([text.gather(1, parent[:, :, None].expand(-1, -1, t)), token[:, :, None]], 2)
-            over = limit[rows] == t
-            self.keep(found, lengths, scores, rows, over & (ends[rows] == 0), text, torch.zeros_like(rows), logp[:, 0] / self.penalty(t))
-            done = over | (ends[rows] >= w) | (scores[rows] >= logp[:, 0] / self.penalty(limit[rows]))
+            done = over | (ends[rows] >= w) | (scores[rows] >= logp[:, 0] / self.penalty(limit[rows] + 1))
             kept = (~done).nonzero()[:, 0]
             state = select(state, (kept[:, None] * w + parent[kept]).flatten())
             rows, text, logp = rows[kept], text[kept], logp[kept]

@@ -14,7 +14,7 @@ from ..model import Decoder
 
 class Policy(Decoder):
     def run(self, model, targets, batch, rng=None, state=None):
-        """Action: extra has log_probability (B,) or (B, T), and value where it is among the targets."""
+        """Action: extra has log_probability (B,) or (B, T), and the other targets' values by their names."""
         parts = model.encode(batch, state)
         fused = model.fusion(parts, batch.known)
         found: dict[str, Prediction] = {}
@@ -28,9 +28,10 @@ class Policy(Decoder):
             action = head.act(out, rng)
             said = head.log_probability(out, action)
             found[t] = Prediction(action=_one(action), value=_one(action), extra={"log_probability": _one(said)})
+        values = {u: p.value for u, p in found.items() if not model.heads[u].acts}
         for t in targets:
             if model.heads[t].acts:
-                found[t].extra |= after | {"value": p.value for u, p in found.items() if not model.heads[u].acts}
+                found[t].extra |= after | values
         return found
 
 

@@ -2,8 +2,8 @@
 
 Hochreiter & Schmidhuber 1997; rows are packed, so that padding never reaches the recurrence. Embeddings of whole words are dropped (Gal &
 Ghahramani 2016), outputs between layers and at the end as usual. The row's summary is the mean and the maximum over its tokens, projected (Howard &
-Ruder 2018, 3.3, "concat pooling", without the last state). A series' steps are projected instead of embedded, and never dropped whole. A policy reads z
-step by step with the state handed on, in one direction. Left out: weight drop, layer norm within the cell.
+Ruder 2018, 3.3, "concat pooling", without the last state). A series' steps are projected instead of embedded, and never dropped whole. A policy
+reads z step by step with the state handed on, in one direction. Left out: weight drop, layer norm within the cell.
 """
 
 from __future__ import annotations

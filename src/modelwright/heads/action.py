@@ -1,7 +1,8 @@
 """A policy: softmax over actions, or a normal distribution with one learned spread a component. For every token of what it reads.
 
-The last layer starts orthogonal and small (gain 0.01), so that a new policy is near uniform, or near the middle of the bounds (Andrychowicz et al. 2021,
-"What matters in on-policy reinforcement learning", 3.2). The spread does not depend on the observation and starts at `spread` of half the bounds.
+The last layer starts orthogonal and small (gain 0.01), so that a new policy is near uniform, or near the middle of the bounds (Andrychowicz et al.
+2021, "What matters in on-policy reinforcement learning", 3.2). The spread does not depend on the observation; it starts at `spread` of half the
+bounds.
 """
 
 from __future__ import annotations

@@ -66,7 +66,8 @@ class Action(Kind):
             strange = [a for a, i in zip(actions, index) if i < 0]
             if strange:
                 why = f"they are {', '.join(self.labels_[:12])}"
-                raise refuse("data.unseen_label", f"{len(strange)} actions are none, such as {strange[0]!r}", why=why, fix="correct them, or `classes`")
+                what = f"{len(strange)} actions are none, such as {strange[0]!r}"
+                raise refuse("data.unseen_label", what, why=why, fix="correct them, or `classes`")
             return np.array(index, np.int64)
         centre, half = self._scale()
         x = np.array([[0.0] * self.size if a is None else a for a in actions], np.float64).reshape(-1, self.size)

@@ -5,9 +5,9 @@ label, or an object of lists {bbox: [...], category: [...]}. Boxes are x1 y1 x2 
 as in COCO; fields such as xmin or width speak for themselves). They are stored as x1 y1 x2 y2 label in shares of the picture's width and height,
 because pictures are brought to one size without keeping their proportions: pixels are divided by the size in `size_columns`, else by that in the
 picture's own header (upright). An empty list is a picture without objects, which is known; a null is a picture that nobody looked at. Boxes are
-clipped to the picture; one without area or wholly outside is left out and counted; when a tenth of them is like that, the format is wrong and
-refused. Metrics: COCO's mean average precision over the pictures (crowd regions and area ranges are left out), and the mean over pictures of F1 at
-IoU 0.5 of the boxes that people are shown.
+clipped to the picture; one without area or wholly outside is left out and counted; when a tenth of them is like that, or a quarter reaches beyond its
+picture, the format is wrong and refused. Metrics: COCO's mean average precision over the pictures (crowd regions and area ranges are left out), and
+the mean over pictures of F1 at IoU 0.5 of the boxes that people are shown.
 """
 
 from __future__ import annotations
@@ -104,10 +104,11 @@ class Boxes(Kind):
             self.names_ = sorted({label for row in rows for _, label in row or ()}, key=natural_order)
         stored, self.clipped_, self.dropped_ = self._store(rows, self._sizes(values))
         boxes = stored["values"][:, :4].astype(np.float64)
-        if self.dropped_ > 0.1 * len(every):
+        if self.dropped_ > 0.1 * len(every) or self.clipped_ > 0.25 * len(every):
             why = f"read as {'shares' if self.relative_ else 'pixels'}, {'as ' + self.format if self.format else 'format not declared'}"
             fix = "declare format: xyxy or xywh, relative: true or false, and size_columns"
-            raise refuse("data.boxes", f"{self.dropped_} of {len(every)} boxes have no area or lie outside their picture", why=why, fix=fix)
+            what = f"{self.dropped_} of {len(every)} boxes have no area or lie outside their picture, {self.clipped_} reach beyond it"
+            raise refuse("data.boxes", what, why=why, fix=fix)
         if not len(boxes):
             raise refuse("data.boxes", "no training row has a box", why="there is nothing to learn to find", fix="check the target column")
         self.median_ = np.median(boxes[:, 2:] - boxes[:, :2], 0).tolist()  # width, height
@@ -171,7 +172,7 @@ class Boxes(Kind):
         return _headers(_cells(values, "picture"), self.picture)
 
     def _store(self, rows: list[list[Found] | None], sizes: np.ndarray) -> tuple[Stored, int, int]:
-        """(stored, boxes clipped, boxes left out). A row whose picture has no size is unknown, unless it holds no box."""
+        """(stored, boxes clipped by more than 1 %, boxes left out). A row whose picture has no size is unknown, unless it holds no box."""
         number, unseen, clipped, dropped = {n: i for i, n in enumerate(self.names_)}, [], 0, 0
         kept, counts, known = [], [], np.zeros(len(rows), bool)
         for i, row in enumerate(rows):
@@ -186,7 +187,7 @@ class Boxes(Kind):
                 if not np.isfinite(share).all() or (inside[2:] - inside[:2] <= 1e-6).any():
                     dropped += 1
                     continue
-                clipped += bool((np.abs(inside - share) > 1e-9).any())
+                clipped += bool((np.abs(inside - share) > 0.01).any())
                 mine.append([*inside, number[label]])
             kept += mine
             counts.append(len(mine))

@@ -206,7 +206,7 @@ class Picture(Kind):
         return self.encode(values)
 
     def metrics(self, prediction: Prediction, truth: Stored) -> dict[str, Metric]:
-        """rmse of values in [0, 1] over all pixels; psnr = -10 log10 of a picture's mean squared error, at most 100 dB. prediction.value (N, C, H, W)"""
+        """rmse over all pixels in [0, 1]; psnr = -10 log10 of a picture's mean squared error, at most 100 dB. prediction.value (N, C, H, W)"""
         error = np.concatenate([
             ((prediction.value[i : i + BLOCK].numpy() - truth["values"][i : i + BLOCK] / np.float32(255)) ** 2).mean((1, 2, 3), dtype=np.float64)
             for i in range(0, len(truth["values"]), BLOCK)

@@ -1,7 +1,7 @@
 """Numbers in order, as many as there are: a list of numbers a row, or a list of steps with several channels each.
 
-Each channel is standardised by all its values in the training split. A gap inside (null, NaN) becomes 0; channels that had gaps in training get a flag
-beside them. Left out: resampling of irregular times (put the time between steps in as a channel), as a target.
+Each channel is standardised by all its values in the training split. A gap inside (null, NaN) becomes 0; channels that had gaps in training get a
+flag beside them. Left out: resampling of irregular times (put the time between steps in as a channel), as a target.
 """
 
 from __future__ import annotations
@@ -82,7 +82,8 @@ def flat(values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         return _floats(steps)[:, None], lengths, known
     widths = steps.value_lengths().drop_null().unique().to_pylist()
     if len(widths) > 1:
-        raise refuse("data.channels", f"steps have between {min(widths)} and {max(widths)} numbers", fix="give every step as many; null where unknown")
+        what = f"steps have between {min(widths)} and {max(widths)} numbers"
+        raise refuse("data.channels", what, fix="give every step as many; null where unknown")
     width = widths[0] if widths else 1
     x = np.full((len(steps), width), np.nan)
     x[steps.is_valid().to_numpy(zero_copy_only=False)] = _floats(steps.flatten()).reshape(-1, width)

@@ -198,7 +198,8 @@ class Text(Kind):
         return [t.removeprefix(" ") for t in self.tokenizer.decode_batch(rows, skip_special_tokens=True)]
 
     def metrics(self, prediction: Prediction, truth: Stored) -> dict[str, Metric]:
-        """BLEU against the true text as the model could write it (normalised, cut), and the share of texts that are exactly right."""
+        """BLEU against the true text as the model could write it (normalised, cut); the mean chrF of a text, which short ones have too; the share of
+        texts that are exactly right."""
         written = self.decode(prediction.tokens)
         true = self.decode(self.batch(truth, np.arange(len(truth["known"]))))
         statistics = m.bleu_statistics(written, true)
@@ -206,6 +207,7 @@ class Text(Kind):
         exact = np.array([a == b for a, b in zip(written, true, strict=True)])
         return {
             "bleu": Metric(lambda index: m.bleu(statistics[index[known[index]]])),
+            "chrf": Metric.mean(np.where(known, m.chrf_rows(written, true), np.nan)),
             "exact": Metric.mean(np.where(known, exact, np.nan)),
         }
 

@@ -1,6 +1,6 @@
 """The return that a policy expects from here on: a target that no table holds; rollouts compute it.
 
-In units of `scale_`, the spread of returns that rollouts have seen (their standard deviation), so that the loss is of the same size in every environment.
+In units of `scale_`, the standard deviation of the returns that rollouts have seen, so that the loss is of one size in every environment.
 """
 
 from __future__ import annotations

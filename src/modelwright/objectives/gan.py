@@ -6,10 +6,10 @@ x real, G(z) generated, D the critic, row by row:
     critic   softplus(-D(x)) + softplus(D(G(z))) + penalty / 2 |grad D(x)|^2
     model    softplus(-D(G(z)))
 
-No row's loss looks at another, so private training composes. `loss: relativistic` judges each generated picture against its own row's real one,
+No row's loss looks at another. `loss: relativistic` judges each generated picture against its own row's real one,
 softplus(D(G(z)) - D(x)), and the other way round for the model, with the penalty on both (R3GAN, Huang et al. 2024, equations 2 and 5). The critic
 lives here and never ships. A loss on validation says nothing of the pictures, so none is taken and the last model is kept; the strategy `average`
-makes it steadier. Left out: conditions, augmentation of what the critic sees.
+makes it steadier. Left out: conditions, augmentation of what the critic sees, privacy of the critic alone (dp_sgd accounts for one player).
 """
 
 from __future__ import annotations
@@ -51,7 +51,8 @@ class GAN(Objective):
         pictures = [t for t, kind in schema.targets.items() if kind.head == "picture" and self.target in (None, t)]
         if len(pictures) != 1:
             what = f"{len(pictures)} targets are pictures" if self.target is None else f"there is no picture target {self.target!r}"
-            raise refuse("gan.target", what, where="objective.gan", why="it makes one picture a row", fix="target: {NAME: picture}, gan: {target: NAME}")
+            fix = "target: {NAME: picture}, gan: {target: NAME}"
+            raise refuse("gan.target", what, where="objective.gan", why="it makes one picture a row", fix=fix)
         stray = [n for n, kind in schema.inputs.items() if not kind.drawn]
         if stray or not schema.inputs:
             what = f"{', '.join(stray[:5])} would be inputs" if stray else "there is no noise"

@@ -125,8 +125,13 @@ def parse(require: Mapping[str, str], known: Iterable[str] = METRICS, where: str
             limits[limit.name] = limit
     if problems:
         raise Refusal(problems)
-    listed = sorted([x.name, x.op, x.bound] for x in limits.values())
-    return Policy(tuple(limits.values()), "sha256:" + hashlib.sha256(json.dumps(listed).encode()).hexdigest())
+    return policy_of(limits.values())
+
+
+def policy_of(limits: Iterable[Limit]) -> Policy:
+    limits = tuple(limits)
+    listed = sorted([x.name, x.op, x.bound] for x in limits)
+    return Policy(limits, "sha256:" + hashlib.sha256(json.dumps(listed).encode()).hexdigest())
 
 
 def _name(key: str, known: set[str]) -> tuple[str | None, str, str | None] | None:

@@ -116,7 +116,8 @@ def _target(name: str, drawn: Any) -> dict[str, Any]:
     if drawn.residual is not None:
         figures.append(_figure(plots.residual, *drawn.residual, title="Predicted against truth"))
     figures = [f for f in figures if f]
-    return {"name": name, "kind": drawn.kind, "split": drawn.split, "figures": figures, "samples": list(drawn.samples)[:SAMPLES], "confused": confused(drawn.confusion, labels)}
+    shown = {"figures": figures, "samples": list(drawn.samples)[:SAMPLES], "confused": confused(drawn.confusion, labels)}
+    return {"name": name, "kind": drawn.kind, "split": drawn.split, **shown}
 
 
 def confused(counts: Any, labels: Sequence[str], most: int = 12) -> list[dict[str, Any]]:

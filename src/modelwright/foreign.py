@@ -1,0 +1,207 @@
+"""Models from elsewhere, as Predictors: an ONNX file, or a user's own `file.py:factory` in a process that sees inputs and never labels.
+
+What the model is given (its layout) is said by the task file: its input columns in their order. A table alone is an array (B, F) of float32: numbers as
+they stand, NaN where missing; a category its index among the declared or learnt values, -1 where missing or unseen. A picture alone is (B, C, H, W) in
+[0, 1]. Several inputs are a dict of these by name, the table's under "table". A function gets the table (Arrow) without the targets instead.
+What it gives back: (B, K) in the order of the target's labels, logits or probabilities (rows within [0, 1] that sum to 1); one column for two
+classes is the second one's; (B,) or (B, 1) for a number. Anything else is refused, never guessed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+
+from .data.dataset import TABLE
+from .data.schema import Schema
+from .errors import refuse
+from .forms import Prediction
+from .worker import pack, receive, send
+
+ROWS = 512  # a call
+SECONDS = 600  # the most that one call may take
+
+
+class Foreign:
+    """Any of them. `digest`: of the file's bytes."""
+
+    def __init__(self, path: str, schema: Schema):
+        self.schema, self.path = schema, path
+        if len(schema.targets) != 1:
+            raise refuse("model.targets", "a model from elsewhere answers one target", fix="name one target in the task")
+        (self.target,) = schema.targets
+        self.runner = Onnx(path) if path.endswith(".onnx") else Worker(path)
+        self.digest = self.runner.digest
+
+    def predict(self, table: pa.Table) -> dict[str, Prediction]:
+        inputs = [n for n in self.schema.inputs if n in table.column_names]
+        outs = []
+        for start in range(0, table.num_rows, ROWS):
+            part = table.select(inputs).slice(start, ROWS)  # targets never leave this process
+            out = self.runner.table(part) if self.runner.wants_table else self.runner.arrays(layout(self.schema, part))
+            if len(out) != part.num_rows:
+                raise refuse("model.output", f"the model gave {len(out)} rows for {part.num_rows}", where=self.path, fix="one row of output a row of input")
+            outs.append(out)
+        return {self.target: self._said(np.concatenate(outs))}
+
+    def _said(self, out: np.ndarray) -> Prediction:
+        kind = self.schema.targets[self.target]
+        if not np.isfinite(out).all():
+            raise refuse("model.output", f"{int((~np.isfinite(out)).any(tuple(range(1, out.ndim))).sum())} rows are not numbers", where=self.path)
+        if kind.labels_ is None:
+            if out.ndim > 2 or (out.ndim == 2 and out.shape[1] != 1):
+                raise refuse("model.output", f"shape {out.shape} for a number", where=self.path, fix="give (B,) or (B, 1)")
+            return Prediction(value=torch.from_numpy(kind.encode_target(pa.chunked_array([pa.array(out.reshape(-1))]))["values"]))
+        k = len(kind.labels_)
+        if k == 2 and (out.ndim == 1 or out.shape[1] == 1):
+            second = out.reshape(-1)
+            second = second if ((second >= 0) & (second <= 1)).all() else 1 / (1 + np.exp(-second))
+            p = np.stack([1 - second, second], 1)
+        elif out.ndim == 2 and out.shape[1] == k:
+            shares = (out >= -1e-6).all() and np.allclose(out.sum(1), 1, atol=1e-3)
+            e = np.exp(out - out.max(1, keepdims=True))
+            p = out.clip(0) / out.clip(0).sum(1, keepdims=True) if shares else e / e.sum(1, keepdims=True)
+        else:
+            raise refuse("model.output", f"shape {out.shape} for {k} classes ({', '.join(kind.labels_[:8])})", where=self.path, fix="one column a class")
+        t = torch.from_numpy(p)
+        return Prediction(value=t.argmax(1), probabilities=t, score=t.max(1).values)
+
+
+def layout(schema: Schema, table: pa.Table) -> dict[str, np.ndarray]:
+    """{input: array} as the top of this file says."""
+    found: dict[str, np.ndarray] = {}
+    columns = [n for n, k in schema.inputs.items() if k.place in ("number", "code")]  # in the task's own order
+    if columns:
+        parts = []
+        for name in columns:
+            kind = schema.inputs[name]
+            if kind.place == "number" and kind.numbers == 1:
+                x = pc.cast(table.column(name), pa.float64(), safe=False).to_numpy().astype(np.float32)
+            elif kind.place == "number":
+                x = kind.encode(table.column(name))["values"]
+            else:
+                x = kind.encode(table.column(name))["values"].astype(np.float32) - 1  # 0 was missing or unseen
+            parts.append(x.reshape(table.num_rows, -1))
+        found[TABLE] = np.concatenate(parts, 1)
+    for name in schema.own:
+        kind = schema.inputs[name]
+        stored = kind.encode(table.column(name))
+        if "offsets" in stored:
+            found[name] = np.array(["" if v is None else str(v) for v in table.column(name).to_pylist()])
+        else:
+            found[name] = kind.batch(stored, np.arange(table.num_rows)).numpy()
+    return found
+
+
+class Onnx:
+    wants_table = False
+
+    def __init__(self, path: str):
+        try:
+            import onnxruntime
+        except ModuleNotFoundError as e:
+            raise refuse("extra.missing", "ONNX files need the package 'onnxruntime'", where=path, fix="pip install 'modelwright[onnx]'") from e
+        if not Path(path).is_file():
+            raise refuse("model.missing", f"{path} does not exist", where=path)
+        content = Path(path).read_bytes()
+        self.digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        try:
+            self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+        except Exception as e:  # noqa: BLE001 - onnxruntime's errors share no base
+            raise refuse("model.corrupt", f"the ONNX file cannot be read: {str(e).splitlines()[0][:200]}", where=path) from e
+
+    def arrays(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        wanted = self.session.get_inputs()
+        if len(wanted) == 1 and len(arrays) == 1:
+            feed = {wanted[0].name: next(iter(arrays.values()))}
+        elif {w.name for w in wanted} <= set(arrays):
+            feed = {w.name: arrays[w.name] for w in wanted}
+        else:
+            what = f"the file wants {', '.join(w.name for w in wanted)}; the task gives {', '.join(arrays)}"
+            raise refuse("model.input", what, fix="name the task's columns as the file's inputs")
+        try:
+            outs = self.session.run(None, feed)
+        except Exception as e:  # noqa: BLE001
+            raise refuse("model.input", f"the model cannot take the data: {str(e).splitlines()[0][:300]}", fix="check columns and layout") from e
+        arrays_out = [o for o in outs if isinstance(o, np.ndarray) and o.dtype.kind == "f"]
+        if not arrays_out:
+            raise refuse("model.output", "the file has no output of floating-point numbers", fix="export with probabilities as an array (zipmap off)")
+        return arrays_out[-1].astype(np.float64)
+
+
+class Worker:
+    """The user's code, run from a frozen copy of its file in a process of its own."""
+
+    def __init__(self, path: str):
+        file, _, self.name = path.rpartition(":")
+        if not Path(file).is_file():
+            raise refuse("model.missing", f"{file} does not exist", where=path, fix="name FILE.py:factory")
+        self.folder = Path(tempfile.mkdtemp(prefix="modelwright-"))
+        self.copy = self.folder / Path(file).name
+        shutil.copyfile(file, self.copy)
+        self.copy.chmod(0o400)
+        self.digest = "sha256:" + hashlib.sha256(self.copy.read_bytes()).hexdigest()
+        self.path = path
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(file).resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])])}
+        command = [sys.executable, "-m", "modelwright.worker", f"{self.copy}:{self.name}"]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=Path(file).resolve().parent)
+        kind = json.loads(self._answer(b"K"))
+        if not kind["callable"]:
+            raise refuse("model.factory", f"{self.name} made something that cannot be called", where=path, fix="return a torch module or a function")
+        self.wants_table = not kind["module"]
+
+    def table(self, table: pa.Table) -> np.ndarray:
+        sink = io.BytesIO()
+        with pa.ipc.new_stream(sink, table.schema) as writer:
+            writer.write_table(table)
+        return self._ask(b"T", sink.getvalue())
+
+    def arrays(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
+        return self._ask(b"X", pack(arrays))
+
+    def _ask(self, letter: bytes, content: bytes) -> np.ndarray:
+        try:
+            send(self.process.stdin, letter, content)
+        except BrokenPipeError:
+            raise self._ended() from None
+        return np.load(io.BytesIO(self._answer(b"Y")), allow_pickle=False)
+
+    def _answer(self, expected: bytes) -> bytes:
+        timer = threading.Timer(SECONDS, self.process.kill)
+        timer.start()
+        try:
+            frame = receive(self.process.stdout)
+        finally:
+            timer.cancel()
+        if frame is None:
+            raise self._ended()
+        letter, content = frame
+        if letter == b"E":
+            raise refuse("model.code", f"the model's own code failed: {content.decode('utf-8', 'replace')[:400]}", where=self.path, fix="mend it, and try again")
+        assert letter == expected, letter
+        return content
+
+    def _ended(self) -> Exception:
+        code = self.process.wait()
+        return refuse("model.code", f"the model's process ended (status {code}) or took over {SECONDS} s", where=self.path)
+
+    def __del__(self):
+        process: Any = self.__dict__.get("process")
+        if process is not None:
+            process.kill()
+            process.wait()
+        shutil.rmtree(self.__dict__.get("folder", ""), ignore_errors=True)

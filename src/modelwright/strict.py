@@ -1,0 +1,67 @@
+"""YAML as plain data, strictly: no templates, aliases or tags; a key stands once; only true and false are booleans. For task files and policies.
+
+Every refusal's code begins with `area`, so that a task's are task.yaml, task.encoding, and a policy's policy.yaml.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .errors import refuse
+
+LARGEST = 1 << 20  # bytes
+
+
+class Loader(yaml.SafeLoader):
+    """Safe, and strict: duplicate keys and aliases are errors; only true and false are booleans (a label may be `no`); 1e-3 is a number."""
+
+    def compose_node(self, parent, index):
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
+            raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not read: write the value out", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, (str, int, float, bool)):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+Loader.yaml_implicit_resolvers = {
+    first: [
+        (tag, pattern)
+        for tag, pattern in resolvers
+        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float")
+    ]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$"), list("-+.0123456789"))
+
+
+def read(path: str | Path, area: str) -> Any:
+    """The tree in a file. Raises `Refusal` with the line."""
+    path = Path(path)
+    if path.stat().st_size > LARGEST:
+        raise refuse(f"{area}.too_large", f"{path} has {path.stat().st_size:,} bytes; a {area} file has at most {LARGEST:,}", where=str(path))
+    try:
+        return yaml.load(path.read_text("utf-8-sig"), Loader)  # noqa: S506 - a SafeLoader, and stricter
+    except UnicodeDecodeError as e:
+        raise refuse(f"{area}.encoding", "the file is not UTF-8 text", where=str(path), fix="save it as UTF-8") from e
+    except (yaml.YAMLError, RecursionError, ValueError) as e:
+        mark = getattr(e, "problem_mark", None)
+        line = f": line {mark.line + 1}" if mark else ""
+        what = getattr(e, "problem", None) or str(e) or "too deeply nested"
+        tab = "a tab: YAML is indented with spaces" if "\\t" in what else ""
+        why = "the text is not valid YAML of the plain kind"
+        raise refuse(f"{area}.yaml", tab or what, where=f"{path.name}{line}", why=why, fix="mend that line") from e

@@ -1,0 +1,94 @@
+"""The process in which code that came with a model runs: `python -m modelwright.worker FILE.py:factory`. It is given inputs and never labels.
+
+It reads frames from standard input and answers each on standard output: one letter, eight bytes of length, the content. "T" brings a table (Arrow),
+"X" a batch of arrays (npz without pickles); "Y" answers with an array (npy), "E" with the error's text, "K" says first what the factory made.
+What the code prints goes to standard error. The parent is `foreign.Worker`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import json
+import os
+import struct
+import sys
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+
+def send(pipe: BinaryIO, letter: bytes, content: bytes) -> None:
+    pipe.write(letter + struct.pack("<Q", len(content)) + content)
+    pipe.flush()
+
+
+def receive(pipe: BinaryIO) -> tuple[bytes, bytes] | None:
+    """(letter, content), or None at the end."""
+    head = pipe.read(9)
+    if len(head) < 9:
+        return None
+    size = struct.unpack("<Q", head[1:])[0]
+    content = pipe.read(size)
+    return (head[:1], content) if len(content) == size else None
+
+
+def pack(arrays: dict[str, np.ndarray]) -> bytes:
+    out = io.BytesIO()
+    np.savez(out, **arrays)
+    return out.getvalue()
+
+
+def unpack(content: bytes) -> dict[str, np.ndarray]:
+    with np.load(io.BytesIO(content), allow_pickle=False) as found:
+        return {k: found[k] for k in found.files}
+
+
+def load(path: str) -> Any:
+    """What `FILE.py:factory` makes."""
+    file, _, name = path.rpartition(":")
+    spec = importlib.util.spec_from_file_location(Path(file).stem, file)
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(Path(file).parent))
+    spec.loader.exec_module(module)
+    return getattr(module, name)()
+
+
+def answer(made: Any, letter: bytes, content: bytes) -> np.ndarray:
+    if letter == b"T":
+        import pyarrow as pa
+
+        return np.asarray(made(pa.ipc.open_stream(content).read_all()), np.float64)
+    import torch
+
+    arrays = unpack(content)
+    tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
+    with torch.no_grad():
+        out = made(next(iter(tensors.values())) if len(tensors) == 1 else tensors)
+    return out.detach().cpu().double().numpy()
+
+
+def main() -> None:
+    pipe_in, pipe_out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # a print in the model's code must not tear a frame
+    try:
+        made = load(sys.argv[1])
+        is_module = any(c.__module__.startswith("torch.nn") for c in type(made).__mro__)
+        if is_module:
+            made.eval()
+        send(pipe_out, b"K", json.dumps({"module": is_module, "callable": callable(made)}).encode())
+    except BaseException as e:  # noqa: BLE001 - whatever the user's code raises is told to the parent
+        send(pipe_out, b"E", f"{type(e).__name__}: {e}".encode())
+        return
+    while (frame := receive(pipe_in)) is not None:
+        try:
+            out = io.BytesIO()
+            np.save(out, answer(made, *frame), allow_pickle=False)
+            send(pipe_out, b"Y", out.getvalue())
+        except BaseException as e:  # noqa: BLE001
+            send(pipe_out, b"E", f"{type(e).__name__}: {e}".encode())
+
+
+if __name__ == "__main__":
+    main()
