@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from .baselines import Baseline
 from .data.schema import Schema
 from .data.streams import in_order
 from .errors import Problem, Refusal, refuse
-from .forms import Prediction
+from .forms import Batch, Prediction, Tabular
 from .model import Model
 
 FORMAT = 1
@@ -174,8 +175,41 @@ class Loaded:
         back = torch.argsort(torch.cat(order))
         return {t: _rows(Prediction.cat(p), back) for t, p in parts.items()}
 
+    def open(self, target: str, table: pa.Table) -> Open | None:
+        """With gradients: where the target is a class, and the one input a picture or a table."""
+        forms = [next(iter(kinds.values())).form for kinds in self.schema.encoders().values()]
+        return Open(self, target, table) if self.schema.targets[target].labels_ and forms in (["table"], ["picture"]) else None
+
     def answer(self, table: pa.Table, rng: torch.Generator | None = None) -> pa.Table:
         return shown(self.schema, self.predict(table, rng), table)
+
+
+class Open:
+    """A network's class target as a differentiable function of its one picture, or of its table's numbers (see `predictor.Opened`)."""
+
+    def __init__(self, loaded: Loaded, target: str, table: pa.Table):
+        self.model, self.target, self.head = loaded.model, target, loaded.model.heads[target]
+        data = loaded.schema.encode(table, targets=False)
+        self.batch = data.batch(np.arange(len(data))).but(rows=None, groups=None)
+        (self.name,) = self.batch.inputs
+        value = self.batch.inputs[self.name]
+        self.x = value.numbers if isinstance(value, Tabular) else value
+        self.names = [n for n in loaded.schema.table for _ in range(loaded.schema.inputs[n].numbers) if loaded.schema.inputs[n].place == "number"]
+
+    def _given(self, x: torch.Tensor, rows: torch.Tensor) -> Batch:
+        batch = self.batch.select(rows)
+        value = batch.inputs[self.name]
+        return batch.but(inputs={self.name: replace(value, numbers=x) if isinstance(value, Tabular) else x})
+
+    def logits(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        out = self.model(self._given(x, rows), [self.target])[self.target]
+        if isinstance(out, torch.Tensor) and self.head.calibrates:
+            out = out / self.head.temperature
+            return out if out.dim() == 2 and out.shape[1] > 1 else torch.stack([-out.reshape(-1) / 2, out.reshape(-1) / 2], 1)
+        return self.head.predict(out).probabilities.clamp(min=1e-30).log()
+
+    def features(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        return self.model.read(self._given(x, rows), [self.target])[self.target].pooled()
 
 
 class Chosen:

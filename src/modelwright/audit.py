@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from .errors import did_you_mean, refuse
 from .forms import Measurement, Prediction
 from .kind import Metric
-from .predictor import Predictor
+from .predictor import Opened, Predictor
 
 if TYPE_CHECKING:
     from .data.schema import Schema
@@ -26,13 +26,16 @@ class Subject:
 
     predictor: Predictor
     schema: Schema
-    splits: dict[str, pa.Table]  # train, validation, calibration, test
+    splits: dict[str, pa.Table]  # test, and where there are any train, validation, calibration; reference, ood, trusted
     slices: list[str] = field(default_factory=list)  # declared: "sex=f"
     level: float = 0.95  # of intervals, corrected for the number of declared limits
     clusters: str | None = None  # column whose values are resampled together
     lineage: dict[str, Any] = field(default_factory=dict)  # data, code, parents, strategies' statements
     baselines: dict[str, Predictor] = field(default_factory=dict)
     seed: int = 0
+    open: Callable[[str, pa.Table], Opened | None] | None = None  # (target, table) -> the model with gradients, where it can be had
+    retrain: Callable[[pa.Table, int], Predictor] | None = None  # the same recipe on other rows, with a seed
+    seconds: float | None = None  # an audit that could take longer stops by then, and says what was not shown
     play: Callable[[str, int], np.ndarray] | None = None  # of a policy: ("model" or "random", episodes) -> returns (E,)
     _seen: dict[tuple[str, str], dict[str, Prediction]] = field(default_factory=dict)
 

@@ -7,13 +7,13 @@ that audit inconclusive, by name; an exception, a missing extra or a time limit 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import evidence, find, report
 from .audit import Subject
+from .curves import Log
 from .errors import Refusal
 from .forms import Measurement
 from .home import write
@@ -65,10 +65,10 @@ def conclude(
     return Audited(folder, found, story)
 
 
-def measure(subject: Subject, budget: float | None = None, log: Callable[[str, dict[str, Any]], None] = lambda event, facts: None) -> list[Measurement]:
-    """Every audit there is. One that fails, or that the time did not allow, says so as a measurement without a value."""
+def measure(subject: Subject, budget: float | None = None, only: list[str] | None = None, log: Log = lambda event, facts: None) -> list[Measurement]:
+    """Every audit there is, or those named. One that fails, or that the time did not allow, says so as a measurement without a value."""
     began, measured = time.perf_counter(), []
-    for name in find.names("audits"):
+    for name in only or find.names("audits"):
         start = time.perf_counter()
         if budget is not None and start - began > budget:
             measured.append(_without(subject, name, "the time allowed was spent before it", "audit.budget"))

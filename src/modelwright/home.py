@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import sys
+import time
 from pathlib import Path
 
 from .errors import refuse
@@ -51,3 +53,21 @@ def write(path: Path, text: str) -> None:
     half = path.with_name(f".{path.name}.{os.getpid()}")
     half.write_text(text, "utf-8")
     half.replace(path)
+
+
+def registry_url() -> str | None:
+    """A PostgreSQL database that several machines share as their registry, in MODELWRIGHT_REGISTRY_URL; it may hold a password, so it is never shown."""
+    return os.environ.get("MODELWRIGHT_REGISTRY_URL") or None
+
+
+def now() -> str:
+    """UTC, to the second, as the registry writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+def user() -> str:
+    """Who is at the front door: the name of the account."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # an account without a name, as in some containers
+        return f"user {os.getuid()}"

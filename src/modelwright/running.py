@@ -147,8 +147,9 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         lineage,
         candidates,
         task.seed,
-        None if plan.environment is None else player(plan, model),
+        play=None if plan.environment is None else player(plan, model),
     )
+    subject.open = subject.predictor.open if plan.stages else None
     facts = {"model": plan.parts, "parameters": plan.parameters}
     seeds = seeds_apart(plan, fits) if len(fits) > 1 else []
     digest = evidence.model_digest(folder / "model")

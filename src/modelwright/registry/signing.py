@@ -1,7 +1,7 @@
 """Signed manifests: Ed25519 (RFC 8032) over the canonical list of an object's files. `verify` finds what was changed, added, removed, renamed or linked.
 
-The private key is made on first use in the home's `keys/` (only its owner may read it); the public one lies in the manifest and beside it, as
-`NAME.pub`. A signature says nothing unless the key is known: those in `keys/` are trusted, so another person's `.pub` put there is too. Text is
+The private key is made on first use in the home's `keys/` (only its owner may read it); the public one lies in the manifest. A signature says nothing
+unless its key is known: the keys that objects were registered with are, as `.pub` files in `keys/`, and another person's `.pub` put there is too. Text is
 compared, not only meaning: every byte of a manifest counts, and flipping any of them is found.
 """
 
@@ -50,12 +50,20 @@ def _make(path: Path) -> None:
         return
     finally:
         half.unlink()
-    path.with_suffix(".pub").write_text(public(key) + "\n", "ascii")
 
 
 def public(key: Ed25519PrivateKey) -> str:
     """As 64 hex digits."""
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw).hex()
+
+
+def trust(folder: Path, key: str) -> None:
+    """Put a public key among those that are known."""
+    if key not in trusted(folder):
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        half = folder / f".{key[:16]}.{os.getpid()}"
+        half.write_text(key + "\n", "ascii")
+        half.replace(folder / f"{key[:16]}.pub")
 
 
 def trusted(folder: Path) -> set[str]:
@@ -85,7 +93,9 @@ def verify(folder: Path, digest: str, keys: Iterable[str]) -> list[Finding]:
         raw = path.read_bytes()
         tree = json.loads(raw)
         said = [{"path": f["path"], "sha256": f["sha256"], "size": f["size"]} for f in tree["files"]]
-        signed, key = tree["signature"], tree["key"]
+        signed, key = str(tree["signature"]), str(tree["key"])
+        if not all(isinstance(f["path"], str) and isinstance(f["sha256"], str) for f in said):
+            raise ValueError("a path or a digest is no text")
         whole = raw == _text({"files": said, "format": 1, "key": key, "signature": signed}).encode() and bytes.fromhex(signed).hex() == signed
     except (ValueError, KeyError, TypeError, RecursionError, UnicodeError) as e:
         return [*odd, Finding("manifest", objects.MANIFEST, f"it cannot be read: {e}")]
@@ -95,7 +105,7 @@ def verify(folder: Path, digest: str, keys: Iterable[str]) -> list[Finding]:
     if not _signed(said, key, signed):
         found.append(Finding("signature", objects.MANIFEST, "the signature does not fit the list of files"))
     if key not in set(keys):
-        found.append(Finding("signature", objects.MANIFEST, f"signed with a key that is not trusted here ({str(key)[:16]}...)"))
+        found.append(Finding("signature", objects.MANIFEST, f"signed with a key that is not trusted here ({key[:16]}...)"))
     if objects.digest_of(said) != digest:
         found.append(Finding("manifest", objects.MANIFEST, "it is the manifest of another object"))
     return found

@@ -1,126 +1,333 @@
-"""The registry's memory: one SQLite file under the home folder. So far it counts the openings of test splits; versions and lineage come beside them.
+"""The registry: versions of models, where aliases point, who did what and why, and how often each test split was opened.
 
-An opening is a row, never an update, so that nothing is lost when several processes open a split at once, and the audit trail says who and when.
-Times are the database's own. Write-ahead logging where the file system allows it; every call opens, commits and closes, which survives forks and
-kills. Nothing is repaired silently: a registry that cannot be read stops the run (which `--resume` continues) and says what to do, because a lost
-count of openings would make an over-used test split look fresh.
+Three things, kept apart: a database with what is known (`database.py`), folders with the bytes (`objects.py`), and the keys that sign them
+(`signing.py`). A version is a number of a name bound to a digest for ever. What happened is a line of an append-only trail in which every line carries
+the digest of the one before (`trail`); aliases are read from it (`aliases.py`), never stored. An opening of a test split is a row too, with the limits
+declared at the time, so that limits edited afterwards are found. `record` keeps what an audit measured, by the model's digest: only that can be
+promoted on, never what a file says. A registry that cannot be read stops the run: a lost count of openings would make an over-used split look fresh.
+
+Time and user are arguments; what is left out is read at the front door (`home`).
 """
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
-from ..errors import Problem, Refusal, Stopped
+from .. import evidence as evidence_
+from ..errors import did_you_mean, refuse
+from ..home import home, now, registry_url
+from . import aliases, objects, policy, trail
+from .database import Database, Postgres, Session, Sqlite
+from .gate import Limit, Policy
+from .trail import Event
 
-T = TypeVar("T")
-FORMAT = 1  # PRAGMA user_version; tables are only ever added
-PATIENCE = 30.0  # seconds to wait for another process
-TABLES = """
+OPENINGS = """
 CREATE TABLE IF NOT EXISTS test_opening (
-    opening  INTEGER PRIMARY KEY,
+    opening  {id},
     digest   TEXT NOT NULL,  -- of the split's rows
     who      TEXT NOT NULL,  -- the run or audit that looked
-    at       TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%SZ', 'now'))
+    at       TEXT NOT NULL DEFAULT {now}
 );
-CREATE INDEX IF NOT EXISTS test_opening_of ON test_opening (digest);
+CREATE INDEX IF NOT EXISTS test_opening_of ON test_opening (digest)
 """
+VERSIONS = """
+ALTER TABLE test_opening ADD COLUMN policy TEXT;
+ALTER TABLE test_opening ADD COLUMN targets TEXT;
+CREATE TABLE policy (digest TEXT PRIMARY KEY, limits TEXT NOT NULL);
+CREATE TABLE evidence (digest TEXT PRIMARY KEY, model TEXT NOT NULL, body TEXT NOT NULL);
+CREATE TABLE version (
+    name     TEXT NOT NULL,
+    version  INTEGER NOT NULL,
+    digest   TEXT NOT NULL,  -- of the object
+    model    TEXT NOT NULL,  -- of its model/ folder, as in evidence.json
+    lineage  TEXT NOT NULL,  -- data, code, parents, statements
+    PRIMARY KEY (name, version),
+    UNIQUE (name, digest)
+);
+CREATE TABLE event (
+    id       BIGINT PRIMARY KEY,
+    at       TEXT NOT NULL,
+    who      TEXT NOT NULL,
+    what     TEXT NOT NULL,
+    name     TEXT NOT NULL,
+    version  INTEGER,
+    digest   TEXT,
+    alias    TEXT,
+    until    TEXT,
+    back     BIGINT,
+    why      TEXT NOT NULL,
+    details  TEXT NOT NULL,
+    chain    TEXT NOT NULL  -- sha256 over the line before's and this line
+);
+{append_only:version};
+{append_only:evidence};
+{append_only:event}
+"""
+FORMATS = (OPENINGS, VERSIONS)  # the n-th leads to format n; tables and columns are only ever added
+FORMAT = len(FORMATS)
+NAME = re.compile(r"[^\W_][\w.-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Version:
+    name: str
+    version: int
+    digest: str
+    model: str
+    lineage: dict[str, Any]
+    folder: Path
+    note: str = ""  # what whoever asked should know: an override, or that one has lapsed
+
+    @property
+    def reference(self) -> str:
+        return f"{self.name}@{self.version}"
 
 
 class Registry:
-    def __init__(self, path: str | Path | None = None):
-        """path: the database file; None is `registry.sqlite` in the home folder."""
+    def __init__(self, path: str | Path | None = None, *, url: str | None = None, objects: str | Path | None = None, keys: str | Path | None = None):
+        """path: an SQLite file; url: a PostgreSQL database instead. Without either, what the home folder says. objects, keys: folders, by default
+        beside the file, or in the home folder."""
         if path is None:
-            from ..home import home
-
-            path = home() / "registry.sqlite"
+            path, url = home() / "registry.sqlite", url or registry_url()
         self.path = Path(path)
+        self.objects = Path(objects or self.path.parent / "objects")
+        self.keys = Path(keys or self.path.parent / "keys")
+        self.url = url
 
-    def open_test(self, digest: str, who: str) -> int:
-        """Record that `who` looks at the test split of these rows; how often it was opened, this time included."""
+    @property
+    def _database(self) -> Database:
+        return Sqlite(self.path, FORMATS) if self.url is None else Postgres(self.url, FORMATS)
 
-        def work(db: sqlite3.Connection) -> int:
-            db.execute("INSERT INTO test_opening (digest, who) VALUES (?, ?)", (digest, who))
-            return db.execute("SELECT count(*) FROM test_opening WHERE digest = ?", (digest,)).fetchone()[0]
+    # Openings of test splits, and what was measured
 
-        return self._do(work)
+    def open_test(self, digest: str, who: str, limits: Policy | None = None, targets: Iterable[str] = ()) -> int:
+        """Record that `who` looks at the test split of these rows, under these limits; how often it was opened, this time included."""
+
+        def work(db: Session) -> int:
+            if limits is not None:
+                text = json.dumps(policy.as_json(limits), ensure_ascii=False)
+                db("INSERT INTO policy (digest, limits) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING", limits.digest, text)
+            row = (digest, who, limits.digest if limits is not None else None, json.dumps(sorted(targets), ensure_ascii=False))
+            db("INSERT INTO test_opening (digest, who, policy, targets) VALUES (?, ?, ?, ?)", *row)
+            return db("SELECT count(*) FROM test_opening WHERE digest = ?", digest)[0][0]
+
+        return self._database.do(work)
 
     def openings(self, digest: str) -> list[dict[str, str]]:
         """Who opened the test split of these rows, and when, in order."""
+        rows = self._database.do(lambda db: db("SELECT who, at FROM test_opening WHERE digest = ? ORDER BY opening", digest))
+        return [{"who": who, "at": at} for who, at in rows]
 
-        def work(db: sqlite3.Connection) -> list[dict[str, str]]:
-            rows = db.execute("SELECT who, at FROM test_opening WHERE digest = ? ORDER BY opening", (digest,))
-            return [{"who": who, "at": at} for who, at in rows]
-
-        return self._do(work)
-
-    def _do(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """work in one transaction; what SQLite says, in words that help."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with _connected(self.path) as db:
-                _prepare(db, self.path)
-                with _transaction(db):
-                    return work(db)
-        except (sqlite3.Error, OSError) as e:
-            raise self._stopped(e) from e
-
-    def _stopped(self, e: Exception) -> Stopped:
-        where, name = str(self.path), getattr(e, "sqlite_errorname", "") or type(e).__name__
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            why = f"another process has held it for {PATIENCE:.0f} seconds"
-            return Stopped(Problem("registry.busy", "the registry is locked", why, where, "end the other run, or wait, then go on with --resume"))
-        if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
-            fix = (
-                f"restore {self.path.name} (and {self.path.name}-wal) from a backup; without one, move it aside: test splits then count from 0 again"
-            )
-            return Stopped(Problem("registry.corrupt", f"the registry cannot be read: {e}", "the file is damaged or is not a registry", where, fix))
-        fix = "free some disk space, make the folder writable, or set MODELWRIGHT_HOME to a folder that is"
-        return Stopped(Problem("registry.unwritable", f"the registry cannot be written: {e}", "each opening of a test split is recorded", where, fix))
-
-
-@contextmanager
-def _connected(path: Path) -> Iterator[sqlite3.Connection]:
-    db = sqlite3.connect(path, timeout=PATIENCE, isolation_level=None)
-    try:
-        yield db
-    finally:
-        db.close()
-
-
-def _prepare(db: sqlite3.Connection, path: Path) -> None:
-    """Tables and format; a newer registry is refused, not guessed at."""
-    found = db.execute("PRAGMA user_version").fetchone()[0]
-    if found > FORMAT:
-        why = f"this Modelwright reads up to format {FORMAT}"
-        raise Refusal(
-            Problem("registry.newer", f"the registry has format {found}", why, str(path), "upgrade Modelwright, or set MODELWRIGHT_HOME elsewhere")
+    def first_limits(self, digest: str, targets: Iterable[str]) -> list[Limit]:
+        """The limits under which these rows were first opened with limits, for the same targets."""
+        sql = (
+            "SELECT p.limits FROM test_opening o JOIN policy p ON p.digest = o.policy "
+            "WHERE o.digest = ? AND o.targets = ? AND p.limits <> '[]' ORDER BY o.opening LIMIT 1"
         )
-    if found < FORMAT:
+        rows = self._database.do(lambda db: db(sql, digest, json.dumps(sorted(targets), ensure_ascii=False)))
+        return policy.from_json(json.loads(rows[0][0])) if rows else []
+
+    def limits_of(self, digest: str) -> list[Limit] | None:
+        """The limits of a policy that a test split was opened under."""
+        rows = self._database.do(lambda db: db("SELECT limits FROM policy WHERE digest = ?", digest))
+        return policy.from_json(json.loads(rows[0][0])) if rows else None
+
+    def record(self, evidence: Mapping[str, Any]) -> str:
+        """Keep what a run or an audit measured, as it is; its digest, which evidence.json's bytes have too."""
+        body = evidence_.dumps(evidence)
+        digest = f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
+        sql = "INSERT INTO evidence (digest, model, body) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING"
+        self._database.do(lambda db: db(sql, digest, evidence["model"], body))
+        return digest
+
+    def recorded(self, digest: str) -> dict[str, Any] | None:
+        """What was measured, by the digest of its text."""
+        rows = self._database.do(lambda db: db("SELECT body FROM evidence WHERE digest = ?", digest))
+        return json.loads(rows[0][0]) if rows else None
+
+    # Versions
+
+    def register(self, folder: str | Path, name: str, *, key: Path | None = None, who: str | None = None, at: str | None = None) -> Version:
+        """Copy a run's folder into the store, signed, as the next version of a name. The same content again is the version that it already is."""
+        from . import signing
+
+        _named(name, "name")
+        source, half = Path(folder), self.objects / f".half-{hashlib.sha256(f'{folder}{name}'.encode()).hexdigest()[:8]}-{_unique()}"
         try:
-            db.execute("PRAGMA journal_mode = WAL")
-        except sqlite3.OperationalError as e:
-            if not e.sqlite_errorname.startswith("SQLITE_BUSY"):  # busy: a process beside us is switching it on
-                raise
-        with _transaction(db):
-            for statement in TABLES.split(";\n"):
-                db.execute(statement)
-            db.execute(f"PRAGMA user_version = {FORMAT}")
+            files = objects.stage(source, half)
+            digest, model = objects.digest_of(files), evidence_.model_digest(half / "model")
+            lineage = self._lineage(half)
+            secret = signing.key_at(key or self.keys / signing.DEFAULT)
+            signing.trust(self.keys, signing.public(secret))
+            (half / objects.MANIFEST).write_text(signing.manifest(files, secret), "utf-8")
+            objects.seal(half)
+
+            def work(db: Session) -> int:
+                self._place(half, digest)
+                known = db("SELECT version FROM version WHERE name = ? AND digest = ?", name, digest)
+                if known:
+                    return known[0][0]
+                number = db("SELECT coalesce(max(version), 0) + 1 FROM version WHERE name = ?", name)[0][0]
+                row = (name, number, digest, model, json.dumps(lineage, ensure_ascii=False, sort_keys=True))
+                db("INSERT INTO version (name, version, digest, model, lineage) VALUES (?, ?, ?, ?, ?)", *row)
+                details = {"model": model, "key": signing.public(secret)}
+                trail.add(db, "register", who=who, at=at, name=name, version=number, digest=digest, details=details)
+                return number
+
+            number = self._database.do(work)
+        finally:
+            objects.remove(half)
+        return Version(name, number, digest, model, lineage, self.folder(digest))
+
+    def _place(self, half: Path, digest: str) -> None:
+        """Into its place by rename; bytes that are there already are kept if they are whole, and set aside if not."""
+        from . import signing
+
+        place = self.folder(digest)
+        if place.exists():
+            if not signing.verify(place, digest, signing.trusted(self.keys)):
+                return
+            bad = place.with_name(f".bad-{place.name}-{_unique()}")
+            place.chmod(0o755)
+            place.rename(bad)
+        half.chmod(0o755)
+        half.rename(place)
+        place.chmod(0o555)
+
+    def _lineage(self, folder: Path) -> dict[str, Any]:
+        """data, code, parents and what stages state of themselves (privacy), from lineage.json; empty where there is none."""
+        path = folder / "lineage.json"
+        if not path.exists():
+            return {"parents": []}
+        try:
+            said = json.loads(path.read_bytes())
+            statements = [s["statement"] for s in said.get("stages", []) if s.get("statement")]
+            return {"data": said.get("data", {}), "code": said.get("code"), "parents": [str(p) for p in said.get("parents", [])], "statements": statements}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
+            raise refuse("registry.lineage", f"lineage.json cannot be read: {e}", where=str(path), fix="take the file that the run wrote") from e
+
+    def folder(self, digest: str) -> Path:
+        return self.objects / digest.removeprefix("sha256:")
+
+    def names(self) -> list[str]:
+        return [n for (n,) in self._database.do(lambda db: db("SELECT DISTINCT name FROM version ORDER BY name"))]
+
+    def versions(self, name: str | None = None) -> list[Version]:
+        """In order; of all names without one."""
+        sql = "SELECT name, version, digest, model, lineage FROM version" + (" WHERE name = ?" if name else "") + " ORDER BY name, version"
+        rows = self._database.do(lambda db: db(sql, *([name] if name else [])))
+        return [Version(n, v, d, m, json.loads(text), self.folder(d)) for n, v, d, m, text in rows]
+
+    # References
+
+    def find(self, reference: str, today: str | None = None) -> Version:
+        """NAME (its newest version), NAME@3, NAME@ALIAS or NAME@sha256:...; does not look at the bytes."""
+        name, _, at = reference.partition("@")
+        here = self.versions(_named(name, "name"))
+        if not here:
+            raise refuse("registry.unknown_name", f"no model is called {name!r}", where=reference, fix=did_you_mean(name, self.names()))
+        if not at:
+            return here[-1]
+        if at.startswith("sha256:"):
+            found = [v for v in here if len(at) >= 15 and (v.digest.startswith(at) or v.model.startswith(at))]
+            if len({v.model for v in found}) > 1:
+                raise refuse("registry.ambiguous", f"{len(found)} versions begin with {at}", where=reference, fix="write more of the digest")
+        elif at.isdigit():
+            found = [v for v in here if v.version == int(at)]
+        else:
+            return self._pointed(here, reference, name, at, today)
+        if not found:
+            fix = f"there are: {', '.join(str(v.version) for v in here[-12:])}"
+            raise refuse("registry.unknown_version", f"{name} has no version {at}", where=reference, fix=fix)
+        return found[-1]
+
+    def _pointed(self, here: list[Version], reference: str, name: str, alias: str, today: str | None) -> Version:
+        moves, today = self.moves(name, alias), today or now()[:10]
+        if not moves:
+            known = sorted({e.alias for e in self.history(name) if e.alias and e.what in aliases.MOVES})
+            fix = did_you_mean(alias, known) or f"modelwright promote {name} --alias {alias}"
+            raise refuse("registry.unknown_alias", f"{name} has no alias {alias!r}", where=reference, fix=fix)
+        move, newest = aliases.current(moves, today), moves[-1]
+        if move is None:
+            what = f"the override of {newest.who} lapsed on {newest.until}, and no version before it passed"
+            raise refuse("registry.lapsed", what, where=reference, fix="audit and promote a version, or override again")
+        note = f"on an override by {move.who} until {move.until}: {move.why}" if move.until else ""
+        if move is not newest:
+            note = f"the override of {newest.who} for version {newest.version} lapsed on {newest.until}: version {move.version} serves again. {note}".strip()
+        (found,) = [v for v in here if v.version == move.version]
+        return Version(found.name, found.version, found.digest, found.model, found.lineage, found.folder, note)
+
+    def resolve(self, reference: str, today: str | None = None) -> Version:
+        """As `find`, and its bytes are there and are what was registered: every file is read."""
+        found = self.find(reference, today)
+        if not found.folder.is_dir():
+            why = "garbage collection removed its bytes" if any(e.what == "collect" and e.digest == found.digest for e in self.history()) else ""
+            fix = "register the run's folder again, or copy the object from where it is kept"
+            raise refuse("registry.no_bytes", f"the files of {found.reference} are not here", why=why, where=str(found.folder), fix=fix)
+        files, odd = objects.listing(found.folder)
+        if odd or objects.digest_of(files) != found.digest:
+            what, fix = f"the files of {found.reference} are not those that were registered", f"modelwright registry verify {found.name} names them"
+            raise refuse("registry.tampered", what, why="something wrote into the store", where=str(found.folder), fix=fix)
+        return found
+
+    # The trail
+
+    def history(self, name: str | None = None) -> list[Event]:
+        """The audit trail, in order; of one name, or all of it."""
+        return self._database.do(lambda db: trail.read(db, name))
+
+    def moves(self, name: str, alias: str) -> list[Event]:
+        """What an alias can still go back to, the newest last."""
+        return aliases.stack(e for e in self.history(name) if e.alias == alias and e.what in aliases.MOVES)
+
+    def log(self, what: str, **facts: Any) -> None:
+        """Add a line to the trail."""
+        self._database.do(lambda db: trail.add(db, what, **facts))
+
+    def broken_trail(self) -> int | None:
+        """The id of the first line of the trail that was changed, or that follows one that was taken out."""
+        return self._database.do(trail.broken)
+
+    def rollback(self, name: str, alias: str = "production", *, who: str | None = None, why: str = "", at: str | None = None) -> Version:
+        """The alias goes back to what it pointed to before, in one transaction."""
+        at = at or now()
+        self.find(name)
+
+        def work(db: Session) -> Event:
+            moves = aliases.stack(e for e in trail.read(db, name) if e.alias == alias and e.what in aliases.MOVES)
+            to = aliases.before(moves, at[:10])
+            if to is None:
+                what = f"{name}@{alias} pointed to nothing before" if moves else f"{name} has no alias {alias!r}"
+                raise refuse("registry.no_rollback", what, where=f"{name}@{alias}", fix=f"modelwright registry history {name}")
+            fact = {"version": to.version, "digest": to.digest, "alias": alias, "back": to.id, "details": {"from": moves[-1].version}}
+            trail.add(db, "rollback", who=who, at=at, name=name, why=why, **fact)
+            return to
+
+        return self.find(f"{name}@{self._database.do(work).version}")
 
 
-@contextmanager
-def _transaction(db: sqlite3.Connection) -> Iterator[None]:
-    """Takes the write lock first, so that a reader never has to be upgraded (which SQLite refuses at once when two try)."""
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    db.execute("COMMIT")
+def _named(text: str, what: str) -> str:
+    if not NAME.fullmatch(text) or (what == "alias" and (text.isdigit() or text == "sha256")):
+        fix = "letters, digits, dots, dashes and underscores, a letter or digit first" + (", not only digits" if what == "alias" else "")
+        raise refuse(f"registry.{what}", f"{text!r} cannot be {'an alias' if what == 'alias' else 'a name'}", where=what, fix=fix)
+    return text
+
+
+def is_reference(text: str) -> bool:
+    """name@alias, name@3, name@sha256:... and no file."""
+    name, at, _ = text.partition("@")
+    return bool(at) and bool(NAME.fullmatch(name)) and not Path(text).exists()
+
+
+def _unique() -> str:
+    return f"{os.getpid()}-{os.urandom(4).hex()}"
 
 
 def open_test(digest: str, who: str) -> int:
