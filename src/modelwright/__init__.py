@@ -20,6 +20,7 @@ _HOMES = {
     "task_of": "task:task_of",
     "plan": "planning:make",
     "run": "running:run",
+    "audit": "auditing:audit",
     "load": "artifact:open_model",
     "Registry": "registry.store:Registry",
 }

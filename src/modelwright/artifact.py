@@ -108,6 +108,13 @@ def open_model(folder: str | Path) -> Loaded | Chosen:
     return Loaded(_network(folder, schema, body, tensors), schema)
 
 
+def located(model: str | Path) -> Path:
+    """The folder that is named, or that a reference into the registry (name@production, name@3, name@sha256:...) names; its bytes are verified."""
+    from .registry.store import Registry, is_reference
+
+    return Registry().resolve(str(model)).folder if is_reference(str(model)) else Path(model)
+
+
 def load(folder: str | Path) -> tuple[Model, Schema]:
     """The network of a run folder or its model/ folder."""
     schema, body, tensors = _read(folder)
@@ -118,7 +125,7 @@ def load(folder: str | Path) -> tuple[Model, Schema]:
 
 
 def _read(folder: str | Path) -> tuple[Schema, dict[str, Any], dict[str, torch.Tensor]]:
-    folder = Path(folder)
+    folder = located(folder)
     folder = folder / "model" if (folder / "model" / "model.json").is_file() else folder
     if not (folder / "model.json").is_file():
         what = f"{folder} does not exist" if not folder.exists() else f"{folder} holds no model (no model.json)"

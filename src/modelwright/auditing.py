@@ -6,25 +6,33 @@ that audit inconclusive, by name; an exception, a missing extra or a time limit 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import evidence, find, report
+from . import baselines, evidence, find, report
+from .artifact import Chosen, Loaded, open_model
 from .audit import Subject
 from .curves import Log
-from .errors import Refusal
+from .data import sources
+from .errors import Problem, Refusal, did_you_mean, refuse
+from .foreign import Foreign
 from .forms import Measurement
 from .home import write
+from .preparing import Prepared, columns_of, look, prepare
 from .registry import gate
+from .registry import policy as policies
 from .registry.store import Registry
 from .report.story import Story
+from .task import Task, load_task
 from .telling import tell
 
 if TYPE_CHECKING:
     from .planning import Plan
-    from .preparing import Prepared
 
 
 @dataclass
@@ -39,6 +47,9 @@ class Audited:
     def decision(self) -> dict[str, Any] | None:
         return self.evidence["decision"]
 
+    def as_json(self) -> dict[str, Any]:
+        return {"folder": str(self.folder), "report": str(self.folder / "report.html"), "decision": self.decision, "evidence": self.evidence["evidence"]}
+
 
 def conclude(
     folder: Path, of: Prepared | Plan, subject: Subject, policy: gate.Policy, model: str, digests: dict[str, str], facts: dict[str, Any],
@@ -49,7 +60,9 @@ def conclude(
     model: digest of the bytes; digests: of each split's rows; facts: of the model, for the report; beside: measurements made elsewhere; told, lines, cost:
     of training. budget: seconds after which no further audit begins."""
     began = time.perf_counter()
-    openings = Registry().open_test(evidence.rows_digest(subject.splits["test"]), folder.name)
+    rows, registry = evidence.rows_digest(subject.splits["test"]), Registry()
+    of.warnings += registry.edited_limits(rows, of.task.targets, policy)
+    openings = registry.open_test(rows, folder.name, policy, of.task.targets)
     code = subject.lineage["code"]
     measured = measure(subject, budget)
     for line in measured:
@@ -57,7 +70,8 @@ def conclude(
         line.details = {**line.details, "test_openings": openings} if line.split == "test" else line.details
     measured += beside
     decision = gate.decide(policy, measured, digests={"model": model, "data": digests, "code": code})
-    found = evidence.build(measured, decision, model=model, data=digests, code=code, policy=policy, test_openings=openings)
+    found = evidence.build(measured, decision, model=model, data=digests, code=code, policy=policy, test_openings=openings, test_rows=rows)
+    registry.record(found)
     write(folder / "evidence.json", evidence.dumps(found))
     cost = [*cost, {"stage": "audit", "seconds": time.perf_counter() - began, "memory_mb": None}]
     story = tell(of, subject, found, facts, told, lines, cost)
@@ -65,10 +79,97 @@ def conclude(
     return Audited(folder, found, story)
 
 
+ROLES = ("train", "validation", "calibration", "test", "reference", "ood", "trusted")
+
+
+def audit(
+    model: str | Path | None, data: Mapping[str, Any] | None = None, task: Task | None = None, out: str | Path = "audit", *, budget: float | None = None
+) -> Audited:
+    """Audit any model: a run folder, an ONNX file, `file.py:factory`; or data alone (model None).
+
+    data: {role: source}; without it a run's own splits. task: columns, target and limits; a run brings its own. budget: seconds after which no further
+    audit begins. Raises a Refusal where model, data and task do not fit each other."""
+    folder = Path(out)
+    if (folder / "evidence.json").exists():
+        raise refuse("run.used", f"{folder} already holds evidence", why="an earlier result is never overwritten", fix="name another --out")
+    ours = model is not None and Path(model).is_dir()
+    task = task or (load_task(Path(model) / "task.yaml") if ours and (Path(model) / "task.yaml").is_file() else None)
+    if task is None and not ours:
+        what = "a model from elsewhere says nothing of its columns and labels" if model else "data alone says nothing of its target"
+        raise refuse("audit.task", what, where="--task", fix="write a task file: modelwright new FILE --target COLUMN")
+    predictor = open_model(model) if ours else None
+    of = _prepared(task, dict(data or {}), predictor)
+    code = code_digest()
+    if predictor is None and model is not None:
+        predictor = Foreign(str(model), of.schema)
+    digest = evidence.model_digest(_model_folder(Path(model))) if ours else predictor.digest if predictor else evidence.NO_MODEL
+    kept = Path(model, "lineage.json") if ours else None
+    lineage = json.loads(kept.read_text("utf-8")) if kept and kept.is_file() else {"stages": []}
+    policy = policies.of_task(task) if task else gate.parse({})
+    slices = list(dict.fromkeys([*(task.audit.slices if task else []), *(limit.slice for limit in policy.limits if limit.slice)]))
+    rivals: dict[str, Any] = {}
+    if predictor is not None and "train" in of.tables:
+        rivals = baselines.fit(of.schema, of.schema.encode(of.tables["train"]), 0)
+    if isinstance(predictor, Chosen):
+        rivals.pop(predictor.baseline.name, None)
+    subject = Subject(
+        predictor, of.schema, of.tables, slices, gate.level_for(policy), task.audit.clusters if task else None, {**lineage, "code": code}, rivals
+    )
+    subject.open = predictor.open if isinstance(predictor, Loaded) else None
+    folder.mkdir(parents=True, exist_ok=True)
+    digests = {role: evidence.table_digest(t) for role, t in of.tables.items()}
+    facts = {"model": str(model or "none: the data alone")}
+    return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget)
+
+
+def _prepared(task: Task | None, data: dict[str, Any], predictor: Any) -> Prepared:
+    """Tables by role and the schema: the model's own, else the task's, fitted on the training rows where there are some."""
+    if not data:
+        if task is None:
+            raise refuse("audit.data", "no data to audit on", where="--data", fix="--data test=FILE")
+        found = prepare(task)
+        if predictor is not None:
+            found.schema = predictor.schema
+        return found
+    problems = [Problem("audit.role", f"there is no role {r!r}", where="--data", fix=did_you_mean(r, ROLES)) for r in data if r not in ROLES]
+    if "test" not in data:
+        problems.append(Problem("audit.data", "no test rows", "a model is judged on rows that it has not seen", "--data", "--data test=FILE"))
+    if problems:
+        raise Refusal(problems)
+    loaded = {role: sources.load(source, root=".", where=f"--data {role}") for role, source in data.items()}
+    tables, notes, warnings = {r: x.table for r, x in loaded.items()}, [n for x in loaded.values() for n in x.notes], []
+    first = loaded.get("train", loaded["test"])
+    if predictor is None:
+        schema, columns = columns_of(task, first.table, first, warnings)
+        schema.fit(first.table)
+        if first is loaded["test"]:
+            warnings.append("no training rows were given: what is read off the data (labels, ranges) is read off the test rows")
+        look(schema, {"train": first.table}, columns, warnings)
+    else:
+        schema = predictor.schema
+        columns = [{"name": n, "kind": find.split(k.spec)[0], "role": "input", "describe": k.describe()} for n, k in schema.inputs.items()]
+        columns += [{"name": n, "kind": find.split(k.spec)[0], "role": "target", "describe": k.describe()} for n, k in schema.targets.items()]
+    for role, table in tables.items():
+        missing = [n for n in schema.truths if n not in table.column_names and role in ("train", "validation", "calibration", "test")]
+        problems += [Problem("data.missing_column", f"column {n!r} is missing", "the truth is in it", f"--data {role}") for n in missing]
+        problems += [
+            Problem("data.missing_column", f"column {n!r} is missing", "the model reads it", f"--data {role}")
+            for n, kind in schema.inputs.items()
+            if n not in table.column_names and not kind.drawn
+        ]
+    if problems:
+        raise Refusal(problems)
+    return Prepared(task or Task(data={"source": None}, target=list(schema.truths)), schema, tables, columns, notes, warnings)
+
+
+def _model_folder(folder: Path) -> Path:
+    return folder / "model" if (folder / "model" / "model.json").is_file() else folder
+
+
 def measure(subject: Subject, budget: float | None = None, only: list[str] | None = None, log: Log = lambda event, facts: None) -> list[Measurement]:
     """Every audit there is, or those named. One that fails, or that the time did not allow, says so as a measurement without a value."""
     began, measured = time.perf_counter(), []
-    for name in only or find.names("audits"):
+    for name in only or (find.names("audits") if subject.predictor is not None else ["data"]):
         start = time.perf_counter()
         if budget is not None and start - began > budget:
             measured.append(_without(subject, name, "the time allowed was spent before it", "audit.budget"))
@@ -86,3 +187,11 @@ def measure(subject: Subject, budget: float | None = None, only: list[str] | Non
 def _without(subject: Subject, name: str, why: str, code: str) -> Measurement:
     nothing = (None, "test", None, None, None, None, subject.level, 0, "not measured", subject.seed, 0.0)
     return Measurement(name, f"{name}.error", *nothing, {"error": why}, [code])
+
+
+def code_digest() -> str:
+    """Of the package's own source files: what else than data and task decides a result."""
+    total = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.rglob("*.py")):
+        total.update(str(path.relative_to(Path(__file__).parent)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return f"sha256:{total.hexdigest()}"

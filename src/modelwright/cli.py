@@ -15,6 +15,7 @@ from typing import Annotated, Any
 
 import typer
 
+from .cli_registry import add_to
 from .errors import ModelwrightError, Problem, refuse
 
 app = typer.Typer(help="From raw data to a model that you can defend.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
@@ -108,6 +109,7 @@ def run(
     task: Annotated[Path, typer.Argument(help="A task file.")],
     out: Annotated[Path | None, typer.Option(help="The run's folder; default runs/NAME-TIME.")] = None,
     resume: Annotated[bool, typer.Option(help="Go on with the run in --out.")] = False,
+    register: Annotated[str | None, typer.Option(help="Register the result under this name.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Plan, train, calibrate, audit, decide and report."""
@@ -116,7 +118,13 @@ def run(
     loaded = load_task(task)
     if resume and out is None:
         raise refuse("usage", "--resume needs --out", fix="name the run's folder")
-    _finish(_run(loaded, out or Path("runs") / f"{task.stem}-{time.strftime('%Y%m%d-%H%M%S')}", resume), as_json)
+    out = out or Path("runs") / f"{task.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
+    done = _run(loaded, out, resume)
+    if register is not None:
+        from .registry.store import Registry
+
+        print(f"registered: {Registry().register(out, register).reference}", file=sys.stderr)
+    _finish(done, as_json)
 
 
 def _run(task: Any, out: Path, resume: bool = False) -> Any:
@@ -137,7 +145,7 @@ def _finish(done: Any, as_json: bool) -> None:
 
 @app.command()
 def predict(
-    model: Annotated[Path, typer.Argument(help="A run folder or a model folder.")],
+    model: Annotated[str, typer.Argument(help="A run folder, a model folder, or NAME@ALIAS in the registry.")],
     data: Annotated[str, typer.Option(help="A table with the model's input columns.")],
     out: Annotated[Path, typer.Option(help="Where the predictions go: .csv or .parquet.")],
     as_json: AsJson = False,
@@ -157,6 +165,44 @@ def predict(
     (pyarrow.csv.write_csv if out.suffix == ".csv" else pyarrow.parquet.write_table)(answers, half)
     half.replace(out)
     print(json.dumps({"rows": answers.num_rows, "out": str(out)})) if as_json else print(f"{answers.num_rows:,} predictions in {out}")
+
+
+@app.command()
+def audit(
+    model: Annotated[str | None, typer.Argument(help="A run folder, an ONNX file or FILE.py:factory; none: the data alone.")] = None,
+    data: Annotated[list[str] | None, typer.Option(help="[ROLE=]FILE: train, validation, calibration, test (default), reference, ood, trusted.")] = None,
+    task: Annotated[Path | None, typer.Option(help="A task file: columns, target, labels, limits.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The folder of the report; default audits/TIME.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Time after which no further audit begins: 90s, 2m.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure any model on data it has not seen, decide, and report."""
+    from .auditing import audit as go
+    from .show import show_audit
+    from .task import load_task
+
+    roles: dict[str, str] = {}
+    for given in data or []:
+        role, equals, file = given.partition("=")
+        role, file = (role, file) if equals and role.isalpha() else ("test", given)
+        if role in roles:
+            raise refuse("usage", f"two files for {role}", where="--data", fix="give each role once")
+        roles[role] = file
+    done = go(model, roles, load_task(task) if task else None, out or Path("audits") / time.strftime("%Y%m%d-%H%M%S"), budget=_seconds(budget))
+    print(json.dumps(done.as_json(), default=str, ensure_ascii=False)) if as_json else show_audit(done)
+    if done.decision is not None and done.decision["verdict"] != "pass":
+        raise typer.Exit(3)
+
+
+def _seconds(text: str | None) -> float | None:
+    """90, 90s, 2m, 1h"""
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
+    try:
+        return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
+    except ValueError:
+        raise refuse("usage", f"{text!r} is no time", where="--budget", fix="write 90s, 2m or 1h") from None
 
 
 @app.command()
@@ -201,6 +247,7 @@ def schema() -> None:
     print(json_schema())
 
 
+add_to(app)
 DEMO = {
     "name": "breast-cancer-demo",
     "data": {"source": "sklearn://breast_cancer"},

@@ -33,6 +33,9 @@ SCHEMA = 1
 # Digests
 
 
+NO_MODEL = "sha256:" + "0" * 64  # of an audit of data alone
+
+
 def model_digest(folder: str | Path) -> str:
     """sha256 over the sorted (path, sha256) of the files below a model folder. No times, no names outside it."""
     folder = Path(folder)
@@ -253,9 +256,10 @@ def build(
     code: str | None,
     policy: Policy | None,
     test_openings: int,
+    test_rows: str | None = None,
 ) -> dict[str, Any]:
-    """The object of evidence.json. What is not a finite number becomes null, with a reason code; a limit that nothing was measured for has a line of
-    its own."""
+    """The object of evidence.json. test_rows: the digest by which openings are counted. What is not a finite number becomes null, with a reason code; a
+    limit that nothing was measured for has a line of its own."""
     rows = [] if decision is None else decision.rows
     entries = []
     for m in measurements:
@@ -273,6 +277,7 @@ def build(
         "code": code,
         "decision": decided,
         "test_openings": test_openings,
+        "test_rows": test_rows,
         "policy": policy.digest if policy and policy.limits else None,
         "evidence": entries,
     }

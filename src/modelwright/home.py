@@ -56,7 +56,7 @@ def write(path: Path, text: str) -> None:
 
 
 def registry_url() -> str | None:
-    """A PostgreSQL database that several machines share as their registry, in MODELWRIGHT_REGISTRY_URL; it may hold a password, so it is never shown."""
+    """MODELWRIGHT_REGISTRY_URL: a PostgreSQL database that several machines share as their registry. It may hold a password, so it is never shown."""
     return os.environ.get("MODELWRIGHT_REGISTRY_URL") or None
 
 

@@ -26,6 +26,7 @@ class Encoder(nn.Module):
     grid: tuple[int, int] | None = None  # (H, W) of its tokens, of an encoder of pictures
     levels: list[tuple[int, int, int]] | None = None  # (C, H, W) of its pyramid, fine to coarse
     takes: ClassVar[frozenset[str]] = frozenset({"table"})  # the forms of input (Kind.form) that it encodes
+    steps: bool = False  # set by `build`: its tokens are steps in time, for each of which a policy acts
 
     def learning(self, rows: int) -> dict[str, Any]:
         """Settings (epochs, lr, ...) that suit this encoder on so many training rows; what a task leaves open is taken from here."""
@@ -40,7 +41,7 @@ class Encoder(nn.Module):
         raise NotImplementedError
 
     def forward(self, x: Value, mask: Tensor | None = None, state: Any = None) -> Encoded:
-        """x as in `Batch.inputs`; mask (B, T) hides tokens; state goes on where an earlier call ended."""
+        """x as in `Batch.inputs`; mask (B, T) hides tokens of a Ragged x; state goes on where an earlier call ended."""
         raise NotImplementedError
 
 
@@ -50,6 +51,7 @@ class Fusion(nn.Module):
     is_component: ClassVar[bool] = True
     spec: dict[str, Any]
     width: int
+    tokens: ClassVar[bool] = False  # a single input passes through as it is, with its tokens, grid and pyramid
 
     def build(self, widths: dict[str, int]) -> None:
         raise NotImplementedError
@@ -64,6 +66,7 @@ class Head(nn.Module):
     is_component: ClassVar[bool] = True
     spec: dict[str, Any]
     reads: str = "all"  # "all": the fusion's result; else the input whose Encoded it reads (tokens, grid)
+    says: ClassVar[str] = "number"  # the form of target that it is a likelihood of; it fits every kind whose own default head says the same
     decoder: ClassVar[str] = "argmax"  # default
     calibrates: ClassVar[bool] = False  # has a buffer `temperature` () that divides its outputs in `predict`
     acts: ClassVar[bool] = False  # is a policy: has `act`, `log_probability` and `entropy`
@@ -72,7 +75,7 @@ class Head(nn.Module):
     max_tokens: int | None = None  # and the most tokens before it
 
     def build(self, kind: Kind, width: int, encoder: Encoder | None) -> None:
-        """width: of what it reads; encoder: the one it reads where `reads` names one, or where there is only one."""
+        """width: of what it reads; encoder: whose tokens it reads: that which `reads` names, or the only one where the fusion lets it through."""
         raise NotImplementedError
 
     def forward(self, h: Encoded, target: Value | None = None) -> Any:
@@ -117,6 +120,7 @@ class Decoder:
 
     is_component: ClassVar[bool] = True
     spec: dict[str, Any]
+    takes: ClassVar[frozenset[str] | None] = None  # what its heads must say (Head.says), None: anything; `assemble_model` refuses others
     steps: ClassVar[bool] = False  # its heads must say one token after another (`Head.step`); `assemble_model` refuses others
 
     def run(self, model: Model, targets: list[str], batch: Batch, rng: torch.Generator | None = None, state: Any = None) -> dict[str, Prediction]:

@@ -32,6 +32,7 @@ from .model import Model
 from .objective import Experience, Objective
 from .preparing import prepare
 from .registry import gate
+from .registry import policy as policies
 from .settings import Settings
 from .strategy import Context
 from .task import Task
@@ -137,7 +138,7 @@ class Plan:
 
 def make(task: Task, decided: dict[str, Any] | None = None) -> Plan:
     """decided: an earlier plan.json whose measured choices are reused, so that a resumed run is the same run."""
-    policy = gate.parse(task.audit.require, where=f"{task.file}: audit.require")
+    policy = policies.of_task(task)
     found = prepare(task)
     task, schema, tables = found.task, found.schema, found.tables
     digests = {s: table_digest(t) for s, t in tables.items()}

@@ -6,7 +6,6 @@ The folder is locked while it runs, every file is written whole, and `resume` go
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import platform
@@ -24,7 +23,7 @@ import yaml
 from . import __version__, baselines, evidence, find, planning
 from .artifact import Loaded, open_model, save
 from .audit import Subject
-from .auditing import conclude
+from .auditing import code_digest, conclude
 from .curves import Curves, Log
 from .errors import refuse
 from .forms import Measurement, Prediction
@@ -34,6 +33,7 @@ from .learn import loop
 from .learn.calibrate import temperature
 from .objective import Learner
 from .registry import gate
+from .registry import policy as policies
 from .task import Task
 
 VALIDATION, TEST = 1_000_003, 2_000_003  # where environments begin, away from training's seeds
@@ -248,6 +248,7 @@ def resolved(task: Task, folder: Path) -> dict[str, Any]:
 
     tree = task.model_dump()
     tree["data"]["source"] = moved(task.data.source)
+    tree["audit"] |= {"policy": None, "require": policies.as_require(policies.of_task(task))}  # a shared file may change or go
     for entry in tree["stages"]:
         for stage in entry.values():
             stage["data"] = None if stage["data"] is None else moved(stage["data"])
@@ -271,11 +272,3 @@ class Lock:
 
     def __exit__(self, *_: Any) -> None:
         self.file.close()
-
-
-def code_digest() -> str:
-    """Of the package's own source files: what else than data and task decides a result."""
-    total = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.rglob("*.py")):
-        total.update(str(path.relative_to(Path(__file__).parent)).encode() + b"\0" + path.read_bytes() + b"\0")
-    return f"sha256:{total.hexdigest()}"

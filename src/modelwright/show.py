@@ -112,23 +112,39 @@ def _spec(spec: Any) -> str:
 
 
 def show_run(run: Any) -> None:
-    d, h = run.decision, run.headline
-    if d is None:
-        out.print("\n[bold]no decision[/bold]: no limit was declared (audit.require)")
-    else:
-        colour = {"pass": "green", "fail": "red", "inconclusive": "yellow"}[d["verdict"]]
-        out.print(f"\n[bold {colour}]{d['verdict']}[/bold {colour}]")
-        for reason in d["reasons"]:
-            out.print(f"  {escape(reason['text'])}")
+    h = run.headline
+    _decision(run.decision)
     if h is not None:
         out.print(f"{h['metric']} {_figure(h)} on {h['n']:,} {'episodes' if h['metric'] == 'episode_return' else 'test rows'}")
         for name, metrics in run.baselines.items():
             if h["metric"] in metrics:
                 out.print(f"  baseline {name:<9} {_figure(metrics[h['metric']])}")
     if run.ahead:
-        out.print(f"[yellow]the baseline {run.ahead!r} is ahead of the model[/yellow]: choose it (model: {{instead: {run.ahead}}}), or give the model more data or time")
+        out.print(f"[yellow]the baseline {run.ahead!r} is ahead of the model[/yellow]: choose it (model: {{instead: {run.ahead}}}),")
+        out.print("  or give the model more data or time")
     out.print(f"report: {escape(str(run.folder / 'report.html'))}   ({run.seconds:.0f} s)")
     out.print(f"next:   modelwright predict {escape(str(run.folder))} --data NEW.csv --out predictions.csv")
+
+
+def show_audit(done: Any) -> None:
+    """The decision, then every figure of the whole test split; what was not measured by name."""
+    _decision(done.decision)
+    for line in done.evidence["evidence"]:
+        if line["slice"] is None:
+            name = f"{line['target']}:{line['metric']}" if line["target"] else line["metric"]
+            why = "" if line["value"] is not None else f"  {', '.join(line['reason_codes'])}"
+            out.print(f"  {escape(name):<44} {_figure(line)}{escape(why)}")
+    out.print(f"report: {escape(str(done.folder / 'report.html'))}")
+
+
+def _decision(d: dict[str, Any] | None) -> None:
+    if d is None:
+        out.print("\n[bold]no decision[/bold]: no limit was declared (audit.require)")
+        return
+    colour = {"pass": "green", "fail": "red", "inconclusive": "yellow"}[d["verdict"]]
+    out.print(f"\n[bold {colour}]{d['verdict']}[/bold {colour}]")
+    for reason in d["reasons"]:
+        out.print(f"  {escape(reason['text'])}")
 
 
 def _figure(x: dict[str, Any]) -> str:

@@ -74,7 +74,7 @@ class Parts(Section):
 
 
 class Audit(Section):
-    policy: str | None = None  # medical, credit, moderation, driving, or a policy file: its limits hold, and `require` may add to them or tighten them
+    policy: str | None = None  # medical, credit, moderation, driving, or a policy file: a floor, which `require` may add to or tighten
     require: dict[str, str] = {}  # metric[@slice]: limit
     slices: list[str] = []  # column=value
     clusters: str | None = None  # column whose rows belong together (patient): intervals resample whole clusters

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from modelwright.errors import Refusal, Stopped
-from modelwright.registry import store
+from modelwright.registry import database, store
 from modelwright.registry.store import Registry, open_test
 
 
@@ -107,7 +107,7 @@ def test_a_newer_registry_is_refused(tmp_path):
 
 
 def test_a_lock_that_is_never_released(tmp_path, monkeypatch):
-    monkeypatch.setattr(store, "PATIENCE", 0.2)
+    monkeypatch.setattr(database, "PATIENCE", 0.2)
     path = tmp_path / "r.sqlite"
     Registry(path).open_test("sha256:a", "me")
     holder = sqlite3.connect(path, isolation_level=None)

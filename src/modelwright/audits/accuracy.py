@@ -45,9 +45,11 @@ class Accuracy(Audit):
     def _gain(self, subject: Subject, target: str, primary: str, ours: Metric, clusters: np.ndarray | None) -> Measurement:
         began = time.perf_counter()
         sign = 1.0 if ours.better == "higher" else -1.0
-        n = subject.splits["validation"].num_rows
-        on_validation = {b: sign * metrics_of(subject, "validation", target, b)[primary].value(np.arange(n)) for b in subject.baselines}
-        best = max(on_validation, key=on_validation.get)
+        best = list(subject.baselines)[-1]
+        if "validation" in subject.splits:  # else the strongest in kind: what is chosen on the test rows would be too good
+            rows = np.arange(subject.splits["validation"].num_rows)
+            figures = {b: sign * metrics_of(subject, "validation", target, b)[primary].value(rows) for b in subject.baselines}
+            best = max(figures, key=figures.get)
         theirs = metrics_of(subject, "test", target, best)[primary]
         n = subject.splits["test"].num_rows
         i = paired(ours, theirs, n, level=subject.level, clusters=clusters, seed=subject.seed)

@@ -17,6 +17,8 @@ CANDIDATES = 1000
 
 
 class NMS(Decoder):
+    takes = frozenset({"boxes"})
+
     def __init__(self, threshold: float = 0.05, iou: float = 0.6, most: int = 100):
         """threshold: the least score. iou: boxes of a class that overlap by more are one. most: boxes a picture."""
         if not (0 <= threshold <= 1 and 0 <= iou <= 1 and most >= 1):

@@ -35,7 +35,7 @@ class LSTM(Encoder):
 
     def build(self, kinds: dict[str, Kind]) -> None:
         (kind,) = kinds.values()
-        self.series = kind.form == "series"
+        self.series = self.steps = kind.form == "series"
         self.embedding = nn.Linear(kind.channels, self.width) if self.series else nn.Embedding(kind.vocabulary_size, self.width)
         if not self.series:
             nn.init.normal_(self.embedding.weight, std=0.1)

@@ -10,6 +10,8 @@ from ..model import Fusion
 
 
 class Concat(Fusion):
+    tokens = True
+
     def build(self, widths: dict[str, int]) -> None:
         self.names = list(widths)
         self.width = sum(widths.values())

@@ -17,6 +17,7 @@ from ..model import Head
 
 
 class Action(Head):
+    says = "action"
     decoder = "policy"
     acts = True
 

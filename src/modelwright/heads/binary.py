@@ -11,6 +11,7 @@ from ..model import Head
 
 
 class Binary(Head):
+    says = "class"
     calibrates = True
 
     def build(self, kind, width, encoder=None) -> None:

@@ -11,6 +11,7 @@ from ..model import Head
 
 
 class Classes(Head):
+    says = "class"
     calibrates = True
 
     def __init__(self, smoothing: float = 0.0):

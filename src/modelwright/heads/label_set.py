@@ -15,6 +15,8 @@ from ..model import Head
 
 
 class LabelSet(Head):
+    says = "labels"
+
     def build(self, kind, width, encoder=None) -> None:
         self.linear = nn.Linear(width, kind.numbers)
 

@@ -16,6 +16,7 @@ from ..model import Head
 
 
 class Ordered(Head):
+    says = "class"
     calibrates = True
 
     def build(self, kind, width, encoder=None) -> None:

@@ -20,6 +20,8 @@ from ..model import Head
 
 
 class Picture(Head):
+    says = "picture"
+
     def __init__(self, width: int = 16):
         """width: channels of the last grid; twice as many on each smaller one, at most 8 times."""
         super().__init__()

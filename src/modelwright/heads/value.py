@@ -9,6 +9,7 @@ from ..model import Head
 
 
 class Value(Head):
+    says = "value"
     decoder = "policy"
 
     def build(self, kind, width, encoder=None) -> None:

@@ -1,8 +1,8 @@
 """Where an alias points: read from the moves in the audit trail, which are only ever added. A pure function of them and of the day.
 
-A promotion puts a version on top of those that the alias pointed to before (or replaces it, where it is the same version); a rollback takes versions off
-until the one it names is on top. A version that got there by an override counts until the override's last day has passed (UTC); then the alias falls
-back to the one below, and says so. Where none is left it points nowhere.
+A promotion puts a version on top of those that the alias pointed to before (or replaces it, where it is the same version); a rollback takes versions
+off until the one it names is on top. A version that got there by an override counts until the override's last day has passed (UTC); then the alias
+falls back to the one below, and says so. Where none is left it points nowhere.
 """
 
 from __future__ import annotations

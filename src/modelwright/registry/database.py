@@ -1,10 +1,10 @@
 """The seam to the database: SQLite by default, PostgreSQL by URL. Whatever differs between the two stands in this file and nowhere else.
 
-Work is a function that gets `db(sql, *values)` and returns rows; `do` runs it in one transaction that takes the write lock first, so that a reader never
-has to be upgraded (which SQLite refuses at once when two try). The SQL outside this file is what both understand, with `?` for values; in the tables'
-text `{id}`, `{now}` and `{append_only:TABLE}` stand for what each spells its own way. Every call opens, commits and closes, which survives forks and
-kills. SQLite writes ahead where the file system allows it. A password is never shown: messages name host and database, and what the driver says is cleared
-of it. Nothing is repaired silently.
+`do` runs a function of `db(sql, *values) -> rows` in one transaction that takes the write lock first, so that a reader never has to be upgraded
+(which SQLite refuses at once when two try). The SQL outside this file is what both understand, with `?` for values; in the tables' text `{id}`,
+`{now}` and `{append_only:TABLE}` stand for what each spells its own way. Every call opens, commits and closes, which survives forks and kills.
+SQLite writes ahead where the file system allows it. A password is never shown: messages name host and database, and what the driver says is
+cleared of it. Nothing is repaired silently.
 """
 
 from __future__ import annotations
@@ -184,7 +184,8 @@ class Postgres(Database):
 
     def _append_only(self, table: str) -> str:
         return (
-            "CREATE OR REPLACE FUNCTION modelwright_append_only() RETURNS trigger AS $$ BEGIN RAISE EXCEPTION 'append-only'; END $$ LANGUAGE plpgsql;\n"
+            "CREATE OR REPLACE FUNCTION modelwright_append_only() RETURNS trigger AS $$\n"
+            "BEGIN RAISE EXCEPTION 'append-only'; END $$ LANGUAGE plpgsql;\n"
             f"CREATE TRIGGER {table}_append_only BEFORE UPDATE OR DELETE ON {table} FOR EACH ROW EXECUTE FUNCTION modelwright_append_only()"
         )
 
@@ -194,7 +195,8 @@ class Postgres(Database):
             said = said.replace(secret, "***")
         if getattr(e, "sqlstate", None) == "55P03":
             why = f"another process has held it for {PATIENCE:.0f} seconds"
-            return Stopped(Problem("registry.busy", "the registry is locked", why, self.where, "end the other run, or wait, then go on with --resume"))
+            fix = "end the other run, or wait, then go on with --resume"
+            return Stopped(Problem("registry.busy", "the registry is locked", why, self.where, fix))
         if isinstance(e, self.driver.OperationalError | OSError):
             said = re.sub(r'connection to server at "[^"]*"', "connection to the server", said)
             fix = "start the server, or mend the URL in the environment variable"

@@ -1,7 +1,7 @@
 """Content-addressed folders: an object is a folder named by the digest of what is in it. Read-only, written whole or not at all, checked when read.
 
-The digest is sha256 over the canonical list of (path, sha256, size). `manifest.json` beside the files holds that list and its signature (`signing.py`)
-and is not on it. Links of either sort, pipes and devices are no content: they are refused on the way in and found on the way out.
+The digest is sha256 over the canonical list of (path, sha256, size). `manifest.json` beside the files holds that list and its signature
+(`signing.py`) and is not on it. Links of either sort, pipes and devices are no content: they are refused on the way in and found on the way out.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from . import gate
 from .gate import Limit, Policy
 
 READY = Path(__file__).parents[1] / "policies"
-KEYS = {"name": str, "about": str, "require": dict}
+KEYS = ("name", "about", "require")
 
 
 def read(name: str, root: str | Path = ".", where: str = "audit.policy") -> Policy:
@@ -35,9 +35,11 @@ def read(name: str, root: str | Path = ".", where: str = "audit.policy") -> Poli
     tree = strict.read(path, "policy")
     if not isinstance(tree, dict) or not isinstance(tree.get("require"), dict) or not tree["require"]:
         why = "a policy without limits would let everything pass"
-        raise refuse("policy.form", "a policy is a mapping with limits under require", why=why, where=path.name, fix='require: {accuracy: ">= 0.90"}')
-    problems = [Problem("policy.unknown_key", f"no key {k!r} in a policy", where=path.name, fix=did_you_mean(k, KEYS)) for k in tree if k not in KEYS]
-    problems += [Problem("policy.form", f"{k} is {tree[k]!r}", where=path.name, fix="write text") for k in ("name", "about") if not _text(tree.get(k))]
+        fix = 'require: {accuracy: ">= 0.90"}'
+        raise refuse("policy.form", "a policy is a mapping with limits under require", why=why, where=path.name, fix=fix)
+    odd, mistyped = [k for k in tree if k not in KEYS], [k for k in ("name", "about") if not isinstance(tree.get(k), str | None)]
+    problems = [Problem("policy.unknown_key", f"no key {k!r} in a policy", where=path.name, fix=did_you_mean(k, KEYS)) for k in odd]
+    problems += [Problem("policy.form", f"{k} is {tree[k]!r}", where=path.name, fix="write text") for k in mistyped]
     try:
         found = gate.parse(tree["require"], where=f"{path.name}: require")
     except Refusal as e:
@@ -45,10 +47,6 @@ def read(name: str, root: str | Path = ".", where: str = "audit.policy") -> Poli
     if problems:
         raise Refusal(problems)
     return found
-
-
-def _text(x: Any) -> bool:
-    return x is None or isinstance(x, str)
 
 
 def merged(name: str | None, require: Mapping[str, str], root: str | Path = ".", where: str = "audit") -> Policy:
@@ -64,6 +62,11 @@ def merged(name: str | None, require: Mapping[str, str], root: str | Path = ".",
         texts = [(x.name, f"{x.name} {x.text} is looser than the policy's {limits[x.name].text}") for x in loose]
         raise Refusal(Problem("policy.loosened", what, why, f"{where}.require.{key}", fix) for key, what in texts)
     return gate.policy_of([*(limits | {limit.name: limit for limit in own.limits}).values()])
+
+
+def of_task(task: Any) -> Policy:
+    """The limits of a Task."""
+    return merged(task.audit.policy, task.audit.require, task.root, f"{task.file}: audit")
 
 
 def tightest(*policies: Policy) -> Policy:

@@ -1,9 +1,10 @@
 """Promotion: an alias moves to a version only on a decision that passes, for exactly its bytes, made here and now from what the registry recorded.
 
-Nothing is read from a decision in a file. The limits are those of the task that was registered, with those of `--policy` on top (the tighter of two
-counts, so that a policy never loosens). The measurements are those that the run or the audit recorded when it looked, found by the digest of
-evidence.json; a file that was edited, or measured elsewhere, is not among them. The bytes are verified, and their digest must be the evidence's. Limits that are
-looser than when the test split was first opened (with limits, for the same targets), or than those that the audit saw, are a reason to refuse.
+Nothing is read from a decision in a file. The limits are those of the task that was registered, with those of `--policy` on top (the tighter of
+two counts, so that a policy never loosens). The measurements are those that the run or the audit recorded when it looked, found by the digest of
+evidence.json; a file that was edited, or measured elsewhere, is not among them. The bytes are verified, and their digest must be the evidence's.
+Limits that are looser than when the test split was first opened (with limits, for the same targets), or than those that the audit saw, are a
+reason to refuse.
 
 An override moves the alias against the reasons, but never over bytes that are not those that were registered. It names who, why and until when, stays
 in the trail and on every card, and lapses after its last day (`aliases.py`).
@@ -73,9 +74,9 @@ def promote(
     details = {"verdict": verdict, "reasons": reasons, "warnings": warnings}
     where = {"name": version.name, "version": version.version, "digest": version.digest, "alias": alias, "at": at, "details": details}
     if overridden:
-        registry.log("override", who=override["who"], why=override["why"], until=override["until"], **where)
+        registry.log("override", version.folder, **override, **where)
     else:
-        registry.log("promote" if moved else "refuse", who=who, why=why, **where)
+        registry.log("promote" if moved else "refuse", version.folder if moved else None, who=who, why=why, **where)
     return Promotion(version, alias, moved, verdict, reasons, warnings, override if overridden else None)
 
 
@@ -111,7 +112,8 @@ def _declared(folder: Path, reasons: Reasons) -> tuple[Policy, list[str]]:
         tree = strict.read(folder / "task.yaml", "task") if (folder / "task.yaml").exists() else {}
         tree = tree if isinstance(tree, dict) else {}
         audit, target = tree.get("audit") or {}, tree.get("target") or []
-        return policy.merged(audit.get("policy"), audit.get("require") or {}, where="task.yaml: audit"), [target] if isinstance(target, str) else [*target]
+        targets = [target] if isinstance(target, str) else [*target]
+        return policy.merged(audit.get("policy"), audit.get("require") or {}, folder, "task.yaml: audit"), targets
     except (Refusal, AttributeError, TypeError) as e:
         reasons.append(_reason("gate.limits", f"the limits in task.yaml cannot be read: {e}"))
         return gate.policy_of([]), []

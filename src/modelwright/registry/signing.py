@@ -1,8 +1,9 @@
-"""Signed manifests: Ed25519 (RFC 8032) over the canonical list of an object's files. `verify` finds what was changed, added, removed, renamed or linked.
+"""Signed manifests: Ed25519 (RFC 8032) over the canonical list of an object's files. `verify` finds what was changed, added, removed, renamed,
+linked.
 
-The private key is made on first use in the home's `keys/` (only its owner may read it); the public one lies in the manifest. A signature says nothing
-unless its key is known: the keys that objects were registered with are, as `.pub` files in `keys/`, and another person's `.pub` put there is too. Text is
-compared, not only meaning: every byte of a manifest counts, and flipping any of them is found.
+The private key is made on first use in the home's `keys/` (only its owner may read it); the public one lies in the manifest. A signature says
+nothing unless its key is known: the keys that objects were registered with are, as `.pub` files in `keys/`, and another person's `.pub` put there
+is too. Text is compared, not only meaning: every byte of a manifest counts, and flipping any of them is found.
 """
 
 from __future__ import annotations

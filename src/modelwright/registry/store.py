@@ -1,10 +1,10 @@
 """The registry: versions of models, where aliases point, who did what and why, and how often each test split was opened.
 
 Three things, kept apart: a database with what is known (`database.py`), folders with the bytes (`objects.py`), and the keys that sign them
-(`signing.py`). A version is a number of a name bound to a digest for ever. What happened is a line of an append-only trail in which every line carries
-the digest of the one before (`trail`); aliases are read from it (`aliases.py`), never stored. An opening of a test split is a row too, with the limits
-declared at the time, so that limits edited afterwards are found. `record` keeps what an audit measured, by the model's digest: only that can be
-promoted on, never what a file says. A registry that cannot be read stops the run: a lost count of openings would make an over-used split look fresh.
+(`signing.py`). A version is a number of a name, bound to a digest for ever. What happened is a line of an append-only trail (`trail.py`); aliases
+are read from it (`aliases.py`), never stored. An opening of a test split is a row too, with the limits declared at the time, so that limits edited
+afterwards are found. `record` keeps what an audit measured: only that can be promoted on (`promotion.py`), never what a file says. A registry that
+cannot be read stops the run: a lost count of openings would make an over-used split look fresh.
 
 Time and user are arguments; what is left out is read at the front door (`home`).
 """
@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from .. import evidence as evidence_
 from ..errors import did_you_mean, refuse
 from ..home import home, now, registry_url
 from . import aliases, objects, policy, trail
-from .database import Database, Postgres, Session, Sqlite
+from .database import Postgres, Session, Sqlite, T
 from .gate import Limit, Policy
 from .trail import Event
 
@@ -101,9 +101,9 @@ class Registry:
         self.keys = Path(keys or self.path.parent / "keys")
         self.url = url
 
-    @property
-    def _database(self) -> Database:
-        return Sqlite(self.path, FORMATS) if self.url is None else Postgres(self.url, FORMATS)
+    def transaction(self, work: Callable[[Session], T]) -> T:
+        """work, under the database's lock, all of it or nothing."""
+        return (Sqlite(self.path, FORMATS) if self.url is None else Postgres(self.url, FORMATS)).do(work)
 
     # Openings of test splits, and what was measured
 
@@ -118,11 +118,11 @@ class Registry:
             db("INSERT INTO test_opening (digest, who, policy, targets) VALUES (?, ?, ?, ?)", *row)
             return db("SELECT count(*) FROM test_opening WHERE digest = ?", digest)[0][0]
 
-        return self._database.do(work)
+        return self.transaction(work)
 
     def openings(self, digest: str) -> list[dict[str, str]]:
         """Who opened the test split of these rows, and when, in order."""
-        rows = self._database.do(lambda db: db("SELECT who, at FROM test_opening WHERE digest = ? ORDER BY opening", digest))
+        rows = self.transaction(lambda db: db("SELECT who, at FROM test_opening WHERE digest = ? ORDER BY opening", digest))
         return [{"who": who, "at": at} for who, at in rows]
 
     def first_limits(self, digest: str, targets: Iterable[str]) -> list[Limit]:
@@ -131,12 +131,17 @@ class Registry:
             "SELECT p.limits FROM test_opening o JOIN policy p ON p.digest = o.policy "
             "WHERE o.digest = ? AND o.targets = ? AND p.limits <> '[]' ORDER BY o.opening LIMIT 1"
         )
-        rows = self._database.do(lambda db: db(sql, digest, json.dumps(sorted(targets), ensure_ascii=False)))
+        rows = self.transaction(lambda db: db(sql, digest, json.dumps(sorted(targets), ensure_ascii=False)))
         return policy.from_json(json.loads(rows[0][0])) if rows else []
+
+    def edited_limits(self, digest: str, targets: Iterable[str], limits: Policy) -> list[str]:
+        """In words, where these limits are looser than when the rows were first opened."""
+        texts = policy.loosened(self.first_limits(digest, targets), limits)
+        return [f"limits were edited after the test split was opened: {t}; to promote, this needs an override" for t in texts]
 
     def limits_of(self, digest: str) -> list[Limit] | None:
         """The limits of a policy that a test split was opened under."""
-        rows = self._database.do(lambda db: db("SELECT limits FROM policy WHERE digest = ?", digest))
+        rows = self.transaction(lambda db: db("SELECT limits FROM policy WHERE digest = ?", digest))
         return policy.from_json(json.loads(rows[0][0])) if rows else None
 
     def record(self, evidence: Mapping[str, Any]) -> str:
@@ -144,12 +149,12 @@ class Registry:
         body = evidence_.dumps(evidence)
         digest = f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
         sql = "INSERT INTO evidence (digest, model, body) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING"
-        self._database.do(lambda db: db(sql, digest, evidence["model"], body))
+        self.transaction(lambda db: db(sql, digest, evidence["model"], body))
         return digest
 
     def recorded(self, digest: str) -> dict[str, Any] | None:
         """What was measured, by the digest of its text."""
-        rows = self._database.do(lambda db: db("SELECT body FROM evidence WHERE digest = ?", digest))
+        rows = self.transaction(lambda db: db("SELECT body FROM evidence WHERE digest = ?", digest))
         return json.loads(rows[0][0]) if rows else None
 
     # Versions
@@ -181,7 +186,7 @@ class Registry:
                 trail.add(db, "register", who=who, at=at, name=name, version=number, digest=digest, details=details)
                 return number
 
-            number = self._database.do(work)
+            number = self.transaction(work)
         finally:
             objects.remove(half)
         return Version(name, number, digest, model, lineage, self.folder(digest))
@@ -209,7 +214,8 @@ class Registry:
         try:
             said = json.loads(path.read_bytes())
             statements = [s["statement"] for s in said.get("stages", []) if s.get("statement")]
-            return {"data": said.get("data", {}), "code": said.get("code"), "parents": [str(p) for p in said.get("parents", [])], "statements": statements}
+            parents = [p if isinstance(p, str) else json.dumps(p, sort_keys=True) for p in said.get("parents", [])]
+            return {"data": said.get("data", {}), "code": said.get("code"), "parents": parents, "statements": statements}
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as e:
             raise refuse("registry.lineage", f"lineage.json cannot be read: {e}", where=str(path), fix="take the file that the run wrote") from e
 
@@ -217,12 +223,16 @@ class Registry:
         return self.objects / digest.removeprefix("sha256:")
 
     def names(self) -> list[str]:
-        return [n for (n,) in self._database.do(lambda db: db("SELECT DISTINCT name FROM version ORDER BY name"))]
+        return [n for (n,) in self.transaction(lambda db: db("SELECT DISTINCT name FROM version ORDER BY name"))]
 
     def versions(self, name: str | None = None) -> list[Version]:
         """In order; of all names without one."""
+        return self.transaction(lambda db: self.versions_in(db, name))
+
+    def versions_in(self, db: Session, name: str | None = None) -> list[Version]:
+        """The same, inside a transaction."""
         sql = "SELECT name, version, digest, model, lineage FROM version" + (" WHERE name = ?" if name else "") + " ORDER BY name, version"
-        rows = self._database.do(lambda db: db(sql, *([name] if name else [])))
+        rows = db(sql, *([name] if name else []))
         return [Version(n, v, d, m, json.loads(text), self.folder(d)) for n, v, d, m, text in rows]
 
     # References
@@ -256,11 +266,12 @@ class Registry:
             raise refuse("registry.unknown_alias", f"{name} has no alias {alias!r}", where=reference, fix=fix)
         move, newest = aliases.current(moves, today), moves[-1]
         if move is None:
-            what = f"the override of {newest.who} lapsed on {newest.until}, and no version before it passed"
+            what = f"the override of {newest.who} lapsed after {newest.until}, and no version before it passed"
             raise refuse("registry.lapsed", what, where=reference, fix="audit and promote a version, or override again")
         note = f"on an override by {move.who} until {move.until}: {move.why}" if move.until else ""
         if move is not newest:
-            note = f"the override of {newest.who} for version {newest.version} lapsed on {newest.until}: version {move.version} serves again. {note}".strip()
+            lapsed = f"the override of {newest.who} for version {newest.version} lapsed after {newest.until}: version {move.version} serves again"
+            note = f"{lapsed}, {note}" if note else lapsed
         (found,) = [v for v in here if v.version == move.version]
         return Version(found.name, found.version, found.digest, found.model, found.lineage, found.folder, note)
 
@@ -281,19 +292,25 @@ class Registry:
 
     def history(self, name: str | None = None) -> list[Event]:
         """The audit trail, in order; of one name, or all of it."""
-        return self._database.do(lambda db: trail.read(db, name))
+        return self.transaction(lambda db: trail.read(db, name))
 
     def moves(self, name: str, alias: str) -> list[Event]:
         """What an alias can still go back to, the newest last."""
         return aliases.stack(e for e in self.history(name) if e.alias == alias and e.what in aliases.MOVES)
 
-    def log(self, what: str, **facts: Any) -> None:
-        """Add a line to the trail."""
-        self._database.do(lambda db: trail.add(db, what, **facts))
+    def log(self, what: str, needs: Path | None = None, **facts: Any) -> None:
+        """Add a line to the trail; refused if an object that it needs was collected meanwhile."""
+
+        def work(db: Session) -> None:
+            if needs is not None and not needs.is_dir():
+                raise refuse("registry.no_bytes", "garbage collection removed the files meanwhile", where=str(needs), fix="register the run again")
+            trail.add(db, what, **facts)
+
+        self.transaction(work)
 
     def broken_trail(self) -> int | None:
         """The id of the first line of the trail that was changed, or that follows one that was taken out."""
-        return self._database.do(trail.broken)
+        return self.transaction(trail.broken)
 
     def rollback(self, name: str, alias: str = "production", *, who: str | None = None, why: str = "", at: str | None = None) -> Version:
         """The alias goes back to what it pointed to before, in one transaction."""
@@ -310,7 +327,7 @@ class Registry:
             trail.add(db, "rollback", who=who, at=at, name=name, why=why, **fact)
             return to
 
-        return self.find(f"{name}@{self._database.do(work).version}")
+        return self.find(f"{name}@{self.transaction(work).version}")
 
 
 def _named(text: str, what: str) -> str:

@@ -1,7 +1,7 @@
 """The audit trail: who did what, when and why. Lines are only ever added; each carries a digest over itself and the line before.
 
-So a line that was changed, and one that was taken out of the middle, is found (`broken`). Whoever may write to the database can rewrite it whole: keep a
-copy of its last digest elsewhere where that matters.
+So a line that was changed, and one that was taken out of the middle, is found (`broken`). Whoever may write to the database can rewrite it whole:
+keep a copy of its last digest elsewhere where that matters.
 """
 
 from __future__ import annotations

@@ -1,0 +1,161 @@
+"""Any model, audited by one command: our own, a user's code that never sees a label, an ONNX file, and data alone."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from sklearn.datasets import load_breast_cancer
+from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
+
+import modelwright as mw
+from modelwright.errors import Refusal
+from modelwright.foreign import layout
+
+CODE = """
+import numpy as np
+import torch
+WEIGHT = np.array({weight})
+MEAN, SD, BIAS = np.array({mean}), np.array({sd}), {bias}
+
+def function():
+    def predict(table):
+        print("what a model prints must not tear the answers")
+        assert "diagnosis" not in table.column_names, "a label reached the model"
+        z = (table.to_pandas().to_numpy() - MEAN) / SD
+        p = 1 / (1 + np.exp(-(z @ WEIGHT + BIAS)))
+        return np.stack([1 - p, p], 1)
+    return predict
+
+class Net(torch.nn.Module):
+    def forward(self, x):
+        z = (x.double() - torch.tensor(MEAN)) / torch.tensor(SD)
+        s = z @ torch.tensor(WEIGHT) + BIAS
+        return torch.stack([-s / 2, s / 2], 1)
+
+def module():
+    return Net()
+
+def crash():
+    def predict(table):
+        raise ValueError("not today")
+    return predict
+
+def end():
+    def predict(table):
+        import os
+        os._exit(9)
+    return predict
+
+def short():
+    return lambda table: np.zeros((3, 2))
+
+def wide():
+    return lambda table: np.zeros((table.num_rows, 5))
+
+def nothing():
+    return 7
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A logistic regression as code, its task and its test rows, in one folder."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    frame = load_breast_cancer(as_frame=True).frame.rename(columns={"target": "diagnosis"})
+    train, test = frame.iloc[:300], frame.iloc[300:]
+    scaler = StandardScaler().fit(train.drop(columns="diagnosis"))
+    made = LogisticRegression(max_iter=500).fit(scaler.transform(train.drop(columns="diagnosis")), train["diagnosis"])
+    numbers = {"weight": made.coef_[0].tolist(), "mean": scaler.mean_.tolist(), "sd": scaler.scale_.tolist(), "bias": float(made.intercept_[0])}
+    (folder / "model.py").write_text(CODE.format(**numbers))
+    train.to_csv(folder / "train.csv", index=False)
+    test.to_csv(folder / "test.csv", index=False)
+    (folder / "task.yaml").write_text(
+        'data: train.csv\ntarget: {diagnosis: {category: {labels: ["0", "1"]}}}\naudit: {require: {accuracy: ">= 0.9"}}\n'
+    )
+    wanted = made.score(scaler.transform(test.drop(columns="diagnosis")), test["diagnosis"])
+    return folder, wanted
+
+
+def audited(folder, model, out, **roles):
+    data = {role: str(folder / file) for role, file in ({"test": "test.csv"} | roles).items()}
+    return mw.audit(f"{folder}/{model}", data, mw.load_task(folder / "task.yaml"), out)
+
+
+def figure(done, metric):
+    return next(e for e in done.evidence["evidence"] if e["metric"] == metric and e["slice"] is None)
+
+
+@pytest.mark.parametrize("factory", ["function", "module"])
+def test_a_users_code_is_judged_as_it_answers(folder, factory, tmp_path):
+    folder, wanted = folder
+    done = audited(folder, f"model.py:{factory}", tmp_path / "out", train="train.csv")
+    assert figure(done, "accuracy")["value"] == pytest.approx(wanted) and done.decision["verdict"] == "pass"
+    assert figure(done, "accuracy.gain_over_baseline")["details"]["baseline"] == "trees"
+    kept = json.loads((tmp_path / "out" / "evidence.json").read_text("utf-8"))
+    assert kept["model"].startswith("sha256:") and (tmp_path / "out" / "report.html").stat().st_size > 10_000
+
+
+def test_an_onnx_file(folder, tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnxscript")
+    folder, wanted = folder
+    scope = {}
+    exec((folder / "model.py").read_text(), scope)  # noqa: S102 - our own text, above
+    torch.onnx.export(scope["module"](), (torch.zeros(2, 30),), folder / "net.onnx", dynamo=True, dynamic_shapes=({0: "rows"},), verbose=False)
+    done = audited(folder, "net.onnx", tmp_path / "out")
+    assert figure(done, "accuracy")["value"] == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize(
+    "factory, says",
+    [("crash", "not today"), ("end", "process ended"), ("short", "3 rows"), ("wide", r"5\) for 2 classes"), ("nothing", "cannot be called"), ("absent", "absent")],
+)
+def test_code_that_fails_is_a_refusal_or_no_figure_and_never_a_pass(folder, factory, says, tmp_path):
+    folder, _ = folder
+    try:
+        done = audited(folder, f"model.py:{factory}", tmp_path / "out")
+    except Refusal as e:
+        assert says.replace("\\", "") in str(e)
+        return
+    assert done.decision["verdict"] == "fail" and any(says.replace("\\", "") in json.dumps(e["details"]) for e in done.evidence["evidence"])
+
+
+def test_without_a_task_a_foreign_model_is_refused(folder, tmp_path):
+    with pytest.raises(Refusal, match="says nothing of its columns"):
+        mw.audit(f"{folder[0]}/model.py:module", {"test": str(folder[0] / "test.csv")}, None, tmp_path / "out")
+
+
+def test_our_own_run_is_audited_again_on_its_own_rows_and_on_others(folder, tmp_path):
+    task = mw.task_of({"data": "train.csv", "target": "diagnosis", "stages": [{"train": {"epochs": 2}}]}, root=folder[0])
+    run = mw.run(task, tmp_path / "run")
+    again = mw.audit(tmp_path / "run", out=tmp_path / "again")
+    mine, theirs = ({e["metric"]: e["value"] for e in x["evidence"] if e["audit"] == "accuracy"} for x in (run.evidence, again.evidence))
+    assert mine == theirs and again.evidence["model"] == run.evidence["model"] and again.evidence["test_openings"] == 2
+    other = mw.audit(tmp_path / "run", {"test": str(folder[0] / "test.csv")}, out=tmp_path / "other")
+    assert figure(other, "accuracy")["n"] == 269
+
+
+def test_the_layout_is_the_tasks_own_order():
+    task = mw.task_of({"data": {"source": "x", "columns": {"b": "number", "a": {"category": {"labels": ["u", "v"]}} if False else "category"}}, "target": "y"})
+    table = pa.table({"a": ["u", "v", None], "b": [1.0, None, 3.0], "y": ["p", "q", "p"]})
+    from modelwright.data.sources import load
+    from modelwright.preparing import columns_of
+
+    schema, _ = columns_of(task, table, load(table), [])
+    schema.fit(table)
+    got = layout(schema, table)["table"]
+    order = [n for n in schema.inputs]
+    want = {"a": [0, 1, -1], "b": [1, np.nan, 3]}
+    np.testing.assert_array_equal(got, np.array([want[n] for n in order], np.float32).T)
+
+
+def test_the_command_says_what_was_not_shown(folder, tmp_path):
+    command = [sys.executable, "-m", "modelwright.cli", "audit", f"{folder[0]}/model.py:module", "--data", str(folder[0] / "test.csv")]
+    command += ["--task", str(folder[0] / "task.yaml"), "--out", str(tmp_path / "out"), "--budget", "0s"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 3 and "audit.budget" in done.stdout + done.stderr
