@@ -46,19 +46,32 @@ def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
     heads, decoders, shared = {}, {}, {}
     for target, kind in schema.targets.items():
         head = heads[target] = find.make("heads", parts["heads"][target], f"model.heads.{target}")
+        name, says = find.split(parts["heads"][target])[0], kind.head and find.find("heads", kind.head).says
+        if head.says != says:
+            what = f"the head {name} is for {head.says}; {target!r} is {next(iter(kind.spec))}, which is {says or 'no target'}"
+            raise refuse("head.target", what, where=f"model.heads.{target}", fix=f"one of: {', '.join(_that_say(says))}")
         if head.reads != "all" and head.reads not in encoders:
             raise refuse("head.reads", f"head of {target!r} reads {head.reads!r}, which is not an input", fix=f"one of: {', '.join(encoders)}")
-        only = encoders[head.reads] if head.reads != "all" else next(iter(encoders.values())) if len(encoders) == 1 else None
+        whole = next(iter(encoders.values())) if len(encoders) == 1 and fusion.tokens else None
+        only = whole if head.reads == "all" else encoders[head.reads]
         head.build(kind, fusion.width if head.reads == "all" else only.width, only)
         spec = parts["decoders"].get(target, head.decoder)
         key = json.dumps(spec, sort_keys=True)
         shared[key] = shared.get(key) or find.make("decoders", spec, f"model.decoders.{target}")
         decoders[target] = shared[key]
-        if decoders[target].steps and head.begin_id is None:
-            name, fits = find.split(spec)[0], [d for d in find.names("decoders") if not find.find("decoders", d).steps]
-            what = f"the decoder {name} writes one token after another; the head {find.split(parts['heads'][target])[0]} says everything at once"
+        takes, stepwise = decoders[target].takes, head.begin_id is not None
+        if (decoders[target].steps and not stepwise) or (takes is not None and head.says not in takes):
+            fits = {d: find.find("decoders", d) for d in find.names("decoders")}
+            fits = [d for d, c in fits.items() if (stepwise or not c.steps) and (c.takes is None or head.says in c.takes)]
+            does = "writes one token after another" if decoders[target].steps else f"is for {' or '.join(sorted(takes))}"
+            what = f"the decoder {find.split(spec)[0]} {does}; the head {name} says {head.says}" + ("" if stepwise else ", all at once")
             raise refuse("decoder.head", what, where=f"model.decoders.{target}", fix=f"one of: {', '.join(fits)}")
     return Model(encoders, fusion, heads, decoders)
+
+
+def _that_say(form: str) -> list[str]:
+    """Names of the heads for a form of target."""
+    return [name for name in find.names("heads") if find.find("heads", name).says == form]
 
 
 def _that_take(form: str) -> list[str]:

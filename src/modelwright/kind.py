@@ -90,11 +90,11 @@ class Kind:
 
     def encode(self, values: pa.ChunkedArray) -> Stored:
         """As an input. number: values (N, k) float32 with NaN for missing; code: values (N,) int64 with 0 for missing or unseen."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be an input")
+        raise refuse("kind.input", f"a column of kind {type(self).__name__.lower()} cannot be an input", fix="declare another kind, or ignore it")
 
     def encode_target(self, values: pa.ChunkedArray) -> Stored:
         """As a target; `known` marks the rows that have one."""
-        raise NotImplementedError(f"{type(self).__name__} cannot be a target")
+        raise refuse("kind.target", f"a column of kind {type(self).__name__.lower()} cannot be a target of a table", fix="declare another kind")
 
     def outside(self, values: pa.ChunkedArray) -> str:
         """What encoding depends on beside the values (states of the files that they name): a cache must know."""

@@ -105,6 +105,9 @@ def columns_of(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: li
     for n in task.targets:
         spec = column_kind(task.targets[n])[0] if task.targets[n] is not None else declared.get(n, (None, {}))[0]
         targets[n] = find.make("kinds", rooted(spec or target_kind(profiles[n])), f"{where}target.{n}", task.root)
+        if targets[n].head is None:
+            what = f"a column of kind {next(iter(targets[n].spec))} cannot be a target"
+            raise refuse("kind.target", what, where=f"{where}target.{n}", fix="declare another kind")
     beside = {n: (t, find.split(kind.spec)[0]) for t, kind in targets.items() for n in kind.beside}
     absent = [
         Problem("data.unknown_column", f"there is no column {n!r}", where=f"{where}target.{t}", fix=did_you_mean(n, names))

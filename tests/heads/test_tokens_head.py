@@ -128,7 +128,7 @@ def test_settings_and_targets_that_do_not_fit_are_refused():
     with pytest.raises(Refusal, match="multiple of num_heads"):
         find.make("heads", {"tokens": {"width": 30, "num_heads": 4}})
     table = {"a": np.arange(60.0), "y": ["u", "v"] * 30}
-    with pytest.raises(Refusal, match="writes text"):
+    with pytest.raises(Refusal, match="is for text"):
         mw.plan(mw.task_of({"data": {"source": table}, "target": "y", "model": {"heads": {"y": "tokens"}}}))
 
 

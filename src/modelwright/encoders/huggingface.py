@@ -46,7 +46,7 @@ class HuggingFace(Encoder):
 
     def learning(self, rows: int) -> dict[str, Any]:
         """At least 3 epochs, on few rows up to 20 for about 600 updates."""
-        return {"lr": 5e-5, "weight_decay": 0.01, "batch_size": 32, "epochs": float(min(20, max(3, round(600 * 32 / rows))))}
+        return {"lr": 1e-4, "weight_decay": 0.01, "batch_size": 32, "epochs": float(min(20, max(3, round(600 * 32 / rows))))}
 
     def kind_settings(self) -> dict[str, Any]:
         config = self._read(AutoConfig.from_pretrained)

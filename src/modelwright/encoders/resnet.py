@@ -41,7 +41,7 @@ class ResNet(Encoder):
         self.width = 4 * width
 
     def learning(self, rows: int) -> dict:
-        return {"lr": 3e-3, "weight_decay": 0.05, "batch_size": 128}
+        return {"lr": 3e-3, "weight_decay": 0.05} | ({"batch_size": 128} if rows >= 5000 else {})
 
     def build(self, kinds: dict[str, Kind]) -> None:
         (kind,) = kinds.values()

@@ -1,4 +1,4 @@
-"""A policy: softmax over actions, or a normal distribution with one learned spread a component. For every token of what it reads.
+"""A policy: softmax over actions, or a normal distribution with one learned spread a component. For every step of a series, else one a row.
 
 The last layer starts orthogonal and small (gain 0.01), so that a new policy is near uniform, or near the middle of the bounds (Andrychowicz et al.
 2021, "What matters in on-policy reinforcement learning", 3.2). The spread does not depend on the observation; it starts at `spread` of half the
@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from ..errors import refuse
 from ..forms import Encoded, Prediction, Ragged
 from ..model import Head
 
@@ -26,7 +27,7 @@ class Action(Head):
         self.gain, self.spread = gain, spread
 
     def build(self, kind, width, encoder=None) -> None:
-        self.discrete = kind.classes is not None
+        self.discrete, self.steps = kind.classes is not None, encoder is None or encoder.steps
         self.linear = nn.Linear(width, kind.size)
         nn.init.orthogonal_(self.linear.weight, self.gain)
         nn.init.zeros_(self.linear.bias)
@@ -35,7 +36,7 @@ class Action(Head):
 
     def forward(self, h: Encoded, target=None) -> Tensor | dict[str, Tensor]:
         """log-probabilities (B, T, A); or mean and log_sd (B, T, A) each, of a vector"""
-        out = self.linear(h.z)
+        out = self.linear(h.z if self.steps else h.pooled().unsqueeze(1))
         return out.log_softmax(-1) if self.discrete else {"mean": out, "log_sd": self.log_sd.expand_as(out)}
 
     def act(self, out, rng: torch.Generator | None = None) -> Tensor:
@@ -46,7 +47,12 @@ class Action(Head):
         return out["mean"] + out["log_sd"].exp() * noise
 
     def log_probability(self, out, action: Tensor) -> Tensor:
-        """(B, T) of actions (B, T) or (B, T, A)"""
+        """(B, T) of actions (B, T) or (B, T, A). A Refusal where a row's actions are not as many as the steps that were read."""
+        read = (out if self.discrete else out["mean"]).shape[1]
+        if read != action.shape[1]:
+            what = f"the target has {action.shape[1]} actions a row, what the head reads has {read} steps"
+            fix = "an action a step of a series (fusion: concat), or one a row of anything else"
+            raise refuse("head.steps", what, where="model.heads", fix=fix)
         if self.discrete:
             return out.gather(-1, action.unsqueeze(-1)).squeeze(-1)
         z = (action - out["mean"]) * torch.exp(-out["log_sd"])
@@ -64,8 +70,8 @@ class Action(Head):
             count = target.lengths * known
             total = -(self.log_probability(out, target.values) * target.mask).sum(1)
         else:
-            steps = target.dim() > (1 if self.discrete else 2)  # (B, T, ...)
-            each = -self.log_probability(out, target if steps else target.unsqueeze(1))
+            target = target if target.dim() > (1 if self.discrete else 2) else target.unsqueeze(1)  # (B, T, ...)
+            each = -self.log_probability(out, target)
             count, total = each.shape[1] * known, each.sum(1)
         return total * known, count.to(total.dtype)
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..errors import refuse
 from ..forms import Encoded, Prediction
 from ..model import Head
 
@@ -15,6 +16,8 @@ class Binary(Head):
     calibrates = True
 
     def build(self, kind, width, encoder=None) -> None:
+        if kind.classes != 2:
+            raise refuse("head.target", f"the head binary tells two classes apart, the target has {kind.classes}", fix="choose the head classes")
         self.linear = nn.Linear(width, 1)
         self.register_buffer("temperature", torch.ones(()))
 

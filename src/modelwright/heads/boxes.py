@@ -31,6 +31,7 @@ PRIOR = 0.01  # the score of every class at every place before training (Lin et 
 
 
 class Boxes(Head):
+    says = "boxes"
     decoder = "nms"
 
     def __init__(self, width: int = 64, depth: int = 2, level: int = 0, radius: float = 1.5, reads: str = "all"):

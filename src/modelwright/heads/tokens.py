@@ -26,6 +26,7 @@ Count = Annotated[int, Field(ge=1)]
 
 
 class Tokens(Head):
+    says = "text"
     decoder = "beam"
 
     def __init__(self, reads: str = "all", width: Count = 256, depth: Count = 2, num_heads: Count = 4, dropout: Share = 0.2, smoothing: Share = 0.1):

@@ -1,4 +1,7 @@
-"""The return from here on, for every token: a line, learned by squared error (Schulman et al. 2017, the second term of eq. 9)."""
+"""The return from here on, for every step of a series, else one a row: a line.
+
+Learned by squared error (Schulman et al. 2017, the second term of eq. 9).
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,14 @@ class Value(Head):
     decoder = "policy"
 
     def build(self, kind, width, encoder=None) -> None:
+        self.steps = encoder is None or encoder.steps
         self.linear = nn.Linear(width, 1)
         nn.init.orthogonal_(self.linear.weight, 1.0)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, h: Encoded, target=None) -> Tensor:
         """(B, T), in units of the kind's `scale_`"""
-        return self.linear(h.z).squeeze(-1)
+        return self.linear(h.z if self.steps else h.pooled().unsqueeze(1)).squeeze(-1)
 
     def nll(self, out, target, known):
         """Half the squared error, summed over a row's steps: a normal distribution of spread 1 but for a constant. target (B, T) or Ragged."""

@@ -41,6 +41,12 @@ def canonical(files: Files) -> bytes:
     return json.dumps({"files": files, "format": 1}, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogateescape")
 
 
+def model_digest(files: Files) -> str:
+    """`evidence.model_digest` of the object's model/, from its list: without reading the files again, and without what that module brings."""
+    lines = [f"{str(f['path']).removeprefix('model/')}\0{f['sha256']}\n" for f in files if str(f["path"]).startswith("model/")]
+    return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
+
+
 def listing(folder: Path) -> tuple[Files, list[Finding]]:
     """What lies in an object's folder, less its manifest, and what has no business there. Follows no link."""
     files: Files = []

@@ -18,15 +18,16 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from .. import evidence as evidence_
 from ..errors import did_you_mean, refuse
 from ..home import home, now, registry_url
-from . import aliases, objects, policy, trail
+from . import aliases, objects, trail
 from .database import Postgres, Session, Sqlite, T
-from .gate import Limit, Policy
 from .trail import Event
+
+if TYPE_CHECKING:  # these bring torch, and `registry list` should answer at once
+    from .gate import Limit, Policy
 
 OPENINGS = """
 CREATE TABLE IF NOT EXISTS test_opening (
@@ -109,6 +110,7 @@ class Registry:
 
     def open_test(self, digest: str, who: str, limits: Policy | None = None, targets: Iterable[str] = ()) -> int:
         """Record that `who` looks at the test split of these rows, under these limits; how often it was opened, this time included."""
+        from . import policy
 
         def work(db: Session) -> int:
             if limits is not None:
@@ -127,6 +129,8 @@ class Registry:
 
     def first_limits(self, digest: str, targets: Iterable[str]) -> list[Limit]:
         """The limits under which these rows were first opened with limits, for the same targets."""
+        from . import policy
+
         sql = (
             "SELECT p.limits FROM test_opening o JOIN policy p ON p.digest = o.policy "
             "WHERE o.digest = ? AND o.targets = ? AND p.limits <> '[]' ORDER BY o.opening LIMIT 1"
@@ -136,17 +140,23 @@ class Registry:
 
     def edited_limits(self, digest: str, targets: Iterable[str], limits: Policy) -> list[str]:
         """In words, where these limits are looser than when the rows were first opened."""
+        from . import policy
+
         texts = policy.loosened(self.first_limits(digest, targets), limits)
         return [f"limits were edited after the test split was opened: {t}; to promote, this needs an override" for t in texts]
 
     def limits_of(self, digest: str) -> list[Limit] | None:
         """The limits of a policy that a test split was opened under."""
+        from . import policy
+
         rows = self.transaction(lambda db: db("SELECT limits FROM policy WHERE digest = ?", digest))
         return policy.from_json(json.loads(rows[0][0])) if rows else None
 
     def record(self, evidence: Mapping[str, Any]) -> str:
         """Keep what a run or an audit measured, as it is; its digest, which evidence.json's bytes have too."""
-        body = evidence_.dumps(evidence)
+        from ..evidence import dumps
+
+        body = dumps(evidence)
         digest = f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
         sql = "INSERT INTO evidence (digest, model, body) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING"
         self.transaction(lambda db: db(sql, digest, evidence["model"], body))
@@ -167,7 +177,7 @@ class Registry:
         source, half = Path(folder), self.objects / f".half-{hashlib.sha256(f'{folder}{name}'.encode()).hexdigest()[:8]}-{_unique()}"
         try:
             files = objects.stage(source, half)
-            digest, model = objects.digest_of(files), evidence_.model_digest(half / "model")
+            digest, model = objects.digest_of(files), objects.model_digest(files)
             lineage = self._lineage(half)
             secret = signing.key_at(key or self.keys / signing.DEFAULT)
             signing.trust(self.keys, signing.public(secret))

@@ -1,0 +1,223 @@
+"""Attacks on a function of x: the worst case near every row, with gradients and without. B rows, K classes; all randomness from a torch.Generator.
+
+APGD with cross-entropy and with the targeted difference-of-logits ratio: Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble
+of diverse parameter-free attacks" (algorithm 1, equations 6 and 7). Random search in squares: after Andriushchenko et al. 2020, "Square Attack". Cross-entropy
+reads logits divided by the row's own margin, so that a large or small scale of the logits hides no gradient. Left out: FAB.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Net = Callable[[Tensor, Tensor], Tensor]  # x (B, ...), rows (B,) -> logits (B, K)
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Ball:
+    """All that is within eps of x in the norm, and within the bounds of inputs (None: none)."""
+
+    norm: str  # "linf" or "l2"
+    eps: float
+    low: float | None = None
+    high: float | None = None
+
+    def project(self, x: Tensor, near: Tensor) -> Tensor:
+        if self.norm == "linf":
+            x = torch.minimum(torch.maximum(x, near - self.eps), near + self.eps)
+        else:
+            d = x - near
+            x = near + d * (self.eps / size(d).clamp(min=TINY)).clamp(max=1)
+        return x if self.low is None else x.clamp(self.low, self.high)  # clipping towards a point of the cube never leaves a ball about it
+
+    def length(self, d: Tensor) -> Tensor:
+        """(B,)"""
+        return d.abs().flatten(1).amax(1) if self.norm == "linf" else d.flatten(1).norm(dim=1)
+
+    def step(self, g: Tensor) -> Tensor:
+        return g.sign() if self.norm == "linf" else g / size(g).clamp(min=TINY)
+
+
+def size(d: Tensor) -> Tensor:
+    """L2 of each row, (B, 1, ...)"""
+    return d.flatten(1).norm(dim=1).reshape(-1, *[1] * (d.dim() - 1))
+
+
+def margin(z: Tensor, y: Tensor) -> Tensor:
+    """(B,) the true class's logit minus the largest other's; negative where the row is lost."""
+    return z.gather(1, y[:, None]).squeeze(1) - z.scatter(1, y[:, None], -torch.inf).amax(1)
+
+
+def cross_entropy(z: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+    return F.cross_entropy(z / scale[:, None], y, reduction="none")
+
+
+def targeted_dlr(z: Tensor, y: Tensor, other: Tensor) -> Tensor:
+    """(B,) -(z_y - z_t) / (z_1 - (z_3 + z_4) / 2); over three classes z_1 - z_3; two have no third, and their margin stands alone (equation 7)."""
+    top = z.sort(1, descending=True).values
+    k = z.shape[1]
+    spread = 1.0 if k == 2 else top[:, 0] - (top[:, 2] if k == 3 else (top[:, 2] + top[:, 3]) / 2)
+    return -(z.gather(1, y[:, None]) - z.gather(1, other[:, None])).squeeze(1) / (spread + TINY)
+
+
+def gradient(net: Net, loss: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """(loss (B,), gradient like x, logits). A zero gradient where the loss does not depend on x."""
+    x = x.detach().requires_grad_(True)
+    with torch.enable_grad():
+        z = net(x, rows)
+        value = loss(z)
+        g = torch.autograd.grad(value.sum(), x, allow_unused=True)[0] if value.requires_grad else None
+    return value.detach(), torch.zeros_like(x) if g is None else torch.nan_to_num(g), z.detach()
+
+
+def apgd(net: Net, loss, x: Tensor, y: Tensor, rows: Tensor, ball: Ball, steps: int, rng: torch.Generator, until: float = float("inf")) -> Tensor:
+    """The best point found of each row: lost ones stay lost, else that of the highest loss. loss(z, index): (B,), to be raised; index: rows' places in x."""
+    index = torch.arange(len(x))
+    noise = torch.rand(x.shape, generator=rng, dtype=x.dtype) * 2 - 1
+    now = ball.project(x + ball.eps * (noise if ball.norm == "linf" else noise / size(noise).clamp(min=TINY)), x)
+    value, g, z = gradient(net, lambda z: loss(z, index), now, rows)
+    best, top, best_g = now.clone(), value.clone(), g.clone()
+    lost = margin(z, y) < 0
+    found = now.clone()
+    rate = torch.full((len(x),), 2 * ball.eps).reshape(-1, *[1] * (x.dim() - 1))
+    before, marks = now.clone(), _checkpoints(steps)
+    rises, last_rate, last_top = torch.zeros(len(x)), rate.clone(), top.clone()
+    for i in range(steps):
+        if time.monotonic() > until or lost.all():
+            break
+        ahead = ball.project(now + rate * ball.step(g), x)
+        a = 1.0 if i == 0 else 0.75
+        ahead = ball.project(now + a * (ahead - now) + (1 - a) * (now - before), x)
+        before, now = now, ahead
+        earlier = value
+        value, g, z = gradient(net, lambda z: loss(z, index), now, rows)
+        new = (margin(z, y) < 0) & ~lost
+        found[new], lost = now[new], lost | new
+        rises += (value > earlier).float()
+        better = value > top
+        best[better], top[better], best_g[better] = now[better], value[better], g[better]
+        if i + 1 in marks:  # halve the step where the loss rose too seldom, or stood still since the last look; go on from the best point
+            span = marks[i + 1]
+            stuck = (rises < 0.75 * span) | ((last_rate == rate).flatten(1).all(1) & (last_top == top))
+            last_rate, last_top, rises = rate.clone(), top.clone(), torch.zeros(len(x))
+            rate[stuck] = rate[stuck] / 2
+            now[stuck], g[stuck], value[stuck] = best[stuck], best_g[stuck], top[stuck]
+    return torch.where(lost.reshape(-1, *[1] * (x.dim() - 1)), found, best)
+
+
+def _checkpoints(steps: int) -> dict[int, int]:
+    """{step: steps since the last look}, as in their section 3.1."""
+    found, p, last = {}, [0.0, 0.22], 0
+    while p[-1] < 1:
+        at = int(-(-p[-1] * steps // 1))
+        if at > last:
+            found[at], last = at - last, at
+        p.append(p[-1] + max(p[-1] - p[-2] - 0.03, 0.06))
+    return found
+
+
+def square(net: Net, x: Tensor, y: Tensor, rows: Tensor, ball: Ball, steps: int, rng: torch.Generator, until: float = float("inf")) -> Tensor:
+    """Random search without gradients: corners of the ball, a shrinking window of entries redrawn at a time, kept where the margin falls."""
+    with torch.no_grad():
+        b, shape = len(x), x.shape[1:]
+        corner = torch.randint(0, 2, x.shape[:-2] + (1, x.shape[-1]) if len(shape) == 3 else x.shape, generator=rng).to(x.dtype) * 2 - 1
+        best = ball.project(x + _sized(corner.expand(x.shape), ball), x)
+        low = margin(net(best, rows), y)
+        clean = margin(net(x, rows), y)
+        best[clean < low] = x[clean < low]
+        low = torch.minimum(low, clean)
+        for i in range(steps):
+            left = (low >= 0).nonzero().squeeze(1)
+            if not len(left) or time.monotonic() > until:
+                break
+            share = 0.8 * 0.5 ** (6 * i / max(1, steps))
+            where = _window(len(left), shape, share, rng)
+            redrawn = torch.randint(0, 2, (len(left), shape[0], *[1] * (len(shape) - 1)) if len(shape) == 3 else (len(left), *shape), generator=rng)
+            redrawn = redrawn.to(x.dtype) * 2 - 1
+            if ball.norm == "linf":
+                move = torch.where(where, redrawn * ball.eps, best[left] - x[left])
+            else:
+                d = best[left] - x[left]
+                bump = torch.where(where, redrawn * torch.rand(redrawn.shape, generator=rng), 0.0)
+                move = d + _sized(bump.expand(d.shape), ball) * 2 * share
+                move = _sized(move, ball)
+            ahead = ball.project(x[left] + move, x[left])
+            value = margin(net(ahead, rows[left]), y[left])
+            gain = value < low[left]
+            best[left[gain]], low[left[gain]] = ahead[gain], value[gain]
+    return best
+
+
+def _sized(d: Tensor, ball: Ball) -> Tensor:
+    return ball.eps * d.sign() if ball.norm == "linf" else ball.eps * d / size(d).clamp(min=TINY)
+
+
+def _window(b: int, shape: torch.Size, share: float, rng: torch.Generator) -> Tensor:
+    """(B, ...) bool: a square of pixels in all channels, or a random share of a table's numbers, at least one."""
+    if len(shape) != 3:
+        draw = torch.rand((b, *shape), generator=rng)
+        return draw <= draw.flatten(1).kthvalue(max(1, round(share * draw[0].numel())), 1).values.reshape(-1, *[1] * len(shape))
+    _, h, w = shape
+    side = max(1, round((share * h * w) ** 0.5))
+    inside = []
+    for n in (h, w):
+        start = (torch.rand((b, 1), generator=rng) * (n - min(side, n) + 1)).long()
+        i = torch.arange(n)
+        inside.append((i >= start) & (i < start + side))
+    return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
+
+
+def surrogate(net: Net, x: Tensor, rows: Tensor, ball: Ball, rng: torch.Generator, steps: int = 150, until: float = float("inf")) -> Net:
+    """A small smooth net taught the model's own classes around these rows: what it is fooled by transfers where gradients are hidden."""
+    width, classes = 64, net(x[:1], rows[:1]).shape[1]
+    first = torch.randn(x[0].numel(), width, generator=rng) / x[0].numel() ** 0.5
+    weights = [first, torch.zeros(width), torch.randn(width, classes, generator=rng) / width**0.5, torch.zeros(classes)]
+    weights = [w.requires_grad_(True) for w in weights]
+    mean, sd = x.flatten(1).mean(0), x.flatten(1).std(0).clamp(min=1e-2)
+
+    def student(x: Tensor, rows: Tensor) -> Tensor:
+        h = F.silu(((x.flatten(1) - mean) / sd) @ weights[0] + weights[1])
+        return h @ weights[2] + weights[3]
+
+    with torch.no_grad():
+        draws = [x] + [x + 2 * ball.eps * torch.randn(x.shape, generator=rng) / (1 if ball.norm == "linf" else x[0].numel() ** 0.5) for _ in range(2)]
+        draws = [d if ball.low is None else d.clamp(ball.low, ball.high) for d in draws]
+        taught = [net(d, rows).argmax(1) for d in draws]
+    points, labels = torch.cat(draws), torch.cat(taught)
+    with torch.enable_grad():
+        rule = torch.optim.Adam(weights, lr=5e-3)
+        for _ in range(steps):
+            if time.monotonic() > until:
+                break
+            pick = torch.randint(0, len(points), (256,), generator=rng)
+            loss = F.cross_entropy(student(points[pick], rows), labels[pick])
+            rule.zero_grad()
+            loss.backward()
+            rule.step()
+    for w in weights:
+        w.requires_grad_(False)
+    return student
+
+
+class Weak(nn.Module):
+    """An undefended linear classifier whose worst cases are known exactly: margin_k - eps |w_y - w_k| in the dual norm, for every k."""
+
+    def __init__(self, features: int, classes: int, rng: torch.Generator):
+        super().__init__()
+        self.weight = torch.randn(classes, features, generator=rng) / features**0.5
+
+    def net(self, x: Tensor, rows: Tensor) -> Tensor:
+        return x.flatten(1) @ self.weight.T
+
+    def survives(self, x: Tensor, y: Tensor, ball: Ball) -> Tensor:
+        """(B,) bool, exactly; without bounds of inputs."""
+        difference = self.weight[y][:, None] - self.weight[None]
+        size = difference.abs().sum(2) if ball.norm == "linf" else difference.norm(dim=2)
+        gap = (difference * x.flatten(1)[:, None]).sum(2) - ball.eps * size
+        return gap.scatter(1, y[:, None], torch.inf).amin(1) >= 0

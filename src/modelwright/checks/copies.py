@@ -1,0 +1,131 @@
+"""What two splits share: equal rows, nearly equal rows, members of a group, moments in time, runs of words.
+
+Equal rows are equal in every input (`evidence.row_digests`). Nearly equal ones lie so close to a training row that chance would bring fewer than one in
+a thousand there: the distance is the one at which a density of the data's own dimension (Levina & Bickel 2004) holds that share of nearest
+neighbours, and at most a fifth of the usual distance to one. Texts are near where half of their character 5-grams' weight is shared (cosine 0.8 of
+counts). Runs of words are 13-grams (Brown et al. 2020, appendix C), a character of a script without spaces being a word; those in more than 10
+training texts are boilerplate and do not count.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from sklearn.feature_extraction.text import HashingVectorizer
+from sklearn.neighbors import NearestNeighbors
+
+from ..data.dataset import TABLE
+from ..data.schema import Schema
+from ..evidence import row_digests
+from .learner import small
+
+CHANCE = 1e-3  # rows that may lie this near by chance
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]|[^\W\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+")
+ENTITY = re.compile(
+    r"(patient|subject|user|customer|client|person|household|family|speaker|participant|member|account|session|device|machine|author|student|患者|病人|用户|客户|受试者|说话人)"
+    r"[_\- ]?(id|no|nr|num|number|code|key|name|uid|hash|编号|号|名)?",
+    re.IGNORECASE,
+)
+
+
+def equal_rows(test: pa.Table, others: pa.Table) -> np.ndarray:
+    """(N,) bool: the test rows that stand in others too. Both have the same columns."""
+    return np.isin(row_digests(test), row_digests(others.cast(test.schema) if others.schema != test.schema else others))
+
+
+def near_rows(schema: Schema, test: pa.Table, train: pa.Table) -> np.ndarray:
+    """(N,) bool: the test rows that lie nearly on a training row, in every input. Equal rows are among them."""
+    near = np.ones(test.num_rows, bool)
+    first, then = schema.encode(train, targets=False), schema.encode(test, targets=False)
+    looked = 0
+    for name, stored in then.inputs.items():
+        if name == TABLE:
+            numbers = np.concatenate([first.inputs[name]["numbers"], stored["numbers"]])
+            codes = np.concatenate([first.inputs[name]["codes"], stored["codes"]]).astype(np.float64) * 1e3  # another code is far away
+            x = np.concatenate([np.nan_to_num(numbers, nan=1e3), codes], 1)
+            near &= _near_points(x[: len(first)], x[len(first) :])
+        elif then.kinds[name].form == "picture":
+            near &= _near_points(small(first.inputs[name]["values"], 8), small(stored["values"], 8))
+        elif then.kinds[name].form == "ids":
+            near &= _near_texts(test.column(name), train.column(name))
+        else:
+            continue
+        looked += 1
+    return near & (looked > 0)
+
+
+def _near_points(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    finder = NearestNeighbors(n_neighbors=6).fit(train)
+    own = finder.kneighbors(train)[0][:, 1:]  # the nearest of a row is itself
+    apart = own[(own[:, 0] > 1e-9) & (own[:, -1] < 500)]
+    usual = np.median(apart[:, 0]) if len(apart) > 20 else 0.0
+    if usual == 0:
+        return finder.kneighbors(test, 1)[0][:, 0] <= 1e-9
+    dimension = 1 / max(np.mean(np.log(apart[:, -1:] / apart[:, :-1]).mean(1)), 1e-3)
+    close = usual * min(0.2, (CHANCE / np.log(2)) ** (1 / max(dimension, 1.0)))
+    return finder.kneighbors(test, 1)[0][:, 0] <= close
+
+
+def _near_texts(test: pa.ChunkedArray, train: pa.ChunkedArray, cosine: float = 0.8) -> np.ndarray:
+    vectors = HashingVectorizer(analyzer="char", ngram_range=(5, 5), n_features=2**18, alternate_sign=False)
+    a, b = (vectors.transform([(v or "").lower() for v in column.to_pylist()]) for column in (test, train))
+    near = np.zeros(a.shape[0], bool)
+    for start in range(0, a.shape[0], 256):
+        near[start : start + 256] = np.asarray((a[start : start + 256] @ b.T).max(1).todense()).ravel() >= cosine
+    return near
+
+
+def entities(tables: Iterable[pa.Table], declared: str | None, leave: set[str]) -> list[str]:
+    """Columns whose values are persons or things with several rows: the declared one, and those that are named so and repeat."""
+    found = [declared] if declared else []
+    table = pa.concat_tables([t.select(list(first.column_names)) for t in tables], promote_options="permissive") if (first := next(iter(tables))) else None
+    for name in table.column_names:
+        if name in leave or name in found or not ENTITY.fullmatch(name.strip()) or pa.types.is_nested(table.column(name).type):
+            continue
+        distinct = pc.count_distinct(table.column(name)).as_py()
+        if 20 <= distinct <= 0.8 * table.num_rows:
+            found.append(name)
+    return found
+
+
+def shared_members(test: pa.ChunkedArray, others: pa.ChunkedArray) -> np.ndarray:
+    """(N,) bool: the test rows whose value stands in others."""
+    return pc.fill_null(pc.is_in(test.cast(pa.string()), value_set=pc.unique(others.cast(pa.string()).drop_null())), False).to_numpy()
+
+
+def moments(column: pa.ChunkedArray, name: str) -> np.ndarray | None:
+    """(N,) seconds, NaN where missing; None where the column is no time. Text counts where it reads as ISO 8601, a number where its name says so."""
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        head = column.drop_null()
+        if not len(head) or not re.match(r"\d{4}-\d\d", str(head[0].as_py())):
+            return None
+        try:
+            column = pc.cast(column, pa.timestamp("ms"))
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
+            return None
+    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
+        return pc.cast(pc.cast(pc.cast(column, pa.timestamp("ms")), pa.int64()), pa.float64(), safe=False).to_numpy() / 1000
+    number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    if number and re.fullmatch(r"(.*[_ ])?(timestamp|unixtime|epoch|datetime|year|time|时间|年份)", name.strip(), re.IGNORECASE):
+        return pc.cast(column, pa.float64(), safe=False).to_numpy()
+    return None
+
+
+def runs(text: str | None, n: int = 13) -> set[int]:
+    """Hashes of the n-grams of words."""
+    words = WORD.findall((text or "").lower())
+    return {hash(tuple(words[i : i + n])) for i in range(len(words) - n + 1)}
+
+
+def contaminated(test: pa.ChunkedArray, train: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) bool: the test texts that share a run of 13 words with a training text; and (N,) bool: those long enough to be asked."""
+    wanted = [runs(t) for t in test.to_pylist()]
+    every = set().union(*wanted) if wanted else set()
+    counts = Counter(h for t in train.to_pylist() for h in runs(t) & every)
+    rare = {h for h, times in counts.items() if times <= 10}
+    return np.array([bool(r & rare) for r in wanted]), np.array([bool(r) for r in wanted])

@@ -1,0 +1,170 @@
+"""What tells the label without understanding: a column that is the answer in another form, or a statistic that should say nothing.
+
+Each column alone is asked by a small tree, out of fold (a category by its training rows' mean label): AUROC of the worst-told... of the best-told class, R2 of a number.
+A column leaks where it alone tells nearly all (AUROC 0.995, R2 0.995) or where it leaves at most a third of the error that all other columns
+together leave (and says much: AUROC 0.9, R2 0.9). Iris's petals and the tumour's size in `breast_cancer` tell much too, but so do the other columns.
+Other strong columns are set aside first if they are few (a quarter of all), so that two leaks do not hide behind each other. Lower ends of intervals
+are compared, corrected for the number of columns.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from PIL import Image
+from scipy.special import stdtrit
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from .. import metrics as m
+from ..kind import values_as_text
+from .columns import floats, is_number
+from .learner import folds_of
+
+SURE, STRONG, LEFT = 0.995, 0.9, 1 / 3
+AFTER = re.compile(
+    r"(after|post|outcome|result|discharge|closed|closing|resolv|settle|final|refund|chargeback|death|deceased|icd|verdict|approved|label|target|future|next|"
+    r"follow.?up|结果|出院|结局|事后|最终)", re.IGNORECASE,
+)  # fmt: skip
+
+
+def cells(column: pa.ChunkedArray) -> tuple[np.ndarray, bool] | None:
+    """(N,) numbers with NaN where missing, and whether they are codes of names; None for a column that is neither."""
+    if is_number(column):
+        return floats(column), False
+    kind = column.type
+    if pa.types.is_temporal(kind) and not pa.types.is_time(kind) and not pa.types.is_duration(kind):
+        return pc.cast(pc.cast(pc.cast(column, pa.timestamp("ms")), pa.int64()), pa.float64(), safe=False).to_numpy(), False
+    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind) or pa.types.is_boolean(kind):
+        codes = values_as_text(column).combine_chunks().dictionary_encode().indices
+        return pc.fill_null(codes.cast(pa.float64()), -1.0).to_numpy(), True
+    return None
+
+
+def told(x: np.ndarray, names: bool, y: np.ndarray, classes: int | None, seed: int, units: np.ndarray | None = None) -> np.ndarray:
+    """What a column alone says of y, out of fold: (N, K) scores, or (N,)."""
+    fold = folds_of(len(x), units, seed)
+    out = np.zeros((len(x), classes or 1))
+    onehot = np.eye(classes)[y] if classes else y[:, None].astype(np.float64)
+    settings = {"max_leaf_nodes": 24, "min_samples_leaf": max(3, len(x) // 400), "random_state": seed}
+    for f in range(fold.max(initial=0) + 1):
+        here, there = fold != f, fold == f
+        if not there.any() or not here.any():
+            continue
+        prior = onehot[here].mean(0)
+        if names:
+            codes = x.astype(np.int64) + 1
+            count = np.bincount(codes[here], minlength=codes.max() + 1)
+            sums = np.stack([np.bincount(codes[here], o, minlength=len(count)) for o in onehot[here].T], 1)
+            out[there] = ((sums + 2 * prior) / (count[:, None] + 2))[codes[there]]
+        elif classes:
+            made = DecisionTreeClassifier(**settings).fit(x[here, None], y[here])
+            out[np.ix_(there, made.classes_)] = made.predict_proba(x[there, None])
+        else:
+            out[there, 0] = DecisionTreeRegressor(**settings).fit(x[here, None], y[here]).predict(x[there, None])
+    return out if classes else out[:, 0]
+
+
+def skill(said: np.ndarray, y: np.ndarray, classes: int | None, level: float) -> tuple[float, float]:
+    """How well y is told, and the lower end at this (one-sided) level. Classes: the best one-versus-rest AUROC (Hanley & McNeil 1982); else R2."""
+    if classes is None:
+        error, total = (y - said) ** 2, (y - y.mean()) ** 2
+        ratio = error.mean() / max(total.mean(), 1e-300)
+        spread = np.std(error - ratio * total) / max(total.mean(), 1e-300) / len(y) ** 0.5
+        return 1 - ratio, 1 - ratio - spread * float(stdtrit(max(len(y) - 1, 1), level))
+    found = []
+    for k in range(1 if classes == 2 else 0, classes):
+        p = int((y == k).sum())
+        n = len(y) - p
+        if min(p, n) < 5:
+            continue
+        a = m.auroc(y == k, said[:, k])
+        q1, q2 = a / (2 - a), 2 * a * a / (1 + a)
+        variance = max((a * (1 - a) + (p - 1) * (q1 - a * a) + (n - 1) * (q2 - a * a)) / (p * n), 0) + 0.25 / min(p, n) ** 2
+        found.append((a, a - variance**0.5 * float(stdtrit(max(min(p, n) - 1, 1), level))))
+    return max(found, key=lambda f: f[1], default=(0.5, 0.0))
+
+
+def macro(said: np.ndarray, y: np.ndarray, classes: int | None) -> float:
+    """AUROC (macro) over classes that occur, or R2."""
+    if classes is None:
+        return 1 - float(((y - said) ** 2).mean() / max(((y - y.mean()) ** 2).mean(), 1e-300))
+    each = [m.auroc(y == k, said[:, k]) for k in range(1 if classes == 2 else 0, classes) if 0 < (y == k).sum() < len(y)]
+    return float(np.mean(each)) if each else 0.5
+
+
+def leaking(columns: dict[str, pa.ChunkedArray], y: np.ndarray, classes: int | None, rest: Any, seed: int, level: float, units: np.ndarray | None) -> list[dict]:
+    """Findings. rest(names left out) -> what a learner of all other columns says, out of fold."""
+    alone = {}
+    for name, column in columns.items():
+        x = cells(column)
+        if x is not None and (not x[1] or len(np.unique(x[0])) < 0.5 * len(x[0])):
+            alone[name] = told(*x, y, classes, seed, units)
+    if not alone:
+        return []
+    level = 1 - (1 - level) / len(alone)
+    scores = {n: (macro(s, y, classes), skill(s, y, classes, level)[1]) for n, s in alone.items()}
+    strong = [n for n, (value, _) in scores.items() if value >= STRONG]
+    few = len(strong) <= max(1, len(columns) // 4)
+    found, others = [], None
+    for name in sorted(strong, key=lambda n: -scores[n][0]):
+        value, low = scores[name]
+        if few:
+            others = macro(rest(tuple(strong)), y, classes) if others is None else others
+            left = others
+        else:
+            left = macro(rest((name,)), y, classes) if value < SURE and len(found) < 5 else 0.0
+        if (value >= SURE and low > 0.97 and (few or left == 0.0 and len(strong) < 0.5 * len(columns))) or (low > 0.85 and 1 - value <= LEFT * (1 - left)):
+            kind = "R2" if classes is None else "AUROC"
+            hint = "; its name speaks of what comes after" if AFTER.search(name) else ""
+            found.append({"column": name, "alone": value, "others": left or None, "evidence": f"{kind} {value:.3f} from this column alone{hint}"})
+    return found
+
+
+# Shortcuts
+
+
+def of_pictures(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Trivial statistics of (N, C, H, W) uint8: corners, border."""
+    n, _, h, w = values.shape
+    a, b = max(1, h // 6), max(1, w // 6)
+    x = values.astype(np.float32)
+    corners = {"top left": x[:, :, :a, :b], "top right": x[:, :, :a, -b:], "bottom left": x[:, :, -a:, :b], "bottom right": x[:, :, -a:, -b:]}
+    found = {f"{name} corner": part.mean((2, 3)) for name, part in corners.items()}
+    found["border"] = np.concatenate([x[:, :, 0], x[:, :, -1], x[:, :, :, 0], x[:, :, :, -1]], 2).mean(2)
+    found = {f"mean of the {name}, channel {c}": v[:, c] for name, v in found.items() for c in range(v.shape[1])}
+    edge = np.concatenate([x[:, :, 0], x[:, :, -1], x[:, :, :, 0], x[:, :, :, -1]], 2).reshape(n, -1)
+    return found | {"spread of the border": edge.std(1)}
+
+
+def of_files(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
+    """Statistics of a picture's file that say nothing of what it shows: format, size in bytes, sides, mode. Bytes alone are looked at, not paths."""
+    rows = []
+    for cell in column.to_pylist():
+        cell = cell.get("bytes") if isinstance(cell, dict) else cell
+        if not isinstance(cell, bytes):
+            return {}
+        try:
+            picture = Image.open(io.BytesIO(cell))
+            rows.append((len(cell), hash(picture.format) % 997, picture.size[0], picture.size[1], hash(picture.mode) % 997, len(picture.info)))
+        except Exception:  # noqa: BLE001 - what cannot be read is another audit's affair
+            rows.append((len(cell), -1, -1, -1, -1, -1))
+    names = ("file size", "file format", "picture width", "picture height", "picture mode", "entries in the file's head")
+    return {n: np.array(v, np.float64) for n, v in zip(names, zip(*rows, strict=True), strict=True)}
+
+
+def shortcuts(statistics: dict[str, np.ndarray], y: np.ndarray, classes: int | None, seed: int, level: float, units: np.ndarray | None, limit: float) -> list[dict]:
+    """The statistics that alone tell a class with an AUROC (a number with an R2) surely above the limit."""
+    found = []
+    for name, x in statistics.items():
+        if len(np.unique(x)) < 2:
+            continue
+        value, low = skill(told(x, False, y, classes, seed, units), y, classes, 1 - (1 - level) / len(statistics))
+        bare = name.startswith(("file format", "picture ", "entries"))  # cannot follow from what is shown
+        if low > (0.6 if bare else limit):
+            found.append({"statistic": name, "evidence": f"{'R2' if classes is None else 'AUROC'} {value:.3f} from it alone"})
+    return found
