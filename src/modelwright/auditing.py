@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from . import baselines, evidence, find, report
 from .artifact import Chosen, Loaded, open_model
@@ -79,6 +83,7 @@ def conclude(
     return Audited(folder, found, story)
 
 
+VALIDATION, TEST = 1_000_003, 2_000_003  # where environments begin, away from training's seeds
 ROLES = ("train", "validation", "calibration", "test", "reference", "ood", "trusted")
 
 
@@ -92,7 +97,8 @@ def audit(
     folder = Path(out)
     if (folder / "evidence.json").exists():
         raise refuse("run.used", f"{folder} already holds evidence", why="an earlier result is never overwritten", fix="name another --out")
-    ours = model is not None and Path(model).is_dir()
+    model = model if model is None else located(model)
+    ours = model is not None and model.is_dir()
     task = task or (load_task(Path(model) / "task.yaml") if ours and (Path(model) / "task.yaml").is_file() else None)
     if task is None and not ours:
         what = "a model from elsewhere says nothing of its columns and labels" if model else "data alone says nothing of its target"
@@ -115,11 +121,54 @@ def audit(
     subject = Subject(
         predictor, of.schema, of.tables, slices, gate.level_for(policy), task.audit.clusters if task else None, {**lineage, "code": code}, rivals
     )
-    subject.open = predictor.open if isinstance(predictor, Loaded) else None
+    if isinstance(predictor, Loaded):
+        subject.open = predictor.open
+        subject.play = None if of.environment is None else player(of, predictor.model)
     folder.mkdir(parents=True, exist_ok=True)
     digests = {role: evidence.table_digest(t) for role, t in of.tables.items()}
     facts = {"model": str(model or "none: the data alone")}
+    again = {"model": _relative(model, folder), "data": {r: _relative(f, folder) for r, f in (data or {}).items()}}
+    again["task"] = None if task is None else _relative(Path(task.root, task.file), folder)
+    write(folder / "audit.json", json.dumps(again, ensure_ascii=False, indent=1))
     return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget)
+
+
+def reproduce(kept: str | Path, out: str | Path) -> dict[str, Any]:
+    """Every figure of an evidence.json measured again into folder out, from what lies beside it (a run, or audit.json): {"same": bool, differences}."""
+    folder = Path(kept).parent
+    before = evidence.read(kept)
+    if (folder / "model").is_dir():
+        done = audit(folder, out=out)
+    elif (folder / "audit.json").is_file():
+        how = json.loads((folder / "audit.json").read_text("utf-8"))
+        at = lambda place: None if place is None else os.path.normpath(folder / place)  # noqa: E731
+        task = None if how["task"] is None else load_task(at(how["task"]))
+        done = audit(at(how["model"]), {r: at(f) for r, f in how["data"].items()}, task, out)
+    else:
+        what = f"beside {kept} stands neither a model nor audit.json"
+        raise refuse("audit.reproduce", what, fix="name the evidence.json in a run's or an audit's own folder")
+    timed = ("efficiency",)  # of a clock, which nothing can repeat
+
+    def figures(found: dict[str, Any]) -> dict[str, Any]:
+        lines = [e for e in found["evidence"] if e["audit"] not in (*timed, "seeds", "gate") and e["method"] != "not measured"]
+        return {f"{e['target']}:{e['metric']}@{e['slice']}": (e["value"], e["low"], e["high"]) for e in lines}
+
+    old, new = figures(before), figures(done.evidence)
+    near = lambda a, b: a == b or (a is not None and b is not None and math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9))  # noqa: E731
+    differ = [
+        {"figure": k, "before": old.get(k), "now": new.get(k)}
+        for k in sorted(old.keys() | new.keys())
+        if k not in old or k not in new or not all(map(near, old[k], new[k]))
+    ]
+    differ += [{"figure": "model", "before": before["model"], "now": done.evidence["model"]}] if before["model"] != done.evidence["model"] else []
+    return {"same": not differ, "figures": len(old), "differences": differ, "folder": str(out)}
+
+
+def _relative(place: Any, folder: Path) -> Any:
+    """A path as seen from folder; what is no path (hub://, name@alias) as it is. `file.py:factory` keeps its factory."""
+    if place is None or "://" in str(place) or "@" in str(place):
+        return None if place is None else str(place)
+    return os.path.relpath(Path(place), folder)
 
 
 def _prepared(task: Task | None, data: dict[str, Any], predictor: Any) -> Prepared:
@@ -160,6 +209,17 @@ def _prepared(task: Task | None, data: dict[str, Any], predictor: Any) -> Prepar
     if problems:
         raise Refusal(problems)
     return Prepared(task or Task(data={"source": None}, target=list(schema.truths)), schema, tables, columns, notes, warnings)
+
+
+def player(of: Prepared | Plan, model: Any, seed: int = TEST) -> Callable[[str, int], np.ndarray]:
+    """play(who, episodes) -> returns (E,): the model, choosing the likeliest action, or "random", in environments begun from seed."""
+    from .data.rollouts import Actor
+
+    def play(who: str, episodes: int) -> np.ndarray:
+        act = Actor(model, of.schema, of.environment, of.schema.acted[0]) if who == "model" else of.environment.random(seed)
+        return of.environment.play(act, episodes, seed)
+
+    return play
 
 
 def _model_folder(folder: Path) -> Path:

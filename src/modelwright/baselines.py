@@ -13,9 +13,6 @@ import numpy as np
 import pyarrow as pa
 import scipy.sparse as sp
 import torch
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from sklearn.linear_model import LogisticRegression, Ridge
-from sklearn.preprocessing import normalize
 
 from . import boosted
 from .data.dataset import TABLE, Dataset
@@ -48,9 +45,13 @@ class Baseline:
         if self.name == "majority":
             return {"constant": np.array([np.mean(y)]) if numeric else np.bincount(y) / len(y)}
         if self.name == "linear":
+            from sklearn.linear_model import LogisticRegression, Ridge  # a plan only asks what applies, and should not wait for these
+
             made = Ridge().fit(x, y) if numeric else LogisticRegression(max_iter=300).fit(x, y)
             arrays = {"weight": np.atleast_2d(made.coef_).astype(np.float64), "bias": np.atleast_1d(made.intercept_).astype(np.float64)}
         else:
+            from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
             estimator = HistGradientBoostingRegressor if numeric else HistGradientBoostingClassifier
             sizes = [self.schema.inputs[c].cardinality for c in self.schema.table if self.schema.inputs[c].place == "code"]
             few = [x.shape[1] - len(sizes) + i for i, k in enumerate(sizes) if k <= 255]
@@ -91,6 +92,8 @@ class Baseline:
         for name, stored in data.inputs.items():
             match "table" if name == TABLE else data.kinds[name].form:
                 case "ids":
+                    from sklearn.preprocessing import normalize
+
                     idf = self.arrays[f"input.{name}"]["idf"]
                     bag = self._bag(stored, len(data), len(idf))
                     bag.data = 1 + np.log(bag.data)

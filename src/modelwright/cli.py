@@ -173,6 +173,7 @@ def audit(
     data: Annotated[list[str] | None, typer.Option(help="[ROLE=]FILE: train, validation, calibration, test (default), reference, ood, trusted.")] = None,
     task: Annotated[Path | None, typer.Option(help="A task file: columns, target, labels, limits.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of the report; default audits/TIME.")] = None,
+    reproduce: Annotated[Path | None, typer.Option(help="An evidence.json: measure all of it again, and say same or different.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time after which no further audit begins: 90s, 2m.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -181,6 +182,14 @@ def audit(
     from .show import show_audit
     from .task import load_task
 
+    out = out or Path("audits") / time.strftime("%Y%m%d-%H%M%S")
+    if reproduce is not None:
+        from .auditing import reproduce as again
+
+        found = again(reproduce, out)
+        words = [f"different: {d['figure']} was {d['before']}, is {d['now']}" for d in found["differences"]]
+        print(json.dumps(found) if as_json else "\n".join([*words, f"{'same' if found['same'] else 'different'}: {found['figures']} figures"]))
+        raise typer.Exit(0 if found["same"] else 3)
     roles: dict[str, str] = {}
     for given in data or []:
         role, equals, file = given.partition("=")
@@ -188,7 +197,7 @@ def audit(
         if role in roles:
             raise refuse("usage", f"two files for {role}", where="--data", fix="give each role once")
         roles[role] = file
-    done = go(model, roles, load_task(task) if task else None, out or Path("audits") / time.strftime("%Y%m%d-%H%M%S"), budget=_seconds(budget))
+    done = go(model, roles, load_task(task) if task else None, out, budget=_seconds(budget))
     print(json.dumps(done.as_json(), default=str, ensure_ascii=False)) if as_json else show_audit(done)
     if done.decision is not None and done.decision["verdict"] != "pass":
         raise typer.Exit(3)

@@ -61,14 +61,10 @@ def promote(
     as_json: AsJson = False,
 ) -> None:
     """Move an alias to a version, if the evidence for exactly its bytes passes. Exit status 3 if it does not."""
-    from .registry import policy as policies
-    from .registry import promotion
-
     if until is not None and not override:
         raise refuse("usage", "--until is an override's last day", where="--until", fix="add --override, or leave it out")
     wanted = {"who": who or "", "why": why, "until": until or ""} if override else None
-    extra = policies.read(policy, where="--policy") if policy else None
-    done = promotion.promote(opened(url_env), model, alias, extra=extra, override=wanted, who=who, why=why)
+    done = opened(url_env).promote(model, alias, policy=policy, override=wanted, who=who, why=why)
     name, lines = done.version.reference, [f"  {r['code']}: {r['text']}" for r in done.reasons]
     lines += [f"  note: {w['text']}" for w in done.warnings]
     if done.override:

@@ -166,6 +166,8 @@ def make(task: Task, decided: dict[str, Any] | None = None) -> Plan:
         problems += _rehearse(plan, i, model, stage, before)
     if problems:
         raise Refusal(problems)
+    if any("unread" in s.needs for i in range(len(plan.stages)) for s in plan.stage(i, model, task.seed).strategies):
+        plan.warnings.append("columns' means, spreads, bins and vocabularies are read from training rows without noise; no epsilon charges for them")
     plan.memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1024)
     return plan
 

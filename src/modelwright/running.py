@@ -23,7 +23,7 @@ import yaml
 from . import __version__, baselines, evidence, find, planning
 from .artifact import Loaded, open_model, save
 from .audit import Subject
-from .auditing import code_digest, conclude
+from .auditing import VALIDATION, code_digest, conclude, player
 from .curves import Curves, Log
 from .errors import refuse
 from .forms import Measurement, Prediction
@@ -36,7 +36,6 @@ from .registry import gate
 from .registry import policy as policies
 from .task import Task
 
-VALIDATION, TEST = 1_000_003, 2_000_003  # where environments begin, away from training's seeds
 
 
 @dataclass
@@ -185,17 +184,6 @@ def validator(plan: planning.Plan, stage: loop.Stage) -> Callable[[Learner], dic
         return {"loss": sum(w * total / max(count, 1.0) for total, count, w in totals.values())}
 
     return validate
-
-
-def player(plan: planning.Plan, model: Any, seed: int = TEST) -> Callable[[str, int], np.ndarray]:
-    """play(who, episodes) -> returns (E,): the model, choosing the likeliest action, or "random", in environments begun from seed."""
-    from .data.rollouts import Actor
-
-    def play(who: str, episodes: int) -> np.ndarray:
-        act = Actor(model, plan.schema, plan.environment, plan.schema.acted[0]) if who == "model" else plan.environment.random(seed)
-        return plan.environment.play(act, episodes, seed)
-
-    return play
 
 
 def same_answers(model: Any, folder: Path, plan: planning.Plan, rows: int = 256) -> None:

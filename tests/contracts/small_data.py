@@ -38,7 +38,7 @@ TARGETS = {  # kind of target -> its spec
     "ordered": {"ordered": {"order": ["low", "middle", "high"]}},
     "number": "number",
     "labels": "labels",
-    "text": "text",
+    "text": {"text": {"max_tokens": 12, "vocabulary": 300}},
     "picture": "picture",
     "boxes": {"boxes": {"relative": True}},
     "action": {"action": {"classes": 4}},

@@ -27,6 +27,8 @@ FACTORS = {
     "4.184 (kcal, kJ)": (4.184, 0), "3.785 (gallon, l)": (3.78541, 0), "30.48 (ft, cm)": (30.48, 0), "7.5 (kPa, mmHg)": (7.50062, 0),
     "1.8 x + 32 (Celsius, Fahrenheit)": (1.8, 32), "x + 273.15 (Celsius, Kelvin)": (1, 273.15),
 }  # fmt: skip
+WITHIN = ("10", "100", "1000", "2.54 (inch, cm)", "25.4 (inch, mm)", "2.2046 (kg, lb)", "30.48 (ft, cm)", "18.02 (mmol/L, mg/dL of glucose)",
+          "1.8 x + 32 (Celsius, Fahrenheit)", "x + 273.15 (Celsius, Kelvin)")  # where no group tells, two humps of one population are no rarity
 NUMBER = re.compile(
     r"\s*([$€£¥￥]|USD|EUR|CNY|RMB)?\s*[-+−]?[\d０-９][\d０-９.,'’ \u00a0]*(e[-+]?\d+)?\s*([%％‰]|[$€£¥￥元万]|°?[a-zA-Zµμ]{1,5}(/[a-zA-Z]{1,5})?[²³23]?)?\s*",
     re.IGNORECASE,
@@ -99,7 +101,7 @@ def _spread(x: np.ndarray) -> float:
     return max((high - low) / 1.349, 1e-12)
 
 
-def _switch(a: np.ndarray, b: np.ndarray) -> str | None:
+def _switch(a: np.ndarray, b: np.ndarray, known: tuple[str, ...] = tuple(FACTORS), strict: float = 1.0) -> str | None:
     """The factor by which a (in one unit) turns into b, or None. Values far apart as they stand, on each other once converted."""
     if min(len(a), len(b)) < 8 or min(len(np.unique(a)), len(np.unique(b))) < 6:
         return None
@@ -107,13 +109,15 @@ def _switch(a: np.ndarray, b: np.ndarray) -> str | None:
         return None
     a, b = np.sort(a), np.sort(b)
     before = _apart(a, b)
-    allowed = 0.12 + 1.5 * np.sqrt((len(a) + len(b)) / (len(a) * len(b)))
+    allowed = (0.12 + 1.5 * np.sqrt((len(a) + len(b)) / (len(a) * len(b)))) * strict
     found = []
-    for name, (times, plus) in FACTORS.items():
+    for name in known:
+        times, plus = FACTORS[name]
         for x, y, way in ((a, b, "x"), (b, a, "/")):
             after = _apart(x * times + plus, y)
             middle = abs(np.median(x) * times + plus - np.median(y)) / _spread(y)
-            if after < min(allowed, before - 0.4) and middle < 0.5:
+            wider = abs(np.log(_spread(x) * times / _spread(y)))
+            if after < min(allowed, before - 0.4) and middle < 0.5 * strict and wider < 1.0 * strict:
                 found.append((after, f"{way} {name}"))
     return min(found)[1] if found else None
 
@@ -133,7 +137,7 @@ def unit_switch(x: np.ndarray, groups: dict[str, np.ndarray]) -> str | None:
     inner = slice(max(8, int(0.02 * len(x))), len(x) - max(8, int(0.02 * len(x))))
     cut = int(np.argmax(gaps[inner])) + inner.start + 1 if len(gaps[inner]) else 0
     if cut and gaps[cut - 1] > 0.15 and gaps[cut - 1] > 3 * np.sort(gaps[inner])[-2:][0]:
-        factor = _switch(x[:cut], x[cut:])
+        factor = _switch(x[:cut], x[cut:], WITHIN, 0.7)
         if factor:
             return f"within the column, {min(cut, len(x) - cut)} rows: {factor}"
     return None

@@ -1,8 +1,8 @@
 """What tells the label without understanding: a column that is the answer in another form, or a statistic that should say nothing.
 
-Each column alone is asked by a small tree, out of fold (a category by its training rows' mean label): AUROC of the worst-told... of the best-told class, R2 of a number.
-A column leaks where it alone tells nearly all (AUROC 0.995, R2 0.995) or where it leaves at most a third of the error that all other columns
-together leave (and says much: AUROC 0.9, R2 0.9). Iris's petals and the tumour's size in `breast_cancer` tell much too, but so do the other columns.
+Each column alone is asked by a small tree, out of fold (a category by its training rows' mean label): AUROC of classes, R2 of a number.
+A column leaks where it alone tells nearly all (AUROC 0.995, R2 0.995) or where it surely leaves at most half of the error that all other columns
+together (and the best of them alone) leave (and says much: AUROC 0.9, R2 0.9). Iris's petals and the tumour's size in `breast_cancer` tell much too, but so do the other columns.
 Other strong columns are set aside first if they are few (a quarter of all), so that two leaks do not hide behind each other. Lower ends of intervals
 are compared, corrected for the number of columns.
 """
@@ -25,7 +25,7 @@ from ..kind import values_as_text
 from .columns import floats, is_number
 from .learner import folds_of
 
-SURE, STRONG, LEFT = 0.995, 0.9, 1 / 3
+SURE, STRONG, LEFT = 0.995, 0.9, 0.5
 AFTER = re.compile(
     r"(after|post|outcome|result|discharge|closed|closing|resolv|settle|final|refund|chargeback|death|deceased|icd|verdict|approved|label|target|future|next|"
     r"follow.?up|结果|出院|结局|事后|最终)", re.IGNORECASE,
@@ -115,10 +115,10 @@ def leaking(columns: dict[str, pa.ChunkedArray], y: np.ndarray, classes: int | N
         value, low = scores[name]
         if few:
             others = macro(rest(tuple(strong)), y, classes) if others is None else others
-            left = others
+            left = max([others, *(scores[n][0] for n in scores if n not in strong)])
         else:
-            left = macro(rest((name,)), y, classes) if value < SURE and len(found) < 5 else 0.0
-        if (value >= SURE and low > 0.97 and (few or left == 0.0 and len(strong) < 0.5 * len(columns))) or (low > 0.85 and 1 - value <= LEFT * (1 - left)):
+            left = max([macro(rest((name,)), y, classes), *(scores[n][0] for n in scores if n != name)]) if value < SURE and len(found) < 5 else 0.0
+        if (value >= SURE and low > 0.97 and (few or left == 0.0 and len(strong) < 0.5 * len(columns))) or (low > 0.85 and 1 - low <= LEFT * (1 - left)):
             kind = "R2" if classes is None else "AUROC"
             hint = "; its name speaks of what comes after" if AFTER.search(name) else ""
             found.append({"column": name, "alone": value, "others": left or None, "evidence": f"{kind} {value:.3f} from this column alone{hint}"})
@@ -130,15 +130,14 @@ def leaking(columns: dict[str, pa.ChunkedArray], y: np.ndarray, classes: int | N
 
 def of_pictures(values: np.ndarray) -> dict[str, np.ndarray]:
     """Trivial statistics of (N, C, H, W) uint8: corners, border."""
-    n, _, h, w = values.shape
+    h, w = values.shape[2:]
     a, b = max(1, h // 6), max(1, w // 6)
     x = values.astype(np.float32)
     corners = {"top left": x[:, :, :a, :b], "top right": x[:, :, :a, -b:], "bottom left": x[:, :, -a:, :b], "bottom right": x[:, :, -a:, -b:]}
     found = {f"{name} corner": part.mean((2, 3)) for name, part in corners.items()}
-    found["border"] = np.concatenate([x[:, :, 0], x[:, :, -1], x[:, :, :, 0], x[:, :, :, -1]], 2).mean(2)
     found = {f"mean of the {name}, channel {c}": v[:, c] for name, v in found.items() for c in range(v.shape[1])}
-    edge = np.concatenate([x[:, :, 0], x[:, :, -1], x[:, :, :, 0], x[:, :, :, -1]], 2).reshape(n, -1)
-    return found | {"spread of the border": edge.std(1)}
+    edge = np.concatenate([x[:, :, 0], x[:, :, -1], x[:, :, :, 0], x[:, :, :, -1]], 2)
+    return found | {f"median of the border, channel {c}": np.median(edge[:, c], 1) for c in range(edge.shape[1])}
 
 
 def of_files(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
@@ -157,14 +156,15 @@ def of_files(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
     return {n: np.array(v, np.float64) for n, v in zip(names, zip(*rows, strict=True), strict=True)}
 
 
-def shortcuts(statistics: dict[str, np.ndarray], y: np.ndarray, classes: int | None, seed: int, level: float, units: np.ndarray | None, limit: float) -> list[dict]:
-    """The statistics that alone tell a class with an AUROC (a number with an R2) surely above the limit."""
+def shortcuts(statistics: dict[str, np.ndarray], y: np.ndarray, classes: int | None, seed: int, level: float, units: np.ndarray | None) -> list[dict]:
+    """The statistics that alone tell a class with an AUROC (a number with an R2) surely above their limit: 0.6 for what cannot follow from what is
+    shown (format, size in pixels), 0.8 for corners and background, 0.95 for what often does follow (bytes of a file, length of a text)."""
     found = []
     for name, x in statistics.items():
         if len(np.unique(x)) < 2:
             continue
         value, low = skill(told(x, False, y, classes, seed, units), y, classes, 1 - (1 - level) / len(statistics))
-        bare = name.startswith(("file format", "picture ", "entries"))  # cannot follow from what is shown
-        if low > (0.6 if bare else limit):
+        bare, often = name.startswith(("file format", "picture ", "entries")), name.startswith(("file size", "length of", "missing"))
+        if low > (0.6 if bare else 0.95 if often else 0.8):
             found.append({"statistic": name, "evidence": f"{'R2' if classes is None else 'AUROC'} {value:.3f} from it alone"})
     return found

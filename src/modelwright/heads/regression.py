@@ -27,7 +27,7 @@ class Regression(Head):
         return total * known, known.to(total.dtype)
 
     def predict(self, out) -> Prediction:
-        return Prediction(value=out, score=torch.full_like(out, float(-self.log_sd)))
+        return Prediction(value=out, score=torch.full_like(out, -self.log_sd.item()))
 
     def divergence(self, student, teacher, temperature) -> Tensor:
         """KL of two normals with the same spread; a temperature would only rescale it."""

@@ -62,7 +62,7 @@ class Assembled:
 
     learner: Learner
     rule: GradientRule
-    optimizers: dict[str, torch.optim.Optimizer]
+    optimizers: dict[str, optim.Optimizer]
     parameters: dict[str, list[torch.Tensor]]
     rng: torch.Generator
 

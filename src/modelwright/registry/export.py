@@ -48,8 +48,11 @@ def huggingface(registry: Registry, version: Version, out: Path, today: str, ind
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise refuse("export.exists", f"{out} is not empty", why="nothing is overwritten", where="--to hf", fix="name a folder that does not exist")
     out.mkdir(parents=True, exist_ok=True)
-    for path in sorted((version.folder / "model").iterdir()):
-        shutil.copyfile(path, out / path.name)
+    model = version.folder / "model"
+    for path in sorted(p for p in model.rglob("*") if p.is_file()):
+        place = out / path.relative_to(model)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, place)
     said = {}
     for name in ("evidence.json", "lineage.json"):
         if (version.folder / name).exists():

@@ -28,6 +28,8 @@ from .trail import Event
 
 if TYPE_CHECKING:  # these bring torch, and `registry list` should answer at once
     from .gate import Limit, Policy
+    from .objects import Finding
+    from .promotion import Promotion
 
 OPENINGS = """
 CREATE TABLE IF NOT EXISTS test_opening (
@@ -110,10 +112,10 @@ class Registry:
 
     def open_test(self, digest: str, who: str, limits: Policy | None = None, targets: Iterable[str] = ()) -> int:
         """Record that `who` looks at the test split of these rows, under these limits; how often it was opened, this time included."""
-        from . import policy
-
         def work(db: Session) -> int:
             if limits is not None:
+                from . import policy
+
                 text = json.dumps(policy.as_json(limits), ensure_ascii=False)
                 db("INSERT INTO policy (digest, limits) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING", limits.digest, text)
             row = (digest, who, limits.digest if limits is not None else None, json.dumps(sorted(targets), ensure_ascii=False))
@@ -321,6 +323,31 @@ class Registry:
     def broken_trail(self) -> int | None:
         """The id of the first line of the trail that was changed, or that follows one that was taken out."""
         return self.transaction(trail.broken)
+
+    def verify(self, reference: str) -> list[Finding]:
+        """What of a version is not as it was signed."""
+        from . import signing
+
+        found = self.find(reference)
+        return signing.verify(found.folder, found.digest, signing.trusted(self.keys))
+
+    def promote(
+        self,
+        reference: str,
+        alias: str = "production",
+        *,
+        policy: str | None = None,
+        override: dict[str, str] | None = None,
+        who: str | None = None,
+        why: str = "",
+        at: str | None = None,
+    ) -> Promotion:
+        """See `promotion.promote`. policy: a ready policy or a file, whose limits count beside the task's."""
+        from . import policy as policies
+        from . import promotion
+
+        extra = policies.read(policy, where="policy") if policy else None
+        return promotion.promote(self, reference, alias, extra=extra, override=override, who=who, why=why, at=at)
 
     def rollback(self, name: str, alias: str = "production", *, who: str | None = None, why: str = "", at: str | None = None) -> Version:
         """The alias goes back to what it pointed to before, in one transaction."""
