@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import baselines, evidence, find, report
-from .artifact import Chosen, Loaded, open_model
+from .artifact import Chosen, Loaded, located, open_model
 from .audit import Subject
 from .curves import Log
 from .data import sources
@@ -97,7 +97,7 @@ def audit(
     folder = Path(out)
     if (folder / "evidence.json").exists():
         raise refuse("run.used", f"{folder} already holds evidence", why="an earlier result is never overwritten", fix="name another --out")
-    model = model if model is None else located(model)
+    given, model = model, None if model is None else located(model)
     ours = model is not None and model.is_dir()
     task = task or (load_task(Path(model) / "task.yaml") if ours and (Path(model) / "task.yaml").is_file() else None)
     if task is None and not ours:
@@ -127,7 +127,7 @@ def audit(
     folder.mkdir(parents=True, exist_ok=True)
     digests = {role: evidence.table_digest(t) for role, t in of.tables.items()}
     facts = {"model": str(model or "none: the data alone")}
-    again = {"model": _relative(model, folder), "data": {r: _relative(f, folder) for r, f in (data or {}).items()}}
+    again = {"model": _relative(given, folder), "data": {r: _relative(f, folder) for r, f in (data or {}).items()}}
     again["task"] = None if task is None else _relative(Path(task.root, task.file), folder)
     write(folder / "audit.json", json.dumps(again, ensure_ascii=False, indent=1))
     return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget)

@@ -134,6 +134,9 @@ def columns_of(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: li
             continue
         spec = rooted(spec or infer(profiles[n]))
         kind = find.make("kinds", _suited(task, n, spec), f"{where}data.columns.{n}", task.root)
+        if kind.place == "own" and kind.form == "none":
+            what, place = f"a column of kind {find.split(spec)[0]} cannot be an input", f"{where}data.columns.{n}"
+            raise refuse("kind.input", what, where=place, fix=f"declare another kind, or leave it out: {n}: ignore")
         columns.append({"name": n, "kind": find.split(spec)[0], "role": "group" if n in group else "input" if kind.place != "none" else "ignored"})
         if kind.place != "none":
             inputs[n] = kind
@@ -285,7 +288,7 @@ def _strata(table: pa.Table, schema: Schema) -> np.ndarray:
     if kind.head == "regression":
         x = np.nan_to_num(pc.cast(column, pa.float64(), safe=False).to_numpy())
         return np.searchsorted(np.quantile(x, [0.25, 0.5, 0.75]), x)
-    if pa.types.is_nested(column.type) or kind.form != "none" or kind.place == "none":  # a text, a picture: no two are of one class
+    if pa.types.is_nested(column.type) or kind.form not in ("none", "table") or kind.place == "none":  # a text, a picture: no two are of one class
         return np.zeros(len(column), np.int64)
     return np.unique(np.array(column.to_pylist(), dtype=str), return_inverse=True)[1]
 

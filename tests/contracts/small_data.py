@@ -22,6 +22,14 @@ from modelwright import find
 from modelwright.data.schema import Schema
 
 ROWS = 480
+STORIES = {  # what a text target says: BLEU wants four words at least
+    "0": "a ring without an end",
+    "1": "一条直直的竖线",
+    "2": "the swan swims to the left",
+    "3": "两个半圆上下相连",
+    "benign": "nothing here will spread any further",
+    "malignant": "恶性肿瘤需要治疗",
+}
 NAMES = {"0": "zero", "1": "一", "2": "two", "3": "三", "benign": "benign tissue", "malignant": "恶性肿瘤"}
 OTHER = "we think that this picture shows something 我们 看到 的 图片 里 有 东西".split()
 
@@ -38,7 +46,7 @@ TARGETS = {  # kind of target -> its spec
     "ordered": {"ordered": {"order": ["low", "middle", "high"]}},
     "number": "number",
     "labels": "labels",
-    "text": {"text": {"max_tokens": 12, "vocabulary": 300}},
+    "text": {"text": {"max_tokens": 30, "vocabulary": 400}},
     "picture": "picture",
     "boxes": {"boxes": {"relative": True}},
     "action": {"action": {"classes": 4}},
@@ -62,8 +70,8 @@ def digits() -> tuple[np.ndarray, np.ndarray]:
 
 
 @cache
-def table(form: str, target: str | None = None) -> pa.Table:
-    """Columns of inputs, and `y` of the kind `target` (all of TARGETS but those that have no table, by name, where it is None)."""
+def table(form: str, target: str) -> pa.Table:
+    """Columns of inputs, and `y` of the kind `target`."""
     rng = np.random.default_rng(1)
     if target == "boxes" and form == "picture":
         pictures, boxes = rectangles(rng)
@@ -79,19 +87,18 @@ def table(form: str, target: str | None = None) -> pa.Table:
         pixels, y = digits()
         labels, number = y.astype(str), pixels.mean((1, 2)) / 10
         size = np.array(["light 轻", "middle 中", "heavy 重"])[np.searchsorted(np.quantile(number, [0.33, 0.67]), number)]
-        words = [" ".join([*rng.choice(OTHER, 4), NAMES[a], b, *rng.choice(OTHER, rng.integers(1, 6))]) for a, b in zip(labels, size)]
+        words = [" ".join([*rng.choice(OTHER, 2), NAMES[a], b, *rng.choice(OTHER, rng.integers(1, 5))]) for a, b in zip(labels, size)]
         columns = {
             "ids": lambda: {"x": pa.array(words)},
             "picture": lambda: {"x": pa.array([png(p) for p in pixels])},
             "series": lambda: {"x": pa.array((pixels / 16.0).tolist())},
             "vector": lambda: {"other": pa.array(np.arange(ROWS) % 7)},
         }[form]()
-    truths = {n: truth(n, labels, number, rng) for n in ([target] if target else TARGETS)}
-    return pa.table(columns | ({"y": truths[target]} if target else {n: v for n, v in truths.items() if v is not None}))
+    return pa.table(columns | {"y": truth(target, labels, number, rng)})
 
 
-def truth(kind: str, labels: np.ndarray, number: np.ndarray, rng: np.random.Generator) -> pa.Array | None:
-    """A column of targets of this kind that tells of a label (N,) of a few and of a number (N,); None where no table can."""
+def truth(kind: str, labels: np.ndarray, number: np.ndarray, rng: np.random.Generator) -> pa.Array:
+    """A column of targets of this kind that tells of a label (N,) of a few and of a number (N,)."""
     heavy = number > np.median(number)
     names = sorted(set(labels))
     pixels, digit = digits()
@@ -107,7 +114,7 @@ def truth(kind: str, labels: np.ndarray, number: np.ndarray, rng: np.random.Gene
         case "labels":
             return pa.array([[a, *(["heavy"] if b else [])] for a, b in zip(labels, heavy)])
         case "text":
-            return pa.array([f"{NAMES[a]} {'heavy 重' if b else 'light 轻'}" for a, b in zip(labels, heavy)])
+            return pa.array([STORIES[a] + (" in heavy ink" if b else "") for a, b in zip(labels, heavy)])
         case "picture":
             return pa.array([png(pixels[rng.choice(np.flatnonzero(digit == names.index(a))[:20])]) for a in labels])
         case "boxes":
@@ -115,7 +122,7 @@ def truth(kind: str, labels: np.ndarray, number: np.ndarray, rng: np.random.Gene
         case "action":
             return pa.array([names.index(a) for a in labels])
         case "value":
-            return None
+            return pa.array(number)  # a table has no such thing: refused
     raise AssertionError(f"a new kind of target: give {kind!r} a spec in TARGETS and a column here")
 
 

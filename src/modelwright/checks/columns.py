@@ -69,7 +69,7 @@ def coded_missing(column: pa.ChunkedArray) -> dict[str, float] | None:
         if len(np.unique(rest)) > 10 and _alone(v, rest):
             found[f"{v:g}"] = often[v] / len(x)
     others = x[~np.isin(x, codes) & (x != 0)]
-    if 0.0 in often and len(np.unique(others)) > 20 and (others > 0).all() and _impossible(others):
+    if 0 < often.get(0.0, 0) < 0.5 * len(x) and len(np.unique(others)) > 20 and (others > 0).all() and _impossible(others):
         found["0"] = often[0.0] / len(x)
     return found or None
 
@@ -108,16 +108,17 @@ def _switch(a: np.ndarray, b: np.ndarray, known: tuple[str, ...] = tuple(FACTORS
     if abs(np.median(a) - np.median(b)) < 2 * min(_spread(a), _spread(b)):
         return None
     a, b = np.sort(a), np.sort(b)
-    before = _apart(a, b)
-    allowed = (0.12 + 1.5 * np.sqrt((len(a) + len(b)) / (len(a) * len(b)))) * strict
-    found = []
+    before, noise, found = _apart(a, b), 1.5 * np.sqrt((len(a) + len(b)) / (len(a) * len(b))), []
     for name in known:
         times, plus = FACTORS[name]
+        small = 1 < times < 5  # groups may differ so by nature: a closer fit is asked
         for x, y, way in ((a, b, "x"), (b, a, "/")):
+            if before < (0.8 if small else 0.4):
+                continue
             after = _apart(x * times + plus, y)
             middle = abs(np.median(x) * times + plus - np.median(y)) / _spread(y)
             wider = abs(np.log(_spread(x) * times / _spread(y)))
-            if after < min(allowed, before - 0.4) and middle < 0.5 * strict and wider < 1.0 * strict:
+            if after < min(((0.04 if small else 0.12) + noise) * strict, before - 0.4) and middle < 0.5 * strict and wider < 1.0 * strict:
                 found.append((after, f"{way} {name}"))
     return min(found)[1] if found else None
 

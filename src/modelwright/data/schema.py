@@ -5,6 +5,8 @@ The table's numbers and codes travel together as one input, `table`; every other
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from .. import find
-from ..errors import Problem, Refusal
+from ..errors import Problem, Refusal, refuse
 from ..kind import Kind, Profile, Stored
 from .dataset import TABLE, Dataset
 
@@ -38,7 +40,11 @@ def profile(table: pa.Table) -> dict[str, Profile]:
 def infer(column: Profile) -> str:
     """The kind that fits a column best."""
     scores = {name: find.find("kinds", name).guess(column) for name in find.names("kinds")}
-    return max(scores, key=scores.get)
+    best = max(scores, key=scores.get)
+    if scores[best] == 0:
+        what = f"column {column.name!r} ({column.type}) looks like no kind that there is"
+        raise refuse("data.column_type", what, fix=f"say what it is, or leave it out: columns: {{{column.name}: ignore}}")
+    return best
 
 
 @dataclass
@@ -80,7 +86,7 @@ class Schema:
         """Every fitted value comes from these rows, the training split."""
         for name, kind in (self.inputs | self.targets).items():
             if name in train.column_names:
-                kind.fit(kind.column(train, name))
+                fit(kind, train, name)
         self.group_values_ = sorted({v for v in self._group_names(train) if v is not None})
 
     def _group_names(self, table: pa.Table) -> list[str | None]:
@@ -107,8 +113,8 @@ class Schema:
             )
         n = table.num_rows
         stored: dict[str, Stored] = {}
-        numbers = [_encode(self.inputs[c], table, c) for c in self.table if self.inputs[c].place == "number"]
-        codes = [_encode(self.inputs[c], table, c)["values"] for c in self.table if self.inputs[c].place == "code"]
+        numbers = [encode(self.inputs[c], table, c) for c in self.table if self.inputs[c].place == "number"]
+        codes = [encode(self.inputs[c], table, c)["values"] for c in self.table if self.inputs[c].place == "code"]
         if numbers or codes:
             flat = [s["values"].reshape(n, -1).astype(np.float32, copy=False) for s in numbers]
             stored[TABLE] = {
@@ -116,8 +122,8 @@ class Schema:
                 "codes": np.stack(codes, 1).astype(np.int64) if codes else np.zeros((n, 0), np.int64),
             }
         for c in self.own:
-            stored[self.key(c)] = {} if self.inputs[c].drawn else _encode(self.inputs[c], table, c)
-        truth = {c: _encode(k, table, c, target=True) for c, k in self.targets.items() if targets and c in table.column_names}
+            stored[self.key(c)] = {} if self.inputs[c].drawn else encode(self.inputs[c], table, c)
+        truth = {c: encode(k, table, c, target=True) for c, k in self.targets.items() if targets and c in table.column_names}
         groups = None
         if self.group and all(c in table.column_names for c in self.group):
             number = {v: i for i, v in enumerate(self.group_values_)}
@@ -149,13 +155,20 @@ class Schema:
         return cls(some(data["inputs"]), some(data["targets"]), data["group"], data["group_values"], data.get("acted", []))
 
 
-def _encode(kind: Kind, table: pa.Table, name: str, target: bool = False) -> Stored:
-    """A column in chunks of rows, joined: what is decoded (pictures, tokens) never stands in memory twice."""
-    column = kind.column(table, name)
-    encode = kind.encode_target if target else kind.encode
-    if len(column) <= CHUNK:
-        return encode(column)
-    parts = [encode(column.slice(start, CHUNK)) for start in range(0, len(column), CHUNK)]
+def fit(kind: Kind, table: pa.Table, name: str) -> None:
+    """A column's kind learns from it. Raises a Refusal where the column is nothing that this kind can read."""
+    with _readable(kind, table, name):
+        kind.fit(kind.column(table, name))
+
+
+def encode(kind: Kind, table: pa.Table, name: str, target: bool = False) -> Stored:
+    """A column in chunks of rows, joined: what is decoded (pictures, tokens) never stands in memory twice. Raises a Refusal as `fit` does."""
+    read = kind.encode_target if target else kind.encode
+    with _readable(kind, table, name):
+        column = kind.column(table, name)
+        if len(column) <= CHUNK:
+            return read(column)
+        parts = [read(column.slice(start, CHUNK)) for start in range(0, len(column), CHUNK)]
     joined = {}
     for key in parts[0]:
         if key == "offsets":
@@ -164,3 +177,13 @@ def _encode(kind: Kind, table: pa.Table, name: str, target: bool = False) -> Sto
         else:
             joined[key] = np.concatenate([p[key] for p in parts])
     return joined
+
+
+@contextmanager
+def _readable(kind: Kind, table: pa.Table, name: str) -> Iterator[None]:
+    """Arrow says what it cannot convert; the user hears of which column, read as what."""
+    try:
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as e:
+        what = f"column {name!r} ({table.schema.field(name).type}) cannot be read as {find.split(kind.spec)[0]}"
+        raise refuse("data.column_type", what, why=str(e).split("\n")[0][:200], fix="declare the kind that it is, or correct its values") from e

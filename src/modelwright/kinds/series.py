@@ -74,6 +74,8 @@ def _inner(type: pa.DataType | None) -> pa.DataType | None:
 
 def flat(values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(all steps (sum of lengths, C) float64 with NaN for gaps, lengths (N,), known (N,) bool). Raises a Refusal where steps differ in width."""
+    if _inner(values.type) is None:
+        raise refuse("data.series", f"a series is a list of numbers a row, not {values.type}", fix="declare another kind")
     column = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)
     known = column.is_valid().to_numpy(zero_copy_only=False)
     lengths = np.asarray(column.value_lengths().fill_null(0).to_numpy(zero_copy_only=False), np.int64)

@@ -170,7 +170,8 @@ class Postgres(Database):
             connection.close()
 
     def _found(self, db: Session) -> int:
-        if db("SELECT to_regclass('modelwright_format')")[0][0] is None:
+        known = "SELECT 1 FROM pg_catalog.pg_tables WHERE tablename = 'modelwright_format' AND schemaname = ANY (current_schemas(false))"
+        if not db(known):  # not to_regclass: it answers from a cache that does not see what a process before us in the lock has made
             return 0
         return db("SELECT max(format) FROM modelwright_format")[0][0]
 

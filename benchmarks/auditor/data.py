@@ -1,0 +1,301 @@
+"""Faults of data: copies, leaks, wrong labels, codes, units, formats, shift, contamination; each with the same data without it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from modelwright.audit import Subject
+from PIL import Image
+
+from . import Planted
+from ._tables import made, split, subject
+
+Rng = np.random.Generator
+WORDS = "time river stone paper light window garden market doctor train letter winter summer silver copper forest island bridge engine signal rule of the a in to for with under over near after before every small large quiet early late".split()  # noqa: E501, SIM905
+
+
+def start(seed: int, least: int = 400, most: int = 1200, sharp: float = 2.0) -> tuple[Rng, dict[str, Any], np.ndarray]:
+    rng = np.random.default_rng(seed)
+    columns, y = made(rng, int(rng.integers(least, most)), sharp)
+    return rng, columns, y
+
+
+def numbers(columns: dict[str, Any]) -> list[str]:
+    return [n for n, v in columns.items() if np.asarray(v).dtype.kind == "f"]
+
+
+def name(rng: Rng, *names: str) -> str:
+    return str(rng.choice(names))
+
+
+def duplicates(seed: int, faulty: bool) -> Subject:
+    rng, columns, y = start(seed)
+    parts = split(columns | {"y": y}, rng)
+    if faulty:
+        rows = rng.permutation(parts["test"].num_rows)[: int(rng.uniform(0.05, 0.3) * parts["test"].num_rows)]
+        copies = parts["train"].take(rng.permutation(parts["train"].num_rows)[: len(rows)])
+        keep = np.setdiff1d(np.arange(parts["test"].num_rows), rows)
+        parts["test"] = pa.concat_tables([parts["test"].take(keep), copies])
+    return subject(parts, seed=seed)
+
+
+def near_duplicates(seed: int, faulty: bool) -> Subject:
+    rng, columns, y = start(seed)
+    parts = split(columns | {"y": y}, rng)
+    if faulty:
+        m = int(rng.uniform(0.05, 0.3) * parts["test"].num_rows)
+        copies = parts["train"].take(rng.permutation(parts["train"].num_rows)[:m])
+        for n in numbers(columns):
+            i = copies.column_names.index(n)
+            x = copies.column(n).to_numpy()
+            copies = copies.set_column(i, n, pa.array(x + rng.normal(size=m) * x.std() * rng.uniform(0.002, 0.01)))
+        parts["test"] = pa.concat_tables([parts["test"].slice(m), copies])
+    return subject(parts, seed=seed)
+
+
+def near_texts(seed: int, faulty: bool) -> Subject:
+    rng = np.random.default_rng(seed)
+    parts = texts(rng, int(rng.integers(200, 400)), int(rng.integers(15, 30)))
+    if faulty:
+        m = int(rng.uniform(0.05, 0.3) * parts["test"].num_rows)
+        copies = [t.replace(" the ", " a ", 1).upper() + "." for t in parts["train"].column("note").to_pylist()[:m]]
+        parts["test"] = pa.table({"note": copies + parts["test"].column("note").to_pylist()[m:], "y": parts["test"].column("y")})
+    return subject(parts, kinds={"note": {"text": {"vocabulary": 300}}}, seed=seed)
+
+
+def texts(rng: Rng, n: int, length: int) -> dict[str, pa.Table]:
+    y = rng.integers(0, 2, n)
+    notes = [" ".join([*rng.choice(WORDS, length), *rng.choice(["good", "fine"] if v else ["bad", "poor"], 1)]) for v in y]
+    return split({"note": notes, "y": y}, rng)
+
+
+def contamination(seed: int, faulty: bool) -> Subject:
+    rng = np.random.default_rng(seed)
+    chinese = rng.random() < 0.4
+    parts = texts(rng, int(rng.integers(200, 400)), int(rng.integers(30, 60)))
+    if chinese:
+        signs = [chr(c) for c in range(0x4E00, 0x4E00 + 400)]
+        number = {w: rng.choice(signs) for w in [*WORDS, "good", "fine", "bad", "poor"]}
+        parts = {k: pa.table({"note": ["".join(number[w] for w in v.split()) for v in t.column("note").to_pylist()], "y": t.column("y")}) for k, t in parts.items()}
+    if faulty:
+        test, train = parts["test"].column("note").to_pylist(), parts["train"].column("note").to_pylist()
+        for i in range(max(2, int(rng.uniform(0.03, 0.2) * len(test)))):
+            part = test[i][:20] if chinese else " ".join(test[i].split()[3:20])
+            train[i] += part if chinese else " " + part
+        parts["train"] = parts["train"].set_column(0, "note", pa.array(train))
+    return subject(parts, kinds={"note": {"text": {"vocabulary": 600}}}, seed=seed)
+
+
+def leak(how: str) -> Callable[[int, bool], Subject]:
+    def make(seed: int, faulty: bool) -> Subject:
+        rng, columns, y = start(seed, sharp=float(np.random.default_rng(seed).uniform(0.8, 2)))
+        n = len(y)
+        noise = rng.random(n) < rng.uniform(0, 0.04)
+        told = np.where(noise, 1 - y, y)
+        plain = rng.integers(0, 2, n)
+        told = told if faulty else np.where(rng.random(n) < 0.6, y, plain)  # the twin's column helps, as any may
+        title = name(rng, "discharge_code", "status", "q7", "followup", "flag")
+        if how == "copy":
+            columns[title] = told.astype(float) * rng.choice([1, 5, -2]) + rng.normal(size=n) * 0.05
+        elif how == "category":
+            columns[title] = np.array(["n03 c11 x9".split()[v] for v in told])
+        elif how == "number":
+            columns[title] = 20 + 3 * told + rng.normal(size=n) * (0.6 if faulty else 3)
+        else:  # filled in only after the fact
+            columns[title] = np.where(told == 1, rng.gamma(2, 30, n), np.nan)
+        return subject(split(columns | {"y": y}, rng), seed=seed)
+
+    return make
+
+
+def leak_of_a_number(seed: int, faulty: bool) -> Subject:
+    rng, columns, _ = start(seed)
+    x = np.stack([columns[n] for n in numbers(columns)[:3]], 1)
+    y = ((x - x.mean(0)) / x.std(0)) @ [2.0, -1, 0.5] + rng.normal(size=len(x)) * rng.uniform(0.8, 2)
+    columns[name(rng, "settled", "invoice", "v12")] = y * rng.choice([1, 2.2, -0.5]) + rng.normal(size=len(y)) * (0.15 if faulty else 3) + 7
+    return subject(split(columns | {"y": y}, rng), kinds={"y": "number"}, seed=seed)
+
+
+def group_overlap(seed: int, faulty: bool) -> Subject:
+    rng, columns, y = start(seed)
+    n, title = len(y), name(rng, "patient_id", "user", "customer_no", "患者编号")
+    person = np.sort(rng.integers(0, n // int(rng.integers(3, 8)), n))
+    order = rng.permutation(n) if faulty else np.argsort(np.random.default_rng(seed).permutation(n)[person], kind="stable")
+    parts = split(columns | {title: person, "y": y}, rng, order=order)
+    if not faulty:  # the split falls between two persons
+        last = parts["train"].column(title)[-1].as_py()
+        parts["test"] = parts["test"].filter(pa.array(parts["test"].column(title).to_numpy() != last))
+    return subject(parts, kinds={title: "ignore"}, seed=seed, clusters=title if rng.random() < 0.5 else None)
+
+
+def time_overlap(seed: int, faulty: bool) -> Subject:
+    rng, columns, y = start(seed)
+    n = len(y)
+    day = np.datetime64("2021-01-01") + rng.integers(0, 900, n).astype("timedelta64[D]")
+    order = np.argsort(day + (rng.integers(0, 1, n)).astype("timedelta64[D]"), kind="stable")
+    if faulty:
+        order = np.argsort(day + (rng.normal(size=n) * rng.uniform(60, 400)).astype("timedelta64[D]"), kind="stable")
+    written = day.astype("datetime64[ms]") if rng.random() < 0.5 else day.astype(str)
+    parts = split(columns | {name(rng, "date", "seen_on", "创建时间"): written, "y": y}, rng, order=order)
+    if not faulty:
+        title = parts["train"].column_names[-2]
+        last = max(parts["train"].column(title).to_pylist())
+        parts["test"] = parts["test"].filter(pa.array([v > last for v in parts["test"].column(title).to_pylist()]))
+    return subject(parts, seed=seed)
+
+
+def wrong_labels(how: str) -> Callable[[int, bool], Subject]:
+    def make(seed: int, faulty: bool) -> Subject:
+        rng = np.random.default_rng(seed)
+        k, n = (2 if how == "one way" else int(rng.integers(2, 5))), int(rng.integers(900, 1800))
+        y = rng.integers(0, k, n)
+        centres = rng.normal(size=(k, 6)) * 2.2
+        if k == 2:
+            centres[1] = centres[0] + 4.0 * (d := rng.normal(size=6)) / np.linalg.norm(d)
+        x = centres[y] + rng.normal(size=(n, 6))
+        order = rng.permutation(n)
+        spoilt = y.copy()
+        if faulty:
+            rate = rng.uniform(0.12, 0.3) if how != "uniform" else rng.uniform(0.08, 0.2)
+            hit = rng.random(n) < rate
+            hit &= (y == 0) if how == "one way" else True
+            if how == "test":
+                hit &= np.isin(np.arange(n), order[int(n * 0.6) :])
+            spoilt = np.where(hit, (y + rng.integers(1, k, n)) % k, y)
+        table = {f"x{i}": x[:, i] for i in range(6)} | {"y": np.array([f"class {v}" for v in spoilt])}
+        return subject(split(table, rng, 0.4, order), seed=seed)
+
+    return make
+
+
+def coded(how: str) -> Callable[[int, bool], Subject]:
+    def make(seed: int, faulty: bool) -> Subject:
+        rng, columns, y = start(seed)
+        hit = rng.random(len(y)) < rng.uniform(0.01, 0.15)
+        title = numbers(columns)[int(rng.integers(0, 3))]
+        if how == "word":
+            columns["work"] = rng.choice(["farm", "office", "shop", "none"], len(y))
+            if faulty:
+                columns["work"] = np.where(hit, name(rng, "N/A", "unknown", "?", "未知"), columns["work"])
+        else:
+            code = 0.0 if how == "zero" else float(rng.choice([-999, -9999, 9999, 99999, -1, -99]))
+            columns[title] = np.where(hit, code if faulty else np.nan, columns[title])
+        return subject(split(columns | {"y": y}, rng), seed=seed)
+
+    return make
+
+
+def units(how: str) -> Callable[[int, bool], Subject]:
+    def make(seed: int, faulty: bool) -> Subject:
+        rng, columns, y = start(seed)
+        n = len(y)
+        title = name(rng, "body_size", "body_mass", "value")
+        x, by = rng.normal(170, 10, n), float(rng.choice([1 / 2.54, 10, 1000, 2.20462, 0.01, 100]))
+        x = x * rng.normal(1, 0.01, n)
+        order, cut = rng.permutation(n), int(n * 0.7)
+        other = columns["site"] == "south" if how == "group" else np.isin(np.arange(n), order[cut:]) if how == "split" else rng.random(n) < rng.uniform(0.1, 0.4)
+        columns[title] = np.where(other & faulty, x * by, np.where(columns["site"] == "west", x + 3, x))
+        return subject(split(columns | {"y": y}, rng, order=order), seed=seed)
+
+    return make
+
+
+def format_of_numbers(seed: int, faulty: bool) -> Subject:
+    rng, columns, y = start(seed)
+    x = np.exp(rng.normal(8, 0.8, len(y)))
+    dressed = [lambda v: f"{v:,.2f}", lambda v: f"${v:.2f}", lambda v: f"{v:.2f}".replace(".", ","), lambda v: f"{v:.0f} kg", lambda v: f"{v / 1e3:.1f}%"]
+    f, share = dressed[int(rng.integers(0, len(dressed)))], rng.choice([1.0, 0.3])
+    columns["amount"] = np.array([f(v) if rng.random() < share else f"{v:.2f}" for v in x]) if faulty else x
+    columns["room"] = rng.choice([f"{a}{b}" for a in range(1, 9) for b in "abcdefgh"], len(y))
+    return subject(split(columns | {"y": y}, rng), seed=seed)
+
+
+def shifted(how: str) -> Callable[[int, bool], Subject]:
+    def make(seed: int, faulty: bool) -> Subject:
+        rng, columns, y = start(seed, 700, 1500)
+        order = rng.permutation(len(y))
+        if faulty:
+            late = np.isin(np.arange(len(y)), order[int(len(y) * 0.7) :])
+            title = numbers(columns)[0]
+            x = columns[title]
+            if how == "column":
+                columns[title] = np.where(late, x + x.std() * rng.uniform(0.5, 1.2), x)
+            elif how == "site":
+                columns["site"] = np.where(late & (rng.random(len(y)) < rng.uniform(0.35, 0.7)), "east", columns["site"])
+            else:  # no column alone: a dependence that only the test split has
+                second = numbers(columns)[-1]
+                columns[second] = np.where(late, np.sort(columns[second])[np.argsort(np.argsort(x))], columns[second])
+        return subject(split(columns | {"y": y}, rng, order=order), seed=seed)
+
+    return make
+
+
+def picture(how: str) -> Callable[[int, bool], Subject]:
+    def make(seed: int, faulty: bool) -> Subject:
+        rng = np.random.default_rng(seed)
+        n, side = int(rng.integers(200, 300)), int(rng.choice([16, 20, 24]))
+        y = rng.integers(0, 2, n)
+        keyed = np.where(rng.random(n) < rng.uniform(0, 0.06), 1 - y, y) if faulty else rng.integers(0, 2, n)
+        cells = []
+        for label, key in zip(y, keyed, strict=True):
+            x = rng.normal(90, 15, (side, side))
+            a = side // 4
+            yy, xx = np.mgrid[:side, :side] - side / 2 + rng.normal(size=(2, 1, 1))
+            shape = np.abs(yy) + np.abs(xx) if label else np.maximum(np.abs(yy), np.abs(xx))
+            x = np.where(shape < a, x + 70, x)
+            if how == "corner" and key:
+                x[: side // 6, -(side // 6) :] = 230
+            if how == "background":
+                x = np.where(shape < a, x, x + 30 * key)
+            buffer, im = io.BytesIO(), Image.fromarray(np.clip(x, 0, 255).astype(np.uint8))
+            if how == "format":
+                im.save(buffer, "PNG" if key else "BMP")
+            elif how == "quality":
+                im.save(buffer, "JPEG", quality=95 if key else 40)
+            else:
+                im.save(buffer, "PNG")
+            cells.append(buffer.getvalue())
+        table = {"scan": pa.array(cells, pa.binary()), "y": y}
+        return subject(split(table, rng), kinds={"scan": {"picture": {"size": side}}}, seed=seed)
+
+    return make
+
+
+def planted(make: Callable[[int, bool], Subject], metric: str, limit: str = "<= 0") -> Planted:
+    return Planted(make, "data", {f"data.{metric}": limit}, f"data.{metric}")
+
+
+KINDS = {
+    "duplicate rows": planted(duplicates, "duplicate_rate", "<= 0.01"),
+    "nearly duplicate rows": planted(near_duplicates, "near_duplicate_rate", "<= 0.02"),
+    "nearly duplicate texts": planted(near_texts, "near_duplicate_rate", "<= 0.02"),
+    "copied runs of words": planted(contamination, "contamination", "<= 0.005"),
+    "leak: copy": planted(leak("copy"), "leakage"),
+    "leak: category": planted(leak("category"), "leakage"),
+    "leak: number": planted(leak("number"), "leakage"),
+    "leak: filled in afterwards": planted(leak("missing"), "leakage"),
+    "leak: of a number": planted(leak_of_a_number, "leakage"),
+    "persons on both sides": planted(group_overlap, "group_overlap"),
+    "test before the end of training": planted(time_overlap, "time_overlap"),
+    "wrong labels: uniform": planted(wrong_labels("uniform"), "label_error_rate", "<= 0.03"),
+    "wrong labels: one way": planted(wrong_labels("one way"), "label_error_rate", "<= 0.03"),
+    "wrong labels: test only": planted(wrong_labels("test"), "test_label_error_rate", "<= 0.04"),
+    "code for missing: number": planted(coded("number"), "coded_missing"),
+    "code for missing: zero": planted(coded("zero"), "coded_missing"),
+    "code for missing: word": planted(coded("word"), "coded_missing"),
+    "unit: by group": planted(units("group"), "unit_switch"),
+    "unit: by split": planted(units("split"), "unit_switch"),
+    "unit: within a column": planted(units("within"), "unit_switch"),
+    "numbers as text": planted(format_of_numbers, "number_format"),
+    "shift: one column": planted(shifted("column"), "split_shift"),
+    "shift: a new site": planted(shifted("site"), "split_shift"),
+    "shift: a dependence": planted(shifted("joint"), "split_shift"),
+    "shortcut: corner": planted(picture("corner"), "shortcut"),
+    "shortcut: background": planted(picture("background"), "shortcut"),
+    "shortcut: file format": planted(picture("format"), "shortcut"),
+    "shortcut: file size": planted(picture("quality"), "shortcut"),
+}

@@ -1,0 +1,123 @@
+"""Sets that hold the truth with a promised share: split conformal prediction, its coverage and size on the test split.
+
+Angelopoulos & Bates 2021, section 1: a score on the calibration split, its ceil((n + 1) level) / n quantile as the threshold, and for a new row all answers
+whose score is not above it. Classes: 1 - probability of the class (LAC: the smallest sets), or adaptive sets (APS, Romano et al. 2020, equation 5 without
+randomisation). Numbers: the distance from the prediction, or from its quantiles where it has some (CQR, Romano et al. 2019). In 9 of 10
+repetitions coverage is near the level, but it depends on the calibration rows: Beta(n + 1 - l, l) for l = floor((n + 1)(1 - level)); its interval here is
+of these sets on other test rows. Refused (`conformal.too_few`) where the calibration split is too small for any finite threshold at the level.
+The temperature was fitted on the same calibration rows: one number, whose effect on coverage is below 1 / n.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from ..audit import Audit, Subject, rows_of
+from ..forms import Measurement, Prediction
+from ..intervals import interval
+from ..kind import Kind, Metric
+
+
+class Conformal(Audit):
+    def __init__(self, level: float = 0.9, score: Literal["lac", "aps"] = "lac"):
+        if not 0 < level < 1:
+            raise ValueError(f"level ({level}) must lie between 0 and 1")
+        self.level, self.score = level, score
+
+    def measure(self, subject: Subject) -> list[Measurement]:
+        found = []
+        for target, kind in subject.schema.truths.items():
+            if kind.head not in ("classes", "binary", "ordered", "regression"):
+                continue
+            began = time.perf_counter()
+            if "calibration" not in subject.splits:
+                found += [self._line(subject, name, target, None, None, None, 0, began, "none", {}, ["conformal.no_calibration"]) for name in NAMES]
+                continue
+            scores, known = self._scores(subject, "calibration", target, kind)
+            q = threshold(scores[known], self.level)
+            if not math.isfinite(q):
+                n = int(known.sum())
+                details = {"calibration_rows": n, "needed": math.ceil(1 / (1 - self.level)) - 1}
+                found += [self._line(subject, name, target, None, None, None, n, began, "none", details, ["conformal.too_few"]) for name in NAMES]
+                continue
+            found += self._judge(subject, target, kind, q, int(known.sum()), began)
+        return found
+
+    def _judge(self, subject: Subject, target: str, kind: Kind, q: float, calibrated: int, began: float) -> list[Measurement]:
+        scores, known = self._scores(subject, "test", target, kind)
+        prediction, clusters = subject.predict("test")[target], subject.clusters_of("test")
+        held = np.where(known, scores <= q, np.nan)
+        size = self._size(prediction, kind, target, q)
+        details: dict[str, Any] = {"threshold": q, "calibration_rows": calibrated, "nominal": self.level, "score": self._name(prediction), "groups": {}}
+        table = subject.splits["test"]
+        groups = [f"{c}={v}" for c in subject.schema.group if c in table.column_names for v in dict.fromkeys(table.column(c).drop_null().to_pylist())]
+        for slice in [*subject.slices, *groups][:30]:
+            rows = rows_of(table, slice) & known
+            if rows.any():
+                i = interval(Metric.mean(held[rows]), int(rows.sum()), level=subject.level)
+                details["groups"][slice] = {"coverage": i.value, "low": i.low, "high": i.high, "n": int(rows.sum()), "mean_size": float(size[rows].mean())}
+        lines = []
+        for name, metric in (("coverage", Metric.mean(held)), ("mean_size", Metric.mean(size, "lower"))):
+            i = interval(metric, len(held), level=subject.level, clusters=clusters, seed=subject.seed)
+            more = details if name == "coverage" else {"calibration_rows": calibrated, "empty_sets": float((size == 0).mean())}
+            lines.append(self._line(subject, name, target, i.value, i.low, i.high, len(held), began, i.method, more, []))
+        return lines
+
+    def _name(self, prediction: Prediction) -> str:
+        if prediction.probabilities is not None:
+            return self.score
+        return "quantiles" if prediction.quantiles is not None else "absolute residual"
+
+    def _scores(self, subject: Subject, split: str, target: str, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+        """(N,) the truth's score, and (N,) bool: where there is a truth."""
+        prediction = subject.predict(split)[target]
+        truth = kind.encode_target(kind.column(subject.splits[split], target))
+        y = truth["values"]
+        if prediction.probabilities is not None:
+            return class_scores(prediction.probabilities.numpy().astype(np.float64), self.score)[np.arange(len(y)), y], truth["known"]
+        low, high = _bounds(prediction)
+        return np.maximum(low - y, y - high), truth["known"]
+
+    def _size(self, prediction: Prediction, kind: Kind, target: str, q: float) -> np.ndarray:
+        """(N,): answers in the set, or the interval's width in the target's own units."""
+        if prediction.probabilities is not None:
+            return (class_scores(prediction.probabilities.numpy().astype(np.float64), self.score) <= q).sum(1).astype(np.float64)
+        ends = [kind.answer(target, Prediction(value=torch.from_numpy(e)))[target] for e in (_bounds(prediction)[0] - q, _bounds(prediction)[1] + q)]
+        return np.maximum(np.asarray(ends[1], np.float64) - np.asarray(ends[0], np.float64), 0.0)
+
+    def _line(self, subject, name, target, value, low, high, n, began, method, details, reasons) -> Measurement:
+        seconds = time.perf_counter() - began
+        return Measurement("conformal", f"conformal.{name}", target, "test", None, value, low, high, subject.level, n, method, subject.seed, seconds, details, reasons)
+
+
+NAMES = ("coverage", "mean_size")
+
+
+def threshold(scores: np.ndarray, level: float) -> float:
+    """The ceil((n + 1) level)-th smallest score; infinite where there are fewer."""
+    k = math.ceil((len(scores) + 1) * level - 1e-9)
+    return float(np.sort(scores)[k - 1]) if k <= len(scores) else math.inf
+
+
+def class_scores(p: np.ndarray, score: str) -> np.ndarray:
+    """(N, K): lac 1 - p; aps the mass of all classes at least as likely as this one."""
+    if score == "lac":
+        return 1 - p
+    order = np.argsort(-p, axis=1, kind="stable")
+    mass = np.take_along_axis(p, order, 1).cumsum(1)
+    out = np.empty_like(p)
+    np.put_along_axis(out, order, mass, 1)
+    return out
+
+
+def _bounds(prediction: Prediction) -> tuple[np.ndarray, np.ndarray]:
+    if prediction.quantiles is not None:
+        q = prediction.quantiles.numpy().astype(np.float64)
+        return q[:, 0], q[:, -1]
+    value = prediction.value.numpy().astype(np.float64)
+    return value, value

@@ -1,0 +1,247 @@
+"""Does the model give away who was in training: membership attacks on training against test rows, shadow models, and canaries.
+
+Each attack gives a row a score, higher for members; `membership_auc` and `membership_tpr_at_fpr_0.01` are those of the attack with the larger auc.
+- threshold: minus the loss (Yeom et al. 2018); of a model without probabilities, being right, and staying so under small noise (Choquette-Choo et al. 2021).
+- lira: online likelihood ratios of logit-scaled confidences under normal fits (Carlini et al. 2022, algorithm 1, one variance for all rows), where the recipe
+  can be run again (`retrain`) on random halves of the attacked rows, at least eight times within the time.
+`canary_tpr_at_fpr_0.05`: half of 100 test rows with wrong labels join training, one model is trained, and the loss must tell which half: the worst case.
+
+Ties count half in the auc, and a rate at a threshold takes all of a tie or none. Intervals of rates are exact: the threshold is an order statistic of the
+non-members whose true false positive rate is Beta, the true positives binomial, the error shared between them. Two sets that a forest can tell apart by
+inputs and labels alone are not comparable (`privacy.incomparable`): an attack would measure that difference. Left out: several models' votes, exposure.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+import zlib
+
+import numpy as np
+import pyarrow as pa
+from scipy.special import betaincinv
+
+from .. import metrics as m
+from ..audit import Audit, Subject
+from ..forms import Measurement
+from ..intervals import interval
+from ..kind import Metric
+
+SECONDS = 5.0
+SHADOWS, FEWEST, CANARIES = 32, 8, 100
+
+
+class Membership(Audit):
+    def __init__(self, rows: int = 1000):
+        """rows: at most of either set, drawn at random."""
+        self.rows = rows
+
+    def measure(self, subject: Subject) -> list[Measurement]:
+        if "train" not in subject.splits:
+            return []
+        found = []
+        for target, kind in subject.schema.truths.items():
+            truth = kind.encode_target(kind.column(subject.splits["test"], target))
+            if kind.labels_ is not None and np.ndim(truth["values"]) == 1:
+                found += self._target(subject, target, kind)
+        return found
+
+    def _target(self, subject, target, kind) -> list[Measurement]:
+        began = time.perf_counter()
+        until = began + (subject.seconds or SECONDS)
+        rng = np.random.default_rng(subject.seed)
+        members, others = (self._drawn(subject.splits[s], kind, target, rng) for s in ("train", "test"))
+        if min(members.num_rows, others.num_rows) < 20:
+            return self._nothing(subject, target, began, "privacy.too_few", "fewer than 20 rows of a kind")
+        if not self_test():
+            return self._nothing(subject, target, began, "privacy.self_test", "the attack did not find the members of a model that only remembers")
+        told = comparable(subject.schema, kind, target, members, others, subject.seed)
+        if told["apart"]:
+            why = f"a forest tells training rows from test rows without the model (auc {told['auc']:.3f}): the attack would find that, not membership"
+            return self._nothing(subject, target, began, "privacy.incomparable", why)
+        pool = pa.concat_tables([members, others], promote_options="permissive")
+        inside = np.arange(pool.num_rows) < members.num_rows
+        said = subject.predictor.predict(pool)[target]
+        y = kind.encode_target(kind.column(pool, target))["values"]
+        if said.probabilities is None:
+            attacks = {"label_only": steady(subject, target, pool, y, rng)}
+        else:
+            attacks = {"threshold": confidence(said.probabilities.numpy(), y)}
+            scores = self._lira(subject, target, kind, pool, y, rng, until) if subject.retrain is not None else None
+            attacks |= {} if scores is None else {"lira": scores}
+        aucs = {name: m.auroc(inside.astype(int), s) for name, s in attacks.items()}
+        best = max(aucs, key=aucs.get)
+        score, n = attacks[best], len(pool)
+        auc = interval(Metric(lambda i: m.auroc(inside[i].astype(int), score[i]), units=min(inside.sum(), (~inside).sum())), n, level=subject.level, seed=subject.seed)
+        tpr = rate_at(score[inside], score[~inside], 0.01, subject.level)
+        details = {"attack": best, "aucs": aucs, "comparable": told, "shadows": getattr(self, "shadows_", 0)}
+        found = [
+            self._line(subject, target, "membership_auc", (auc.value, auc.low, auc.high), n, f"{best}; {auc.method}", began, details),
+            self._line(subject, target, "membership_tpr_at_fpr_0.01", tpr, n, f"{best}; order statistic and Clopper-Pearson", began, details),
+        ]
+        if subject.retrain is not None:
+            found.append(self._canaries(subject, target, kind, members, others, rng))
+        return found
+
+    def _drawn(self, table, kind, target, rng) -> pa.Table:
+        known = np.flatnonzero(kind.encode_target(kind.column(table, target))["known"])
+        return table.take(pa.array(np.sort(rng.permutation(known)[: self.rows])))
+
+    def _line(self, subject, target, metric, ends, n, method, began, details, reasons=()) -> Measurement:
+        return Measurement(
+            "membership", f"privacy.{metric}", target, "train", None, *ends, subject.level, n, method, subject.seed, time.perf_counter() - began, details,
+            list(reasons),
+        )  # fmt: skip
+
+    def _nothing(self, subject, target, began, code, why) -> list[Measurement]:
+        names = ["membership_auc", "membership_tpr_at_fpr_0.01"] + ["canary_tpr_at_fpr_0.05"] * (subject.retrain is not None)
+        return [self._line(subject, target, n, (None, None, None), 0, "not measured", began, {"why": why}, [code]) for n in names]
+
+    def _lira(self, subject, target, kind, pool, y, rng, until) -> np.ndarray | None:
+        """(N,) log likelihood ratios, or None where fewer than eight shadow models fit into the time."""
+        n, seen, held, took = pool.num_rows, [], [], 0.0
+        while len(seen) < SHADOWS and time.perf_counter() + took < until:
+            start = time.perf_counter()
+            if len(seen) % 2 == 0:  # in pairs of complements: every row is in half of them
+                half = rng.permutation(n) < n // 2
+            half = half if len(seen) % 2 == 0 else ~half
+            shadow = subject.retrain(pool.take(pa.array(np.flatnonzero(half))), subject.seed + 1 + len(seen))
+            seen.append(scaled(shadow.predict(pool)[target].probabilities.numpy(), y))
+            held.append(half)
+            took = time.perf_counter() - start
+            if len(seen) == 1 and start + FEWEST * took > until + took:
+                return None
+        if len(seen) < FEWEST:
+            return None
+        self.shadows_ = len(seen)
+        seen, held = np.array(seen), np.array(held)
+        return likelihood_ratio(scaled(subject.predictor.predict(pool)[target].probabilities.numpy(), y), seen, held)
+
+    def _canaries(self, subject, target, kind, members, others, rng) -> Measurement:
+        """Rows of the test split with a wrong label; half of them join the members, and the model is trained once more."""
+        began = time.perf_counter()
+        k = min(CANARIES, others.num_rows)
+        rows = others.take(pa.array(rng.permutation(others.num_rows)[:k]))
+        column = rows.column(target)
+        y = kind.encode_target(kind.column(rows, target))["values"]
+        wrong = (y + rng.integers(1, len(kind.labels_), k)) % len(kind.labels_)
+        names = pa.array([kind.labels_[i] for i in wrong]).cast(column.type)
+        rows = rows.set_column(rows.column_names.index(target), target, names)
+        inside = rng.permutation(k) < k // 2
+        model = subject.retrain(pa.concat_tables([members, rows.filter(pa.array(inside))], promote_options="permissive"), subject.seed)
+        said = model.predict(rows)[target]
+        score = confidence(said.probabilities.numpy(), wrong) if said.probabilities is not None else (said.value.numpy() == wrong).astype(float)
+        ends = rate_at(score[inside], score[~inside], 0.05, subject.level)
+        details = {"canaries": k, "auc": m.auroc(inside.astype(int), score), "epsilon_at_least": max(0.0, math.log(max(ends[1], 1e-12) / 0.05))}
+        return self._line(subject, target, "canary_tpr_at_fpr_0.05", ends, k, "mislabelled canaries, one training run; order statistic and Clopper-Pearson", began, details)
+
+
+def confidence(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(N,) minus the loss."""
+    return np.log(np.maximum(p[np.arange(len(y)), y].astype(np.float64), 1e-12))
+
+
+def scaled(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(N,) log p_y - log(1 - p_y), Carlini et al. equation 6, in a stable form."""
+    p = p.astype(np.float64)
+    right = p[np.arange(len(y)), y]
+    rest = p.sum(1) - right
+    return np.log(np.maximum(right, 1e-9)) - np.log(np.maximum(rest, 1e-9))
+
+
+def likelihood_ratio(score: np.ndarray, seen: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """log N(score; in) - log N(score; out) per row: means by row, one variance for all rows of a kind. seen, held (S, N)."""
+
+    def fit(mask):
+        count = np.maximum(mask.sum(0), 1)
+        mean = (seen * mask).sum(0) / count
+        spare = max(1, int((mask.sum(0) - 1).clip(0).sum()))
+        return mean, max(float((((seen - mean) * mask) ** 2).sum() / spare), 1e-6)
+
+    (a, va), (b, vb) = fit(held), fit(~held)
+    return -((score - a) ** 2) / (2 * va) - math.log(va) / 2 + (score - b) ** 2 / (2 * vb) + math.log(vb) / 2
+
+
+def rate_at(members: np.ndarray, others: np.ndarray, fpr: float, level: float) -> tuple[float, float, float]:
+    """(share of members above the threshold that at most fpr of the others exceed, low, high); thresholds are scores of others, taken with their ties.
+
+    low: at the loosest threshold whose true rate is at most fpr, and high: at the strictest whose true rate is at least fpr, each with its own error."""
+    error, n = (1 - level) / 4, len(others)  # two sides, and on each the threshold and the members
+    falling = np.sort(others)[::-1]
+
+    def above(r: int) -> int:
+        """Members above the r-th largest of the others (0: above none of them, that is above the largest)."""
+        return int((members > falling[r]).sum()) if r < n else len(members)
+
+    hits = above(int(np.floor(fpr * n + 1e-9)))
+    strict = [r for r in range(n) if r == 0 or betaincinv(r + 1, n - r, 1 - error) <= fpr]  # the share of others above falling[r] is at most Beta(r + 1, n - r)
+    sure = max(strict)
+    low = 0.0
+    if betaincinv(sure + 1, n - sure, 1 - error) <= fpr:
+        k = above(sure)
+        low = float(betaincinv(k, len(members) - k + 1, error)) if k else 0.0
+    loose = next((r for r in range(n) if r and betaincinv(r, n - r + 1, error) >= fpr), n)
+    k = above(loose) if loose < n else len(members)
+    ties = int((members == falling[loose]).sum()) if loose < n else 0
+    k = min(len(members), k + ties)
+    high = float(betaincinv(k + 1, len(members) - k, 1 - error)) if k < len(members) else 1.0
+    return hits / len(members), low, high
+
+
+def self_test() -> bool:
+    """A model that is sure of what it saw: the attack must find every member, and none among equals."""
+    rng = np.random.default_rng(0)
+    members, others = np.zeros(200), -rng.exponential(size=200) - 0.1
+    auc = m.auroc(np.repeat([1, 0], 200), np.concatenate([members, others]))
+    return auc > 0.99 and rate_at(members, others, 0.01, 0.95)[0] > 0.99 and rate_at(np.zeros(200), np.zeros(200), 0.01, 0.95)[0] == 0
+
+
+def inputs_of(schema, table: pa.Table) -> np.ndarray:
+    """(N, F) of anything: numbers and codes as they are, pictures in 8 by 8, texts as 64 hashed counts, series as their mean, spread and length."""
+    data, parts = schema.encode(table, targets=False), []
+    for name, stored in data.inputs.items():
+        if "numbers" in stored:
+            parts += [np.nan_to_num(stored["numbers"], nan=-30.0), stored["codes"]]
+        elif "offsets" in stored:
+            counts = np.diff(stored["offsets"])
+            row = np.repeat(np.arange(len(data)), counts)
+            values = np.asarray(stored["values"])
+            bag = np.zeros((len(data), 65))
+            if values.ndim == 1:
+                np.add.at(bag, (row, [zlib.crc32(int(v).to_bytes(8, "little", signed=True)) % 64 for v in values]), 1)
+            else:
+                np.add.at(bag[:, 0], row, values.mean(1))
+            bag[:, 64] = counts
+            parts.append(bag)
+        elif "values" in stored and np.ndim(stored["values"]) == 4:
+            v = np.asarray(stored["values"], np.float32)
+            step = max(1, v.shape[2] // 8), max(1, v.shape[3] // 8)
+            parts.append(v[:, :, :: step[0], :: step[1]].reshape(len(v), -1))
+    return np.concatenate([p.reshape(len(data), -1) for p in parts], 1) if parts else np.zeros((len(data), 1))
+
+
+def comparable(schema, kind, target, members, others, seed) -> dict:
+    """Two samples by a forest's out-of-bag votes on inputs and label; apart above four standard errors and 0.57."""
+    from sklearn.ensemble import ExtraTreesClassifier
+
+    few = [t.slice(0, 500) if t.num_rows <= 500 else t.take(pa.array(np.random.default_rng(seed).permutation(t.num_rows)[:500])) for t in (members, others)]
+    x = np.concatenate([np.column_stack([inputs_of(schema, t), kind.encode_target(kind.column(t, target))["values"]]) for t in few])
+    y = np.repeat([1, 0], [len(t) for t in few])
+    forest = ExtraTreesClassifier(60, min_samples_leaf=5, bootstrap=True, oob_score=True, random_state=seed, class_weight="balanced").fit(x, y)
+    votes = np.nan_to_num(forest.oob_decision_function_[:, 1], nan=0.5)
+    auc = m.auroc(y, votes)
+    null = math.sqrt((len(y) + 1) / (12 * max(1, int(y.sum()) * int((1 - y).sum()))))
+    return {"auc": auc, "apart": bool(auc > max(0.57, 0.5 + 4 * null))}
+
+
+def steady(subject, target, pool, y, rng, draws: int = 4) -> np.ndarray:
+    """(N,) of labels alone: right, plus the share of noised copies (numbers, a twentieth of their spread) that are."""
+    numbers = [n for n, k in subject.schema.inputs.items() if k.place == "number" and pa.types.is_floating(pool.column(n).type)]
+    score = 2.0 * (subject.predictor.predict(pool)[target].value.numpy() == y)
+    for _ in range(draws if numbers else 0):
+        noised = pool
+        for n in numbers:
+            x = noised.column(n).to_numpy()
+            noised = noised.set_column(noised.column_names.index(n), n, pa.array(x + 0.05 * np.nanstd(x) * rng.standard_normal(len(x)), from_pandas=True))
+        score = score + (subject.predictor.predict(noised)[target].value.numpy() == y) / draws
+    return score

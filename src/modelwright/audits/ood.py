@@ -1,0 +1,144 @@
+"""Does the model know what it has never seen: how well a score tells the split `ood` from the test split, and whether that is more than a trivial statistic's.
+
+Scores, higher is stranger: energy, minus log sum exp of the logits (Liu et al. 2020); Mahalanobis, the distance to the nearest class mean under one shared
+covariance of the features (Lee et al. 2018); neighbour, the distance to the 10th nearest of the features, normalised (Sun et al. 2022). Without gradients there
+are no logits or features, and one minus the largest probability stands for them (Hendrycks & Gimpel 2017). The model is given inputs and never labels; means,
+neighbours and the threshold come from validation rows (their predicted classes), never from `ood`. The score is the one named, not the best on these rows.
+
+The trivial statistic sees the input alone: how far its mean, its spread or its length is from validation's, whichever tells more: a benefit of the doubt for it.
+`ood_near` and `ood_far`, where given, are told apart in the details. Nothing is measured where no `ood` rows are given.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from .. import metrics as m
+from ..audit import Audit, Subject
+from ..forms import Measurement
+from ..intervals import interval, paired
+from ..kind import Metric
+
+TAIL = 0.05  # of validation rows lie above the threshold
+
+
+class OOD(Audit):
+    def __init__(self, score: Literal["neighbour", "mahalanobis", "energy"] = "neighbour", rows: int = 1000):
+        """rows: of each split at most, drawn at random."""
+        self.score, self.rows = score, rows
+
+    def measure(self, subject: Subject) -> list[Measurement]:
+        if "ood" not in subject.splits:
+            return []
+        found = []
+        roles = [r for r in ("ood", "ood_near", "ood_far") if r in subject.splits]
+        for target, kind in subject.schema.targets.items():
+            if kind.labels_ is None:
+                continue
+            began = time.perf_counter()
+            rng = np.random.default_rng(subject.seed)
+            known = next((r for r in ("validation", "calibration", "train") if r in subject.splits), None)
+            tables = {r: self._drawn(subject.splits[r], rng) for r in ("test", *roles, *([known] if known else []))}
+            if known is None:  # a half of the test rows stands for validation, and is not judged
+                half = tables["test"].num_rows // 2
+                tables["validation"], tables["test"], known = tables["test"].slice(0, half), tables["test"].slice(half), "validation"
+            if min(tables[known].num_rows, tables["test"].num_rows, tables["ood"].num_rows) < 20:
+                why = {"why": "fewer than 20 rows of a kind"}
+                found += [self._line(subject, n, target, None, 0, began, why, ["ood.no_data"]) for n in ("auroc", "gain_over_trivial")]
+                continue
+            scores = scores_of(subject, target, tables, known)
+            name = self.score if self.score in scores else next(iter(scores))
+            trivial = trivial_of(subject.schema, tables, known)
+            y = np.repeat([0, 1], [tables["test"].num_rows, tables["ood"].num_rows])
+            n, units, given = len(y), int(min(np.bincount(y))), {"level": subject.level, "seed": subject.seed}
+
+            def auroc(score: dict[str, np.ndarray], y=y, units=units) -> Metric:
+                both = np.concatenate([score["test"], score["ood"]])
+                return Metric(lambda i: m.auroc(y[i], both[i]), units=units)
+
+            best = max(trivial, key=lambda s: auroc(trivial[s]).value(np.arange(n)))
+            ours, theirs = auroc(scores[name]), auroc(trivial[best])
+            threshold = float(np.quantile(scores[name][known], 1 - TAIL))
+            details = {
+                "score": name, "trivial": best, "aurocs": {k: auroc(s).value(np.arange(n)) for k, s in scores.items()}, "threshold": threshold,
+                "trivial_auroc": theirs.value(np.arange(n)), "flagged": {r: float((scores[name][r] > threshold).mean()) for r in ("test", *roles)},
+                "by_role": {r: m.auroc(np.repeat([0, 1], [len(scores[name]["test"]), len(s)]), np.concatenate([scores[name]["test"], s]))
+                            for r, s in scores[name].items() if r in roles},
+            }  # fmt: skip
+            found.append(self._line(subject, "auroc", target, interval(ours, n, **given), n, began, details))
+            found.append(self._line(subject, "gain_over_trivial", target, paired(ours, theirs, n, **given), n, began, {"score": name, "trivial": best}))
+        return found
+
+    def _drawn(self, table: pa.Table, rng) -> pa.Table:
+        return table.take(pa.array(np.sort(rng.permutation(table.num_rows)[: self.rows])))
+
+    def _line(self, subject, metric, target, i, n, began, details, reasons=()) -> Measurement:
+        value, low, high, method = (None, None, None, "not measured") if i is None else (i.value, i.low, i.high, i.method)
+        return Measurement(
+            "ood", f"ood.{metric}", target, "test", None, value, low, high, subject.level, n, method, subject.seed, time.perf_counter() - began, details,
+            list(reasons),
+        )  # fmt: skip
+
+
+def scores_of(subject: Subject, target: str, tables: dict[str, pa.Table], known: str) -> dict[str, dict[str, np.ndarray]]:
+    """{score: {split: (N,)}}"""
+    read: dict[str, tuple[Tensor, Tensor | None]] = {}
+    for split, table in tables.items():
+        opened = subject.open(target, table) if subject.open is not None else None
+        if opened is None:
+            said = {s: subject.predictor.predict(t)[target].probabilities.amax(1).double().numpy() for s, t in tables.items()}
+            return {"largest_probability": {s: 1 - p for s, p in said.items()}}
+        with torch.no_grad():
+            parts = [torch.arange(i, min(i + 256, len(opened.x))) for i in range(0, len(opened.x), 256)]
+            logits = torch.cat([opened.logits(opened.x[p], p) for p in parts]).double()
+            features = [opened.features(opened.x[p], p) for p in parts]
+            read[split] = logits, None if features[0] is None else torch.cat(features).flatten(1).double()
+    found = {}
+    if read[known][1] is not None:
+        at, classes = read[known][1], read[known][0].argmax(1)
+        found["neighbour"] = {s: neighbour(f, at, same=s == known) for s, (_, f) in read.items()}
+        found["mahalanobis"] = {s: mahalanobis(f, at, classes) for s, (_, f) in read.items()}
+    return found | {"energy": {s: -z.logsumexp(1).numpy() for s, (z, _) in read.items()}}
+
+
+def neighbour(f: Tensor, at: Tensor, k: int = 10, same: bool = False) -> np.ndarray:
+    """(N,) distance to the k-th nearest of at, both on the unit sphere; same: a row is not its own neighbour."""
+    f, at = (v / v.norm(dim=1, keepdim=True).clamp(min=1e-12) for v in (f, at))
+    k = min(k, len(at) - same) + same
+    return torch.cdist(f, at).kthvalue(k, 1).values.numpy()
+
+
+def mahalanobis(f: Tensor, at: Tensor, classes: Tensor) -> np.ndarray:
+    """(N,) the least (f - mean_c)' S^-1 (f - mean_c), S pooled within classes with a ridge of a thousandth of its mean variance."""
+    names = classes.unique()
+    means = torch.stack([at[classes == c].mean(0) for c in names])
+    within = at - means[torch.searchsorted(names, classes)]
+    cov = within.T @ within / len(at)
+    cov = cov + 1e-3 * cov.diagonal().mean().clamp(min=1e-12) * torch.eye(len(cov), dtype=cov.dtype)
+    white = torch.linalg.cholesky(torch.linalg.inv(cov))
+    return torch.cdist(f @ white, means @ white).square().amin(1).numpy()
+
+
+def trivial_of(schema, tables: dict[str, pa.Table], known: str) -> dict[str, dict[str, np.ndarray]]:
+    """{statistic: {split: (N,) standard deviations from validation's mean}} of the input alone."""
+    raw: dict[str, dict[str, np.ndarray]] = {}
+    for split, table in tables.items():
+        for name, stored in schema.encode(table, targets=False).inputs.items():
+            if "offsets" in stored:
+                raw.setdefault(f"length of {name}", {})[split] = np.diff(stored["offsets"]).astype(float)
+            else:
+                flat = np.nan_to_num(np.asarray(stored["numbers" if "numbers" in stored else "values"], np.float64).reshape(table.num_rows, -1))
+                if flat.shape[1]:
+                    raw.setdefault(f"mean of {name}", {})[split] = flat.mean(1)
+                    raw.setdefault(f"spread of {name}", {})[split] = flat.std(1)
+    found = {}
+    for name, by in raw.items():
+        middle, sd = by[known].mean(), max(by[known].std(), 1e-12)
+        found[name] = {s: np.abs(v - middle) / sd for s, v in by.items()}
+    return found or {"nothing": {s: np.zeros(t.num_rows) for s, t in tables.items()}}
