@@ -77,7 +77,7 @@ def canaries(seed: int, faulty: bool) -> Subject:
     return Subject(model, schema, {"train": numbers(a, b, NAMES), "test": numbers(c, d, NAMES)}, seed=seed, retrain=retrain, seconds=2)
 
 
-def stated(change) -> Planted:
+def stated(change):
     """A statement as a run writes it, and what change(statement, lineage) makes of it."""
 
     def make(seed: int, faulty: bool) -> Subject:

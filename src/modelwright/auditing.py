@@ -68,6 +68,7 @@ def conclude(
     of.warnings += registry.edited_limits(rows, of.task.targets, policy)
     openings = registry.open_test(rows, folder.name, policy, of.task.targets)
     code = subject.lineage["code"]
+    subject.lineage = {"size_bytes": size_of(folder / "model"), "parameters": facts.get("parameters"), **subject.lineage}
     measured = measure(subject, budget)
     for line in measured:
         line.digests = {"model": model, "data": digests[line.split], "code": code}
@@ -121,6 +122,7 @@ def audit(
     subject = Subject(
         predictor, of.schema, of.tables, slices, gate.level_for(policy), task.audit.clusters if task else None, {**lineage, "code": code}, rivals
     )
+    subject.lineage["size_bytes"] = None if model is None else size_of(_model_folder(Path(model)) if ours else Path(str(given).split(".py:")[0]))
     if isinstance(predictor, Loaded):
         subject.open = predictor.open
         subject.play = None if of.environment is None else player(of, predictor.model)
@@ -247,6 +249,12 @@ def measure(subject: Subject, budget: float | None = None, only: list[str] | Non
 def _without(subject: Subject, name: str, why: str, code: str) -> Measurement:
     nothing = (None, "test", None, None, None, None, subject.level, 0, "not measured", subject.seed, 0.0)
     return Measurement(name, f"{name}.error", *nothing, {"error": why}, [code])
+
+
+def size_of(path: Path) -> int | None:
+    """Bytes of a file, or of all files below a folder; None where there is neither."""
+    files = [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]
+    return sum(p.stat().st_size for p in files) or None
 
 
 def code_digest() -> str:

@@ -19,6 +19,7 @@ from .data.dataset import TABLE
 from .data.schema import Schema, infer, profile
 from .errors import Problem, Refusal, did_you_mean, refuse
 from .evidence import row_digests
+from .kind import Kind
 from .task import Task, column_kind
 
 POLICY = {"mlp": {"width": 64, "depth": 1, "dropout": 0.0, "bins": 0}}  # of a task that names no encoder for what it observes
@@ -105,8 +106,8 @@ def columns_of(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: li
     for n in task.targets:
         spec = column_kind(task.targets[n])[0] if task.targets[n] is not None else declared.get(n, (None, {}))[0]
         targets[n] = find.make("kinds", rooted(spec or target_kind(profiles[n])), f"{where}target.{n}", task.root)
-        if targets[n].head is None:
-            what = f"a column of kind {next(iter(targets[n].spec))} cannot be a target"
+        if targets[n].head is None or (loaded.environment is None and type(targets[n]).encode_target is Kind.encode_target):
+            what = f"a column of kind {next(iter(targets[n].spec))} cannot be a target" + (" of a table" if targets[n].head else "")
             raise refuse("kind.target", what, where=f"{where}target.{n}", fix="declare another kind")
     beside = {n: (t, find.split(kind.spec)[0]) for t, kind in targets.items() for n in kind.beside}
     absent = [

@@ -1,8 +1,8 @@
 """Small real data for the conformance suites: one table for every form of input, with a column for every kind of target beside it.
 
-Tables are scikit-learn's breast cancer (10 measurements, a category, gaps); pictures and series are its digits 0 to 3 (a series is 8 rows of 8 pixels),
-texts say of these digits in English and Chinese what they are, among other words; noise is drawn; boxes are bright and dark rectangles on noise. A new
-form of input or a new kind of target needs a column here; a new encoder, objective, head, decoder or audit needs nothing.
+Tables are scikit-learn's breast cancer (10 measurements, a category, gaps); pictures and series are its digits 0 to 3 (a series is 8 rows of 8
+pixels), texts say of these digits in English and Chinese what they are, among other words; noise is drawn; boxes are bright and dark rectangles on
+noise. A new form of input or a new kind of target needs a column here; a new encoder, objective, head, decoder or audit needs nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ STORIES = {  # what a text target says: BLEU wants four words at least
     "malignant": "恶性肿瘤需要治疗",
 }
 NAMES = {"0": "zero", "1": "一", "2": "two", "3": "三", "benign": "benign tissue", "malignant": "恶性肿瘤"}
-OTHER = "we think that this picture shows something 我们 看到 的 图片 里 有 东西".split()
+OTHER = ["we", "think", "that", "this", "picture", "shows", "something", "我们", "看到", "的", "图片", "里", "有", "东西"]
 
 INPUTS = {  # form of input -> kind of column
     "table": None,  # inferred: numbers and a category

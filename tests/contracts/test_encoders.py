@@ -1,4 +1,4 @@
-"""What every encoder owes, for every form of input that it says it takes: scikit-learn's estimator checks are the model. And what every fusion owes."""
+"""What every encoder owes, for every form of input that it takes (scikit-learn's estimator checks are the model), and what every fusion owes."""
 
 import dataclasses
 import json
@@ -123,7 +123,7 @@ def test_what_is_missing_does_not_reach_the_result(name, form):
         assert not c.x.present.all(), "the table has gaps"
         junk = torch.where(c.x.present, c.x.numbers, 7.7)
         assert close(c(c.x), c(dataclasses.replace(c.x, numbers=junk)))
-        gone = dataclasses.replace(c.x, numbers=torch.zeros_like(c.x.numbers), present=torch.zeros_like(c.x.present), codes=torch.zeros_like(c.x.codes))
+        gone = pytree.tree_map(torch.zeros_like, c.x)
         assert torch.isfinite(c(gone).pooled()).all()
     else:  # content of a missing cell: what the kind's encode makes of null
         nothing = pytree.tree_map(torch.zeros_like, c.x)

@@ -1,4 +1,4 @@
-"""The grid: every encoder x objective x head, found by listing the folders. A cell trains, measurably, or the plan refuses it in words: no third case.
+"""The grid: every encoder x objective x head, found by listing the folders. A cell trains, measurably, or is refused in words: no third case.
 
 How a cell is judged follows from what its objective says of itself, never from its name:
 
@@ -108,7 +108,8 @@ def gained(planned, model):
     said = Loaded(model, planned.schema).predict(planned.tables["test"])["y"]
     truth = data.targets["y"]
     metric = kind.metrics(said, truth)[kind.primary]
-    sign, rows, perfect = (1.0 if metric.better == "higher" else -1.0), np.arange(len(data)), 1.0 if metric.better == "higher" else 0.0
+    sign, rows = (1.0 if metric.better == "higher" else -1.0), np.arange(len(data))
+    perfect = 0.0 if sign < 0 else 100.0 if kind.primary == "bleu" else 1.0
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(data)))
     dealt = torch.utils._pytree.tree_map(lambda t: t[order], said)
     chances = [kind.metrics(dealt, truth)[kind.primary].value(rows)]

@@ -1,4 +1,4 @@
-"""What every head owes, for every kind of target that it says it fits: a likelihood, a prediction that the kind can read, and rows that stay apart."""
+"""What every head owes, for every kind of target that it fits: a likelihood, a prediction that the kind can read, and rows that stay apart."""
 
 import dataclasses
 import json

@@ -28,6 +28,7 @@ from ..intervals import needed_n
 
 Verdict = Literal["pass", "fail", "inconclusive"]
 ERROR = 0.05  # the chance that a model which violates one of its limits passes
+COUNT = ("test", "trusted")  # unseen rows; trusted are those whose labels are surer than the test split's
 ANY_SPLIT = {"data", "privacy", "efficiency"}
 AREA_OF = {"ece": "calibration"}
 NAMES = {  # by area; the first have none of their own
@@ -160,7 +161,7 @@ def decide(policy: Policy, measurements: Iterable[Measurement], *, digests: Mapp
     for limit in policy.limits:
         named = [m for m in measurements if m.metric == limit.metric and (m.slice and normal_slice(m.slice)) == limit.slice]
         named = [m for m in named if limit.target in (None, m.target)]
-        here = [m for m in named if m.split == "test" or limit.area in ANY_SPLIT]
+        here = [m for m in named if m.split in COUNT or limit.area in ANY_SPLIT]
         rows += [_judge(limit, m, level_for(policy), digests) for m in here]
         if not here:
             seen = sorted({m.split for m in named})

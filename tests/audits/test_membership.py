@@ -1,0 +1,86 @@
+"""Rates with their ties and exact intervals, likelihood ratios against scipy, and who is told from whom."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from modelwright.audit import Subject
+from modelwright.audits import membership as mb
+from modelwright.data.schema import Schema
+from modelwright.forms import Prediction
+from modelwright.kinds.category import Category
+from modelwright.kinds.number import Number
+
+
+def test_rate_at_counts_whole_ties_only():
+    others = np.arange(100.0)
+    assert mb.rate_at(np.array([99.5, 98.5, 50.0]), others, 0.01, 0.95)[0] == pytest.approx(2 / 3)  # one of 100 others may lie above: above 98
+    assert mb.rate_at(np.full(50, 3.0), np.full(50, 3.0), 0.01, 0.95) == (0.0, 0.0, 1.0)
+    assert mb.rate_at(np.full(50, 3.0), np.zeros(1000), 0.01, 0.95)[1] > 0.9
+
+
+def test_rate_intervals_hold_what_they_say():
+    """Members N(1, 1), others N(0, 1): the true rate at fpr 0.05 is known."""
+    from scipy.stats import norm
+
+    truth, g = 1 - norm.cdf(norm.isf(0.05) - 1), np.random.default_rng(0)
+    hits = []
+    for _ in range(200):
+        _, low, high = mb.rate_at(g.standard_normal(200) + 1, g.standard_normal(300), 0.05, 0.9)
+        hits.append(low <= truth <= high)
+    assert np.mean(hits) >= 0.9
+
+
+def test_likelihood_ratio_is_that_of_normal_fits():
+    from scipy.stats import norm
+
+    g = np.random.default_rng(0)
+    seen, held, score = g.standard_normal((12, 5)), np.arange(12)[:, None] % 2 == np.arange(5) % 2, g.standard_normal(5)
+    got = mb.likelihood_ratio(score, seen, held)
+    means = [np.array([seen[m[:, i], i].mean() for i in range(5)]) for m in (held, ~held)]
+    sds = [np.sqrt(sum(((seen[m[:, i], i] - mu[i]) ** 2).sum() for i in range(5)) / (5 * 5)) for m, mu in zip((held, ~held), means)]
+    expected = norm.logpdf(score, means[0], sds[0]) - norm.logpdf(score, means[1], sds[1])
+    assert np.allclose(got, expected)
+
+
+def test_scaled_confidence_is_the_log_odds():
+    p = np.array([[0.2, 0.5, 0.3], [0.9, 0.05, 0.05]])
+    assert np.allclose(mb.scaled(p, np.array([1, 0])), np.log([0.5 / 0.5, 0.9 / 0.1]))
+
+
+class Remembers:
+    """Sure of the rows that it was made from, a coin for all others; without the scores it says right and wrong."""
+
+    def __init__(self, table, schema, scores=True):
+        self.seen = dict(zip(table.column("a").to_pylist(), table.column("label").to_pylist()))
+        self.schema, self.scores = schema, scores
+
+    def predict(self, table):
+        rows = [self.seen.get(v) for v in table.column("a").to_pylist()]
+        p = torch.tensor([[0.5, 0.5] if r is None else [0.99, 0.01] if r == "0" else [0.01, 0.99] for r in rows])
+        return {"label": Prediction(value=p.argmax(1), probabilities=p if self.scores else None)}
+
+
+def world(n=200, shift=0.0, scores=True, retrain=False):
+    g = np.random.default_rng(0)
+    kind, label = Number(scale=False), Category(["0", "1"])
+    kind.fit(pa.chunked_array([[0.0, 1.0]]))
+    label.labels_ = ["0", "1"]
+    schema = Schema({"a": kind}, {"label": label})
+    tables = {s: pa.table({"a": g.standard_normal(n) + d, "label": [str(v) for v in g.integers(0, 2, n)]}) for s, d in (("train", 0.0), ("test", shift))}
+    again = (lambda table, seed: Remembers(table, schema, scores)) if retrain else None
+    subject = Subject(Remembers(tables["train"], schema, scores), schema, tables, retrain=again)
+    return {m.metric.removeprefix("privacy."): m for m in mb.Membership().measure(subject)}
+
+
+def test_what_remembers_is_found_with_scores_labels_and_shadows():
+    assert world()["membership_auc"].low > 0.95 and world(600)["membership_tpr_at_fpr_0.01"].low > 0.85
+    assert world(scores=False)["membership_auc"].low > 0.6
+    found = world(retrain=True)
+    assert found["membership_auc"].details["shadows"] >= mb.FEWEST and found["membership_auc"].details["aucs"]["lira"] > 0.95
+    assert found["canary_tpr_at_fpr_0.05"].value == 1.0 and found["canary_tpr_at_fpr_0.05"].details["epsilon_at_least"] > 1
+
+
+def test_sets_that_differ_by_themselves_are_not_compared():
+    found = world(shift=1.0)
+    assert found["membership_auc"].value is None and found["membership_auc"].reasons == ["privacy.incomparable"]

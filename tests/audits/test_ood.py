@@ -1,0 +1,86 @@
+"""Scores against slow definitions, and an audit that knows a strange row from a familiar one."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from modelwright.audit import Subject
+from modelwright.audits import ood
+from modelwright.data.schema import Schema
+from modelwright.forms import Prediction
+from modelwright.kinds.category import Category
+from modelwright.kinds.number import Number
+
+
+def test_mahalanobis_by_definition():
+    g = torch.Generator().manual_seed(0)
+    at, f, classes = torch.randn(60, 4, generator=g).double(), torch.randn(7, 4, generator=g).double(), torch.arange(60) % 3 * 2
+    means = [at[classes == k].mean(0) for k in (0, 2, 4)]
+    cov = sum((at[i] - means[int(classes[i]) // 2]).outer(at[i] - means[int(classes[i]) // 2]) for i in range(60)) / 60
+    inverse = torch.linalg.inv(cov + 1e-3 * cov.diagonal().mean() * torch.eye(4, dtype=torch.float64))
+    expected = [min(float((v - c) @ inverse @ (v - c)) for c in means) for v in f]
+    assert np.allclose(ood.mahalanobis(f, at, classes), expected)
+
+
+def test_neighbour_is_scikit_learns():
+    from sklearn.neighbors import NearestNeighbors
+    from sklearn.preprocessing import normalize
+
+    g = np.random.default_rng(0)
+    f, at = g.standard_normal((9, 5)), g.standard_normal((40, 5))
+    expected = NearestNeighbors(n_neighbors=10).fit(normalize(at)).kneighbors(normalize(f))[0][:, -1]
+    assert np.allclose(ood.neighbour(torch.from_numpy(f), torch.from_numpy(at)), expected)
+    own = NearestNeighbors(n_neighbors=10).fit(normalize(at)).kneighbors()[0][:, -1]
+    assert np.allclose(ood.neighbour(torch.from_numpy(at), torch.from_numpy(at), same=True), own, atol=1e-6)
+
+
+class Plain:
+    """Two classes by the first of two numbers; features are the numbers, the second put on the same scale."""
+
+    def __init__(self):
+        kinds = {n: Number(scale=False) for n in "ab"}
+        for k in kinds.values():
+            k.fit(pa.chunked_array([[0.0, 1.0]]))
+        label = Category(["0", "1"])
+        label.labels_ = ["0", "1"]
+        self.schema = Schema(kinds, {"label": label})
+
+    def open(self, target, table):
+        opened = Plain()
+        opened.x = torch.from_numpy(np.stack([table.column(n).to_numpy() for n in "ab"], 1)).float()
+        return opened
+
+    def logits(self, x, rows):
+        return torch.stack([-x[:, 0], x[:, 0]], 1)
+
+    def features(self, x, rows):
+        return torch.cat([x, torch.ones(len(x), 1)], 1)
+
+    def predict(self, table):
+        p = self.logits(self.open("", table).x, None).softmax(1)
+        return {"label": Prediction(value=p.argmax(1), probabilities=p)}
+
+
+def tables(far):
+    g = np.random.default_rng(0)
+    x = {s: g.standard_normal((200, 2)) for s in ("validation", "test")} | {"ood": g.standard_normal((200, 2)) * 0.5 + far}
+    return {s: pa.table({"a": v[:, 0], "b": v[:, 1], "label": ["0"] * len(v)}) for s, v in x.items()}
+
+
+def test_the_audit_tells_the_strange_from_the_familiar():
+    model = Plain()
+    far = np.array([4.0, -4.0])  # its mean is that of the others
+    found = {m.metric: m for m in ood.OOD("mahalanobis").measure(Subject(model, model.schema, tables(far), open=model.open))}
+    line, gain = found["ood.auroc"], found["ood.gain_over_trivial"]
+    assert line.low > 0.95 and 0.02 < line.details["flagged"]["test"] < 0.1 and line.details["flagged"]["ood"] > 0.9
+    assert gain.value == pytest.approx(line.value - line.details["trivial_auroc"])
+    same = {m.metric: m for m in ood.OOD().measure(Subject(model, model.schema, {**tables(far), "ood": tables(far)["test"]}, open=model.open))}
+    assert same["ood.auroc"].value == pytest.approx(0.5)
+
+
+def test_without_ood_rows_nothing_and_without_gradients_the_probability():
+    model = Plain()
+    two = tables(np.zeros(2))
+    assert ood.OOD().measure(Subject(model, model.schema, {"test": two["test"]})) == []
+    found = ood.OOD().measure(Subject(model, model.schema, {"test": two["test"], "ood": two["ood"]}))
+    assert found[0].details["score"] == "largest_probability" and found[0].value is not None

@@ -1,0 +1,196 @@
+"""Attacks against what is known exactly: linear classifiers, tiny nets by brute force; bounds against every point tried; and what the checks say."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from modelwright.audit import Subject
+from modelwright.audits import _attacks as a
+from modelwright.audits import _corruptions as c
+from modelwright.audits._bounds import Box, NoBounds, ends, margins
+from modelwright.audits.robustness import Robustness, attack, self_test
+from modelwright.data.schema import Schema
+from modelwright.forms import Prediction
+from modelwright.kinds.category import Category
+from modelwright.kinds.number import Number
+from torch import nn
+from torch.nn import functional as F
+
+
+def rng(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def run(net, x, y, ball, steps=25, seed=0):
+    right = net(x, torch.arange(len(x))).argmax(1) == y
+    return attack(net, x, y, torch.arange(len(x)), ball, steps, rng(seed), float("inf"), torch.zeros_like(right), right)
+
+
+@pytest.mark.parametrize("norm, eps", [("linf", 0.08), ("linf", 0.15), ("l2", 0.3), ("l2", 0.6)])
+def test_worst_cases_of_a_linear_classifier_are_found_exactly(norm, eps):
+    weak = a.Weak(15, 5, rng(3))
+    x = torch.randn(200, 15, generator=rng(4))
+    y = weak.net(x, None).argmax(1)
+    left, told, reasons = run(weak.net, x, y, a.Ball(norm, eps))
+    truth = weak.survives(x, y, a.Ball(norm, eps))
+    assert 0.1 < truth.float().mean() < 0.9
+    assert (left != truth).sum() <= 2 and not (truth & ~left).any() and not reasons
+    assert told["epsilon_reached"] == pytest.approx(eps, rel=1e-3)
+
+
+def test_a_tiny_net_by_brute_force():
+    generator = rng(5)
+    w = [torch.randn(2, 16, generator=generator), torch.randn(16, generator=generator), torch.randn(16, 2, generator=generator)]
+    net = lambda x, rows=None: F.relu(x @ w[0] + w[1]) @ w[2]  # noqa: E731
+    x = torch.randn(80, 2, generator=generator)
+    y = net(x).argmax(1)
+    grid = torch.linspace(-1, 1, 61)
+    points = 0.2 * torch.stack(torch.meshgrid(grid, grid, indexing="ij"), -1).reshape(-1, 2)
+    truth = torch.stack([(net(p + points).argmax(1) == k).all() for p, k in zip(x, y)])
+    left, _, _ = run(net, x, y, a.Ball("linf", 0.2))
+    assert 5 < truth.sum() < 75 and (left != truth).sum() <= 2  # a grid may miss a sliver, and an attack a corner
+
+
+def test_targeted_dlr_is_its_definition():
+    z, y, t = torch.randn(6, 5, generator=rng()), torch.tensor([0, 1, 2, 3, 4, 0]), torch.tensor([1, 2, 3, 4, 0, 3])
+    for i in range(6):
+        top = sorted(z[i].tolist(), reverse=True)
+        expected = -(z[i, y[i]] - z[i, t[i]]) / (top[0] - (top[2] + top[3]) / 2)
+        assert a.targeted_dlr(z, y, t)[i] == pytest.approx(float(expected), rel=1e-4)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_projection_stays_in_ball_and_bounds(norm):
+    ball, x = a.Ball(norm, 0.3, 0.0, 1.0), torch.rand(50, 3, 4, 4, generator=rng())
+    p = ball.project(x + torch.randn(x.shape, generator=rng(1)), x)
+    assert ball.length(p - x).max() <= 0.3 + 1e-5 and p.min() >= 0 and p.max() <= 1
+
+
+def test_self_test_holds_over_seeds():
+    assert all(self_test(s) for s in range(3))
+
+
+NETS = {
+    "mlp": (nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Dropout(0.2), nn.Linear(20, 8), nn.Tanh(), nn.Linear(8, 3)), (6,)),
+    "conv": (
+        nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
+                      nn.Linear(4, 3)),
+        (1, 8, 8),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_bounds_hold_at_every_point_tried(name):
+    torch.manual_seed(0)
+    net, shape = NETS[name]
+    net.eval()
+    x, eps = torch.rand(4, *shape, generator=rng()), 0.05
+    y = net(x).argmax(1)
+    bound = margins(lambda x, rows: net(x), x - eps, x + eps, torch.arange(4), y)
+    low, high = ends(net(Box.of(x - eps, x + eps)))
+    for _ in range(200):
+        corner = x + eps * (torch.randint(0, 2, x.shape, generator=rng(_)) * 2 - 1) * (1 if _ % 2 else torch.rand(x.shape, generator=rng(_)))
+        z = net(corner)
+        assert (z >= low - 1e-5).all() and (z <= high + 1e-5).all() and (a.margin(z, y) >= bound - 1e-5).all()
+
+
+def test_bounds_of_a_linear_map_are_exact_and_of_the_unknown_there_are_none():
+    w, b = torch.randn(3, 5, generator=rng()), torch.randn(3, generator=rng(1))
+    x, y = torch.randn(10, 5, generator=rng(2)), torch.zeros(10, dtype=torch.long)
+    bound = margins(lambda x, rows: F.linear(x, w, b), x - 0.1, x + 0.1, None, y)
+    exact = torch.stack([(w[0] - w[k]) @ x.T + b[0] - b[k] - 0.1 * (w[0] - w[k]).abs().sum() for k in (1, 2)]).amin(0)
+    assert torch.allclose(bound, exact, atol=1e-4)
+    for strange in (lambda x, rows: torch.sin(x), lambda x, rows: F.layer_norm(x, (5,)), lambda x, rows: x.softmax(1) @ w.T):
+        with pytest.raises(NoBounds):
+            margins(strange, x - 0.1, x + 0.1, None, y)
+
+
+HIDDEN = {
+    "quantised": lambda net: lambda x, rows=None: net((x * 4).round() / 4),
+    "shattered": lambda net: lambda x, rows=None: net(x + 0.02 * torch.sin(5000 * x)),
+    "saturated": lambda net: lambda x, rows=None: torch.tanh(60 * net(x)),
+}
+
+
+@pytest.mark.parametrize("name", HIDDEN)
+def test_hidden_gradients_are_told(name):
+    weak = a.Weak(15, 5, rng(3))
+    x = torch.rand(120, 15, generator=rng(4))
+    net = HIDDEN[name](lambda x: weak.net(x, None))
+    y = net(x).argmax(1)
+    left, _, reasons = run(net, x, y, a.Ball("linf", 0.06), steps=15)
+    truth = weak.survives(x, y, a.Ball("linf", 0.06))
+    assert "robustness.masked_gradients" in reasons or left.sum() <= truth.sum() + 4
+
+
+class Two:
+    """A linear classifier of two classes on three numbers, as a Predictor that opens."""
+
+    def __init__(self, noise=0.0):
+        self.w, self.noise, self.rng = torch.tensor([2.0, -1.0, 0.5]), noise, rng()
+        self.kinds = {n: Number(scale=False) for n in "abc"}
+        for k in self.kinds.values():
+            k.fit(pa.chunked_array([[0.0, 1.0]]))
+        self.label = Category(["0", "1"])
+        self.label.labels_ = ["0", "1"]
+        self.schema = Schema(self.kinds, {"label": self.label})
+
+    def _x(self, table):
+        return torch.from_numpy(np.stack([table.column(n).to_numpy() for n in "abc"], 1)).float()
+
+    def logits(self, x, rows):
+        s = x @ self.w + self.noise * torch.randn(len(x), generator=self.rng)
+        return torch.stack([-s, s], 1)
+
+    def predict(self, table):
+        x = torch.nan_to_num(self._x(table))
+        p = self.logits(x, None).softmax(1)
+        return {"label": Prediction(value=p.argmax(1), probabilities=p)}
+
+    def open(self, target, table):
+        opened = Two(self.noise)
+        opened.x, opened.names = self._x(table), list("abc")
+        return opened
+
+    def features(self, x, rows):
+        return x
+
+
+def table_of(model, n=150):
+    x = np.random.default_rng(0).standard_normal((n, 3))
+    return pa.table({c: x[:, i] for i, c in enumerate("abc")} | {"label": [str(int(v > 0)) for v in x @ model.w.numpy()]})
+
+
+def test_the_audit_on_a_table_gives_the_exact_share():
+    model = Two()
+    table = table_of(model)
+    found = {m.metric: m for m in Robustness(linf=0.1).measure(Subject(model, model.schema, {"test": table}, open=model.open))}
+    exact = float((model._x(table) @ model.w).abs().ge(0.1 * 3.5).float().mean())
+    assert found["robustness.linf_accuracy"].value == pytest.approx(exact, abs=0.01)
+    assert found["robustness.certified_accuracy"].value == pytest.approx(exact, abs=0.01)  # bounds of a linear map are tight
+    assert not found["robustness.linf_accuracy"].reasons and found["robustness.corruption_accuracy"].value > 0.7
+
+
+def test_random_answers_and_closed_models_show_nothing():
+    model = Two(noise=0.5)
+    found = {m.metric: m for m in Robustness().measure(Subject(model, model.schema, {"test": table_of(model)}, open=model.open))}
+    line = found["robustness.linf_accuracy"]
+    assert "robustness.random" in line.reasons and line.low == 0 and found["robustness.certified_accuracy"].value is None
+    closed = {m.metric: m for m in Robustness().measure(Subject(Two(), model.schema, {"test": table_of(model)}))}
+    assert closed["robustness.l2_accuracy"].value is None and closed["robustness.l2_accuracy"].reasons == ["robustness.no_gradients"]
+    assert closed["robustness.corruption_accuracy"].value is not None
+
+
+def test_corruptions_of_text_and_tables():
+    g = np.random.default_rng(0)
+    assert c.variants("国家图书馆 A1", 1.0, g) == "國家图書馆 Ａ１"
+    assert c.case("abC", 1.0, g) == "ABc" and c.looks("ace", 1.0, g) == "асе" and c.blanks("a b", 0.0, g) == "a b"
+    assert c.typos("机器学习", 0.0, g) == "机器学习" and c.typos("hello world", 0.5, g) != "hello world"
+    column = pa.chunked_array([[1, 2, None, 4]])
+    out = c._noise(column, 1.0, 4.0, 1.0, 0.5, g)
+    assert out.type == pa.int64() and out[2].as_py() is None and all(1 <= v.as_py() <= 4 for v in out if v.is_valid)
+    p = g.random((16, 16, 3)).astype(np.float32)
+    for name, change in c.PICTURES.items():
+        far = [float(np.abs(change(p, s, np.random.default_rng(0)) - p).mean()) for s in range(5)]
+        assert far[4] > far[0] > 0, name
