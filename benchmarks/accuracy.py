@@ -16,7 +16,10 @@ TASKS = {
     "adult_dp_eps1": {"data": "hub://adult", "target": "income", "stages": [{"train": {"strategies": [{"dp_sgd": {"epsilon": 1, "delta": 1e-5}}]}}]},
     "adult_dp_eps3": {"data": "hub://adult", "target": "income", "stages": [{"train": {"strategies": [{"dp_sgd": {"epsilon": 3, "delta": 1e-5}}]}}]},
     "fashion_mnist": {
-        "data": {"source": "hub://fashion_mnist", "columns": {"index": "ignore", "label": "ignore", "image": {"kind": "image", "augment": ["translate", "flip"]}}},
+        "data": {
+            "source": "hub://fashion_mnist",
+            "columns": {"index": "ignore", "label": "ignore", "image": {"kind": "image", "augment": ["translate", "flip"]}},
+        },
         "target": "label_name",
         "model": {"encoders": {"image": {"resnet": {"width": 32}}}},
         "stages": [{"train": {"minutes": 5.8}}],
@@ -45,7 +48,8 @@ def main() -> None:
         print(f"{name}: {trained:.0f} s of training, {time.perf_counter() - began:.0f} s in all, test opened {run.evidence['test_openings']} times")
         for line in run.evidence["evidence"]:
             if line["metric"] in METRICS and line["slice"] is None and line["value"] is not None:
-                print(f"  {line['metric']:<28} {line['value']:.4f} [{line['low']:.4f}, {line['high']:.4f}] n {line['n']}  {line['details'].get('baseline', '')}")
+                figures = f"{line['value']:.4f} [{line['low']:.4f}, {line['high']:.4f}] n {line['n']}"
+                print(f"  {line['metric']:<28} {figures}  {line['details'].get('baseline', '')}")
         for baseline, figures in run.baselines.items():
             print(f"  baseline {baseline:<19} " + ", ".join(f"{m} {f['value']:.4f}" for m, f in figures.items()))
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import sys
 import tempfile
 
-import modelwright as mw
 import numpy as np
+
+import modelwright as mw
 from modelwright.compare import compare
 from modelwright.intervals import over_seeds
 
@@ -30,8 +31,9 @@ def main(seeds: int = 2) -> None:
                     seconds[name] = sum(s["seconds"] for s in run.stages)
                 (d,) = [d for d in compare(f"{folder}/pretrained", f"{folder}/plain")["differences"] if d["metric"] == "accuracy"]
                 gains.append(d["value"])
-                print(f"{encoder} seed {seed}: {d['b']:.4f} -> {d['a']:.4f}, gain {d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}] paired over {1821} sentences; "
-                      f"{seconds['plain']:.0f} s -> {seconds['pretrained']:.0f} s of training", flush=True)  # fmt: skip
+                gain = f"gain {d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}], paired over the test sentences"
+                spent = f"{seconds['plain']:.0f} s -> {seconds['pretrained']:.0f} s of training"
+                print(f"{encoder} seed {seed}: {d['b']:.4f} -> {d['a']:.4f}, {gain}; {spent}", flush=True)
         i = over_seeds(np.array(gains))
         print(f"{encoder}: mean gain {i.value:+.4f} [{i.low:+.4f}, {i.high:+.4f}] {i.method}", flush=True)
 

@@ -113,7 +113,14 @@ def test_an_onnx_file(folder, tmp_path):
 
 @pytest.mark.parametrize(
     "factory, says",
-    [("crash", "not today"), ("end", "process ended"), ("short", "3 rows"), ("wide", r"5\) for 2 classes"), ("nothing", "cannot be called"), ("absent", "absent")],
+    [
+        ("crash", "not today"),
+        ("end", "process ended"),
+        ("short", "3 rows"),
+        ("wide", r"5\) for 2 classes"),
+        ("nothing", "cannot be called"),
+        ("absent", "absent"),
+    ],
 )
 def test_code_that_fails_is_a_refusal_or_no_figure_and_never_a_pass(folder, factory, says, tmp_path):
     folder, _ = folder
@@ -141,7 +148,7 @@ def test_our_own_run_is_audited_again_on_its_own_rows_and_on_others(folder, tmp_
 
 
 def test_the_layout_is_the_tasks_own_order():
-    task = mw.task_of({"data": {"source": "x", "columns": {"b": "number", "a": {"category": {"labels": ["u", "v"]}} if False else "category"}}, "target": "y"})
+    task = mw.task_of({"data": {"source": "x", "columns": {"b": "number", "a": "category"}}, "target": "y"})
     table = pa.table({"a": ["u", "v", None], "b": [1.0, None, 3.0], "y": ["p", "q", "p"]})
     from modelwright.data.sources import load
     from modelwright.preparing import columns_of

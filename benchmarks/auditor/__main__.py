@@ -9,6 +9,7 @@ import pathlib
 import time
 
 import numpy as np
+
 from modelwright import auditing
 from modelwright.intervals import interval
 from modelwright.kind import Metric

@@ -7,14 +7,15 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 import torch
+from sklearn.datasets import load_digits
+from torch import Tensor, nn
+from torch.nn import functional as F
+
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
 from modelwright.kinds.picture import Picture
-from sklearn.datasets import load_digits
-from torch import Tensor, nn
-from torch.nn import functional as F
 
 
 def digits(seed: int, train: int = 1000) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -91,7 +92,9 @@ class Opened:
 
 
 def mlp(inputs: int, classes: int, rng: torch.Generator, width: int = 64, norm: bool = False) -> nn.Sequential:
-    net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.BatchNorm1d(width) if norm else nn.Identity(), nn.ReLU(), nn.Linear(width, classes))
+    net = nn.Sequential(
+        nn.Flatten(), nn.Linear(inputs, width), nn.BatchNorm1d(width) if norm else nn.Identity(), nn.ReLU(), nn.Linear(width, classes)
+    )
     for p in net.parameters():
         p.data = torch.randn(p.shape, generator=rng) * (1.4 / p.shape[-1] ** 0.5) if p.dim() > 1 else torch.zeros_like(p)
     if norm:
@@ -99,7 +102,9 @@ def mlp(inputs: int, classes: int, rng: torch.Generator, width: int = 64, norm: 
     return net
 
 
-def fit(net: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator, steps: int = 300, eps: float = 0.0, lr: float = 3e-3, batch: int = 128, decay=0.0) -> nn.Module:
+def fit(
+    net: nn.Module, x: Tensor, y: Tensor, rng: torch.Generator, steps: int = 300, eps: float = 0.0, lr: float = 3e-3, batch: int = 128, decay=0.0
+) -> nn.Module:
     """Adam; with eps, on worst cases of three signed steps (Madry et al. 2018)."""
     rule = torch.optim.AdamW(net.parameters(), lr=lr, weight_decay=decay)
     net.train()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+
 from modelwright import find
 from modelwright.audit import Subject
 from modelwright.data.schema import Schema, infer, profile

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from modelwright.audit import Subject
 from PIL import Image
+
+from modelwright.audit import Subject
 
 from . import Planted
 from ._tables import made, split, subject
@@ -102,7 +103,7 @@ def leak(how: str) -> Callable[[int, bool], Subject]:
         if how == "copy":
             columns[title] = told.astype(float) * rng.choice([1, 5, -2]) + rng.normal(size=n) * 0.05
         elif how == "category":
-            columns[title] = np.array(["n03 c11 x9".split()[v] for v in told])
+            columns[title] = np.array([["n03", "c11", "x9"][v] for v in told])
         elif how == "number":
             columns[title] = 20 + 3 * told + rng.normal(size=n) * (0.6 if faulty else 3)
         else:  # filled in only after the fact

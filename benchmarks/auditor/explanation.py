@@ -6,9 +6,10 @@ import functools
 
 import numpy as np
 import torch
+from torch.nn import functional as F
+
 from modelwright.audit import Subject
 from modelwright.forms import Prediction
-from torch.nn import functional as F
 
 from . import Planted
 from ._nets import Model, digits, fit, mlp, number_schema, numbers, picture_schema, pictures

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from modelwright.audit import Subject
 from torch.nn import functional as F
+
+from modelwright.audit import Subject
 
 from . import Planted
 from ._nets import Model, digits, fit, mlp, picture_schema, pictures
@@ -18,7 +19,11 @@ def subject(seed: int, blind: bool, strange) -> Subject:
     net = fit(mlp(64, 10, rng, width=96), a, b, rng, steps=250)
     features = (lambda x: torch.randn(len(x), 8, generator=rng)) if blind else (lambda x: F.relu(net[1](x.flatten(1))))
     model = Model(picture_schema(), net, features)
-    tables = {"validation": pictures(x[:300], y[:300]), "test": pictures(x[300:600], y[300:600]), "ood": pictures(strange(x[600:797], seed), y[600:797])}
+    tables = {
+        "validation": pictures(x[:300], y[:300]),
+        "test": pictures(x[300:600], y[300:600]),
+        "ood": pictures(strange(x[600:797], seed), y[600:797]),
+    }
     return Subject(model, model.schema, tables, open=model.open, seed=seed)
 
 

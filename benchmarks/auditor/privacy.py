@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent, SelfComposedDpEvent, pld
+
 from modelwright.audit import Subject
 
 from . import Planted
@@ -21,11 +22,11 @@ def drawn(rng: np.random.Generator, n: int, shift: float = 0.0):
     return torch.from_numpy(x).float(), torch.from_numpy(y)
 
 
-def learnt(x, y, seed: int, remembers: bool) -> Model:
+def learnt(x, y, seed: int, remembers: bool, steps: int = 700) -> Model:
     """A wide net trained to the end, or a small one that stops early."""
     rng = torch.Generator().manual_seed(seed)
     net = mlp(FEATURES, 2, rng, width=256 if remembers else 4)
-    fit(net, x, y, rng, steps=400 if remembers else 60, lr=5e-3, decay=0.0 if remembers else 0.1)
+    fit(net, x, y, rng, steps=steps if remembers else 60, lr=5e-3, decay=0.0 if remembers else 0.1)
     return Model(number_schema(NAMES, 2), net)
 
 
@@ -64,14 +65,14 @@ def shifted(seed: int, faulty: bool) -> Subject:
 
 def canaries(seed: int, faulty: bool) -> Subject:
     rng = np.random.default_rng(seed)
-    a, b = drawn(rng, 300)
-    c, d = drawn(rng, 300)
+    a, b = drawn(rng, 600)
+    c, d = drawn(rng, 1000)
     schema = number_schema(NAMES, 2)
 
     def retrain(table, s):
         data = schema.encode(table)
         x = torch.from_numpy(data.inputs["table"]["numbers"])
-        return learnt(x, torch.from_numpy(data.targets["label"]["values"]), s, faulty)
+        return learnt(x, torch.from_numpy(data.targets["label"]["values"]), s, faulty, steps=1500)
 
     model = learnt(a, b, seed, faulty)
     return Subject(model, schema, {"train": numbers(a, b, NAMES), "test": numbers(c, d, NAMES)}, seed=seed, retrain=retrain, seconds=2)
@@ -131,7 +132,7 @@ KINDS: dict[str, Planted] = {
     "remembers": Planted(remembering, "membership", {"privacy.membership_auc": "<= 0.6"}, "privacy.above_limit"),
     "remembers_labels_only": Planted(labels_only, "membership", {"privacy.membership_auc": "<= 0.65"}, "privacy.above_limit"),
     "other_places": Planted(shifted, "membership", {"privacy.membership_auc": "<= 0.6"}, "privacy.incomparable"),
-    "canaries_learnt": Planted(canaries, "membership", {"privacy.canary_tpr_at_fpr_0.05": "<= 0.5"}, "privacy.above_limit", costly=True),
+    "canaries_learnt": Planted(canaries, "membership", {"privacy.canary_tpr_at_fpr_0.05": "<= 0.3"}, "privacy.above_limit", costly=True),
     "understated": Planted(stated(understated), "privacy", EPSILON, "privacy.understated"),
     "resumed_uncounted": Planted(stated(resumed), "privacy", EPSILON, "privacy.steps"),
     "incomplete_statement": Planted(stated(unsaid), "privacy", EPSILON, "privacy.incomplete"),

@@ -6,8 +6,9 @@ import functools
 
 import numpy as np
 import torch
-from modelwright.audit import Subject
 from torch import nn
+
+from modelwright.audit import Subject
 
 from . import Planted
 from ._nets import Model, digits, fit, mlp, picture_schema, pictures

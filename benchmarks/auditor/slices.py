@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+
 from modelwright.audit import Subject
 
 from . import Planted

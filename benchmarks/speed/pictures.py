@@ -1,7 +1,7 @@
 """Pictures a second of a two-layer CNN, 32x32 in colour, batches of 64: `python benchmarks/speed/pictures.py [ROUNDS] [THREADS]`.
 
 Ours (data path, augmentation and `loop.fit`, bf16) against the loop that tutorials teach (a picture at a time through torchvision's transforms and a
-DataLoader, fp32), Lightning (barebones, bf16-mixed) and the Hugging Face Trainer (bf16). The last two get whole batches as we do, our own augmentation,
+DataLoader, fp32), Lightning (barebones, bf16-mixed) and the Hugging Face Trainer (bf16). The last two get whole batches as we do, our augmentation,
 channels-last and the fused optimizer. A round is an epoch of 2,048 pictures, timed from the end of the third step to the end of the last, so that
 nobody's start counts. Needs lightning and accelerate.
 """
@@ -58,9 +58,7 @@ def stage(steps: int, clock: Clock, precision: str = "bf16") -> loop.Stage:
     torch.manual_seed(0)
     parts = {"encoders": {"image": {"cnn": {"depth": 2}}}, "fusion": "concat", "heads": {"label": "classes"}, "decoders": {}}
     known = np.ones(N, bool)
-    data = Dataset(
-        N, {"image": {"values": PICTURES, "known": known}}, {"label": {"values": LABELS, "known": known}}, {"image": KIND}, {"label": LABEL}
-    )
+    data = Dataset(N, {"image": {"values": PICTURES, "known": known}}, {"label": {"values": LABELS, "known": known}}, {"image": KIND}, {"label": LABEL})
     s = Settings(device="cpu", precision=precision, lr=1e-3, weight_decay=0.05, batch_size=BATCH, threads=torch.get_num_threads(), channels_last=True)
     context = Context(schema, N, BATCH, steps, 0, data)
     model = assemble_model(schema, parts)

@@ -1,4 +1,5 @@
-"""A saved model: model.safetensors + model.json (format, schema, and a network's parts or a baseline's name). Enough to load and predict alone; nothing is unpickled, no code is run.
+"""A saved model: model.safetensors + model.json (format, schema, and a network's parts or a baseline's name). Enough to load and
+predict alone; nothing is unpickled, no code is run.
 
 Also the two ways from a schema to a Model: with chosen parts (`assemble_model`), and from what a model.json says (`load`).
 """

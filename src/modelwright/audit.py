@@ -37,7 +37,7 @@ class Subject:
     retrain: Callable[[pa.Table, int], Predictor] | None = None  # the same recipe on other rows, with a seed
     seconds: float | None = None  # an audit that could take longer stops by then, and says what was not shown
     play: Callable[[str, int], np.ndarray] | None = None  # of a policy: ("model" or "random", episodes) -> returns (E,)
-    explainers: dict[str, Callable[..., Any]] = field(default_factory=dict)  # {name: explain(x -> logits, x, classes (B,), baseline) -> like x}, to be audited
+    explainers: dict[str, Callable[..., Any]] = field(default_factory=dict)  # explain(x -> logits, x, classes, baseline) -> like x
     _seen: dict[tuple[str, str], dict[str, Prediction]] = field(default_factory=dict)
 
     def predict(self, split: str, who: str = "model") -> dict[str, Prediction]:

@@ -191,7 +191,8 @@ class Worker:
             raise self._ended()
         letter, content = frame
         if letter == b"E":
-            raise refuse("model.code", f"the model's own code failed: {content.decode('utf-8', 'replace')[:400]}", where=self.path, fix="mend it, and try again")
+            what = f"the model's own code failed: {content.decode('utf-8', 'replace')[:400]}"
+            raise refuse("model.code", what, where=self.path, fix="mend it, and try again")
         assert letter == expected, letter
         return content
 

@@ -84,8 +84,8 @@ class Batch:
 
     @property
     def device(self) -> torch.device:
-        leaves = pytree.tree_leaves(self)
-        return leaves[0].device if leaves else torch.device("cpu")
+        leaf = next(pytree.tree_iter(self), None)
+        return torch.device("cpu") if leaf is None else leaf.device
 
 
 @dataclass
@@ -159,7 +159,8 @@ class Prediction:
     """What a model says of one target, for B rows. Which fields are set is the target kind's affair; audits and reports read no more.
 
     value (B,) class index, number, rank or (B, T) ids; probabilities (B, K); quantiles (B, Q); boxes: Ragged (B, T, 4) xyxy as shares of
-    the picture's width and height, with labels (B, T) and score (B, T); tokens: Ragged of ids; action (B,) or (B, A); score (B,) confidence, higher is surer; extra: anything a stream
+    the picture's width and height, with labels (B, T) and score (B, T); tokens: Ragged of ids; action (B,) or (B, A); score (B,) confidence, higher is surer;
+    extra: anything a stream
     must keep (log-probability, value)."""
 
     value: Tensor | None = None

@@ -37,7 +37,6 @@ from .registry import policy as policies
 from .task import Task
 
 
-
 @dataclass
 class Run:
     """What `run` returns: the folder and what is in it."""

@@ -4,13 +4,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch import nn
+
 from modelwright.audit import Subject
 from modelwright.audits import explanation as e
+from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
-from modelwright.data.schema import Schema
-from torch import nn
 
 
 def rng(seed=0):

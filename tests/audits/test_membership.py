@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+
 from modelwright.audit import Subject
 from modelwright.audits import membership as mb
 from modelwright.data.schema import Schema
@@ -67,7 +68,9 @@ def world(n=200, shift=0.0, scores=True, retrain=False):
     kind.fit(pa.chunked_array([[0.0, 1.0]]))
     label.labels_ = ["0", "1"]
     schema = Schema({"a": kind}, {"label": label})
-    tables = {s: pa.table({"a": g.standard_normal(n) + d, "label": [str(v) for v in g.integers(0, 2, n)]}) for s, d in (("train", 0.0), ("test", shift))}
+    tables = {
+        s: pa.table({"a": g.standard_normal(n) + d, "label": [str(v) for v in g.integers(0, 2, n)]}) for s, d in (("train", 0.0), ("test", shift))
+    }
     again = (lambda table, seed: Remembers(table, schema, scores)) if retrain else None
     subject = Subject(Remembers(tables["train"], schema, scores), schema, tables, retrain=again)
     return {m.metric.removeprefix("privacy."): m for m in mb.Membership().measure(subject)}

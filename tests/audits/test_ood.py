@@ -4,6 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+
 from modelwright.audit import Subject
 from modelwright.audits import ood
 from modelwright.data.schema import Schema

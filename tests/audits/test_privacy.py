@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+
 from modelwright.audit import Subject
 from modelwright.audits.privacy import Privacy, epsilon_of, parts
 from modelwright.data.schema import Schema
@@ -14,9 +15,9 @@ def test_one_gaussian_is_its_closed_form():
     from scipy.stats import norm
 
     for noise in (0.8, 2.0):
-        exact = brentq(lambda e: norm.cdf(0.5 / noise - e * noise) - np.exp(e) * norm.cdf(-0.5 / noise - e * noise) - 1e-5, 1e-3, 50)
+        exact = brentq(lambda e, s=noise: norm.cdf(0.5 / s - e * s) - np.exp(e) * norm.cdf(-0.5 / s - e * s) - 1e-5, 1e-3, 50)
         assert epsilon_of(noise, 1.0, 1, 1e-5) == pytest.approx(exact, rel=2e-3)
-        assert epsilon_of(noise, 1.0, 4, 1e-5) == pytest.approx(epsilon_of(noise / 2, 1.0, 1, 1e-5), rel=2e-3)  # four of them are one of half the noise
+        assert epsilon_of(noise, 1.0, 4, 1e-5) == pytest.approx(epsilon_of(noise / 2, 1.0, 1, 1e-5), rel=2e-3)
         assert epsilon_of(noise, 1.0, 1, 1e-5, "rdp") >= exact
 
 

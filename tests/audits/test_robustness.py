@@ -4,6 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch import nn
+from torch.nn import functional as F
+
 from modelwright.audit import Subject
 from modelwright.audits import _attacks as a
 from modelwright.audits import _corruptions as c
@@ -13,8 +16,6 @@ from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
-from torch import nn
-from torch.nn import functional as F
 
 
 def rng(seed=0):
@@ -73,8 +74,8 @@ def test_self_test_holds_over_seeds():
 NETS = {
     "mlp": (nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Dropout(0.2), nn.Linear(20, 8), nn.Tanh(), nn.Linear(8, 3)), (6,)),
     "conv": (
-        nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(),
-                      nn.Linear(4, 3)),
+        nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3),
+                      nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)),
         (1, 8, 8),
     ),
 }  # fmt: skip

@@ -1,8 +1,8 @@
 """Attacks on a function of x: the worst case near every row, with gradients and without. B rows, K classes; all randomness from a torch.Generator.
 
-APGD with cross-entropy and with the targeted difference-of-logits ratio: Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an ensemble
-of diverse parameter-free attacks" (algorithm 1, equations 6 and 7). Random search in squares: after Andriushchenko et al. 2020, "Square Attack". Cross-entropy
-reads logits divided by the row's own margin, so that a large or small scale of the logits hides no gradient. Left out: FAB.
+APGD with cross-entropy and with the targeted difference-of-logits ratio: Croce & Hein 2020, "Reliable evaluation of adversarial robustness with an
+ensemble of diverse parameter-free attacks" (algorithm 1, equations 6 and 7). Random search in squares: after Andriushchenko et al. 2020, "Square
+Attack". Cross-entropy reads logits divided by the row's own margin, so that a large or small scale of the logits hides no gradient. Left out: FAB.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def gradient(net: Net, loss: Callable[[Tensor], Tensor], x: Tensor, rows: Tensor
 
 
 def apgd(net: Net, loss, x: Tensor, y: Tensor, rows: Tensor, ball: Ball, steps: int, rng: torch.Generator, until: float = float("inf")) -> Tensor:
-    """The best point found of each row: lost ones stay lost, else that of the highest loss. loss(z, index): (B,), to be raised; index: rows' places in x."""
+    """The best point found of each row: lost ones stay lost, else the highest loss. loss(z, index): (B,), to be raised; index: places in x."""
     index = torch.arange(len(x))
     noise = torch.rand(x.shape, generator=rng, dtype=x.dtype) * 2 - 1
     now = ball.project(x + ball.eps * (noise if ball.norm == "linf" else noise / size(noise).clamp(min=TINY)), x)
@@ -125,7 +125,7 @@ def _checkpoints(steps: int) -> dict[int, int]:
 def square(net: Net, x: Tensor, y: Tensor, rows: Tensor, ball: Ball, steps: int, rng: torch.Generator, until: float = float("inf")) -> Tensor:
     """Random search without gradients: corners of the ball, a shrinking window of entries redrawn at a time, kept where the margin falls."""
     with torch.no_grad():
-        b, shape = len(x), x.shape[1:]
+        shape = x.shape[1:]
         corner = torch.randint(0, 2, x.shape[:-2] + (1, x.shape[-1]) if len(shape) == 3 else x.shape, generator=rng).to(x.dtype) * 2 - 1
         best = ball.project(x + _sized(corner.expand(x.shape), ball), x)
         low = margin(net(best, rows), y)

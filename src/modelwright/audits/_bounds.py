@@ -1,8 +1,9 @@
 """Interval bound propagation through whatever a model computes: no list of layers, but each torch operation with a sound rule of its own.
 
-Gowal et al. 2018, "On the Effectiveness of Interval Bound Propagation", equations 5 to 8. A `Box` stands for every tensor between its ends; an operation
-without a rule raises `NoBounds`, so that what is not understood is never certified. The last linear layer is kept, so that differences of logits are bounded
-on its differences of weights (their section 3, "elision of the last layer"). Ends are rounded in 32 bits: each product is widened by a relative 1e-6.
+Gowal et al. 2018, "On the Effectiveness of Interval Bound Propagation", equations 5 to 8. A `Box` stands for every tensor between its ends; an
+operation without a rule raises `NoBounds`, so that what is not understood is never certified. The last linear layer is kept, so that differences of
+logits are bounded on its differences of weights (their section 3, "elision of the last layer"). Ends are rounded in 32 bits: each product is
+widened by a relative 1e-6.
 """
 
 from __future__ import annotations
@@ -73,12 +74,13 @@ def _moved(func, args, kwargs) -> Box:
 
 
 MOVES = {
-    "reshape", "view", "flatten", "permute", "transpose", "unsqueeze", "squeeze", "__getitem__", "contiguous", "expand", "cat", "concat", "stack", "t", "clone",
-    "detach", "float", "double", "to", "type_as", "mean", "sum", "avg_pool2d", "adaptive_avg_pool2d", "max_pool2d", "_max_pool2d", "boolean_dispatch", "max_pool1d",
-    "adaptive_max_pool2d", "relu", "leaky_relu", "tanh", "sigmoid", "hardtanh", "relu6", "elu", "softplus", "clamp", "clip", "exp", "cumsum", "flip", "roll", "movedim",
-    "amax", "squeeze_", "repeat", "round", "floor", "ceil", "sign", "max_pool2d_with_indices",
+    "reshape", "view", "flatten", "permute", "transpose", "unsqueeze", "squeeze", "__getitem__", "contiguous", "expand", "cat", "concat",
+    "stack", "t", "clone", "detach", "float", "double", "to", "type_as", "mean", "sum", "avg_pool2d", "adaptive_avg_pool2d", "max_pool2d",
+    "_max_pool2d", "boolean_dispatch", "max_pool1d", "adaptive_max_pool2d", "relu", "leaky_relu", "tanh", "sigmoid", "hardtanh", "relu6", "elu",
+    "softplus", "clamp", "clip", "exp", "cumsum", "flip", "roll", "movedim", "amax", "squeeze_", "repeat", "round", "floor", "ceil", "sign",
+    "max_pool2d_with_indices",
 }  # fmt: skip
-"""Each is increasing in every entry, so its ends are the ends' images (leaky slopes and elu's scale are taken as positive, as torch's modules have them)."""
+"""Each is increasing in every entry, so its ends are the ends' images (leaky slopes and elu's scale are taken as positive, as torch has them)."""
 
 
 def _product(lower: Tensor, upper: Tensor, times, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -203,10 +205,10 @@ def pad(x, pads, mode="constant", value=None) -> Box:
 
 
 RULES = {
-    "linear": linear, "conv2d": conv(F.conv2d), "conv1d": conv(F.conv1d), "matmul": matmul, "__matmul__": matmul, "mm": matmul, "addmm": addmm, "einsum": einsum,
-    "add": add, "__add__": add, "__radd__": add, "sub": sub, "__sub__": sub, "__rsub__": rsub, "rsub": rsub, "neg": neg, "__neg__": neg, "mul": mul, "__mul__": mul,
-    "__rmul__": mul, "multiply": mul, "div": div, "__truediv__": div, "true_divide": div, "dropout": dropout, "batch_norm": batch_norm, "where": where, "pad": pad,
-    "nan_to_num": nan_to_num,
+    "linear": linear, "conv2d": conv(F.conv2d), "conv1d": conv(F.conv1d), "matmul": matmul, "__matmul__": matmul, "mm": matmul, "addmm": addmm,
+    "einsum": einsum, "add": add, "__add__": add, "__radd__": add, "sub": sub, "__sub__": sub, "__rsub__": rsub, "rsub": rsub, "neg": neg,
+    "__neg__": neg, "mul": mul, "__mul__": mul, "__rmul__": mul, "multiply": mul, "div": div, "__truediv__": div, "true_divide": div, "dropout":
+    dropout, "batch_norm": batch_norm, "where": where, "pad": pad, "nan_to_num": nan_to_num,
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Common corruptions at severities 1 to 5, of a table's own columns, so that any predictor can be asked: (table, severity, rng) -> table.
 
-Pictures after Hendrycks & Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", with strengths of their order."""
+Pictures after Hendrycks & Dietterich 2019, "Benchmarking Neural Network Robustness to Common Corruptions and Perturbations", with strengths of
+their order."""
 
 from __future__ import annotations
 

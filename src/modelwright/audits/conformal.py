@@ -42,7 +42,7 @@ class Conformal(Audit):
             q = threshold(scores[known], self.level)
             if not math.isfinite(q):
                 n = int(known.sum())
-                details = {"calibration_rows": n, "needed": math.ceil(1 / (1 - self.level)) - 1}
+                details = {"calibration_rows": n, "needed": math.ceil(self.level / (1 - self.level) - 1e-9)}
                 found += [self._line(subject, name, target, None, None, None, n, began, "none", details, ["conformal.too_few"]) for name in NAMES]
                 continue
             found += self._judge(subject, target, kind, q, int(known.sum()), began)

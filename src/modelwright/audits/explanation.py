@@ -1,19 +1,22 @@
 """Whether an explanation says anything true of the model: completeness, randomised weights, stability, deletion and insertion, scaffolding.
 
-The explainer under audit is the subject's own where it brings one, else `explainer`: integrated gradients (Sundararajan et al. 2017, 32 midpoints from the mean
-row) or gradient x input, of the probability's logit for the predicted class. One that fails here should not be shown.
+The explainer under audit is the subject's own where it brings one, else `explainer`: integrated gradients (Sundararajan et al. 2017, 32 midpoints
+from the mean row) or gradient x input, of the probability's logit for the predicted class. One that fails here should not be shown.
 - completeness_error: sum of |attributions' sum - (f(x) - f(mean))| over sum of |f(x) - f(mean)|.
-- randomization_similarity: Spearman correlation of attributions with those after every weight is redrawn (Adebayo et al. 2018, "Sanity Checks for Saliency
-  Maps"), mean over three draws; inputs that never vary are masked, they agree by themselves. Near 1: the explainer does not look at the model.
-- stability: Spearman correlation with attributions after noise of 1 % of each input's spread, asked anew (so that an explainer's own chance counts).
-- fidelity: how much faster the probability falls when inputs go to the mean in the order of attribution than in random order, and rises when they come back,
-  mean of both areas; paired by row. 0 is chance.
-- offmanifold_gap: tables only, any predictor. Explainers ask about rows that do not exist, and a scaffolded model answers those from another function (Slack et
-  al. 2020, "Fooling LIME and SHAP"). A forest learns the model's answers on perturbed rows; the gap is its agreement on other perturbed rows minus on real ones,
-  the larger of two ways to perturb (noise as in LIME, columns of other rows as in SHAP). Plain models are near 0 or below.
+- randomization_similarity: Spearman correlation of attributions with those after every weight is redrawn (Adebayo et al. 2018, "Sanity Checks for
+  Saliency Maps"), mean over three draws; inputs that never vary are masked, they agree by themselves. Near 1: the explainer does not look at the
+  model.
+- stability: Spearman correlation with attributions after noise of 1 % of each input's spread, asked anew (so that an explainer's own chance
+  counts).
+- fidelity: how much faster the probability falls when inputs go to the mean in the order of attribution than in random order, and rises when they
+  come back, mean of both areas; paired by row. 0 is chance.
+- offmanifold_gap: tables only, any predictor. Explainers ask about rows that do not exist, and a scaffolded model answers those from another
+  function (Slack et al. 2020, "Fooling LIME and SHAP"). A forest learns the model's answers on perturbed rows; the gap is its agreement on other
+  perturbed rows minus on real ones, the larger of two ways to perturb (noise as in LIME, columns of other rows as in SHAP). Plain models are near 0
+  or below.
 - recall_at_k: where the truth is planted (lineage "planted": names of columns), the share of it among the k largest mean |attributions|.
-Before all, gradients must be complete on a known function, and an explainer that returns its input must fail the randomisation test. Grad-CAM, SHAP and LIME
-themselves are left out: they come as the subject's own.
+Before all, gradients must be complete on a known function, and an explainer that returns its input must fail the randomisation test. Grad-CAM, SHAP
+and LIME themselves are left out: they come as the subject's own.
 """
 
 from __future__ import annotations
@@ -97,7 +100,9 @@ class Explanation(Audit):
 
         opened = subject.open(target, part) if subject.open is not None else None
         if opened is None:
-            return nothing("explanation.no_gradients", "the model cannot be opened as a differentiable function of one picture or of a table's numbers")
+            return nothing(
+                "explanation.no_gradients", "the model cannot be opened as a differentiable function of one picture or of a table's numbers"
+            )
         x, rows = opened.x.detach().float(), torch.arange(len(opened.x))
         if not x[0].numel():
             return []
@@ -142,7 +147,17 @@ class Explanation(Audit):
             weight = shown.abs().flatten(1).mean(0)
             top = [opened.names[i] for i in weight.argsort(descending=True)[: len(planted)].tolist()]
             hits = np.array([p in top for p in planted], float)
-            found.append(self._line(subject, "recall_at_k", target, interval(Metric.mean(hits), len(hits), level=subject.level), len(hits), began, {**more, "top": top}))
+            found.append(
+                self._line(
+                    subject,
+                    "recall_at_k",
+                    target,
+                    interval(Metric.mean(hits), len(hits), level=subject.level),
+                    len(hits),
+                    began,
+                    {**more, "top": top},
+                )
+            )
         return found
 
     def _randomised(self, subject, target, f, explain, x, classes, base, shown, varies, draws, rng, given, more) -> Measurement:
@@ -165,7 +180,7 @@ class Explanation(Audit):
         worst = max(gaps, key=lambda w: gaps[w][0].mean() - gaps[w][1].mean())
         away, real = gaps[worst]
         n = min(len(away), len(real))
-        i = paired(Metric.mean(away[:n]), Metric.mean(real[:n]), n, level=subject.level, seed=subject.seed)  # rows of two kinds, in no order: pairs are as independent ones
+        i = paired(Metric.mean(away[:n]), Metric.mean(real[:n]), n, level=subject.level, seed=subject.seed)  # in no order: as independent
         details = {"perturbed_by": worst, "agreement_on_perturbed": float(away.mean()), "agreement_on_real": float(real.mean())}
         return self._line(subject, "offmanifold_gap", target, i, n, began, details)
 
@@ -202,7 +217,9 @@ def spearman(a: Tensor, b: Tensor, keep: Tensor) -> np.ndarray:
     return np.where(size > 0, (centred[0] * centred[1]).sum(1) / np.maximum(size, 1e-12), 0.0)
 
 
-def curves(f: Function, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor, rng: torch.Generator, points: int = 10) -> tuple[np.ndarray, np.ndarray]:
+def curves(
+    f: Function, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor, rng: torch.Generator, points: int = 10
+) -> tuple[np.ndarray, np.ndarray]:
     """((B,) insertion's mean probability minus deletion's in the order of attribution, the same in random order)."""
     flat, plain = x.flatten(1), base.flatten()
     d = flat.shape[1]

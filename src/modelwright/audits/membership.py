@@ -1,14 +1,17 @@
 """Does the model give away who was in training: membership attacks on training against test rows, shadow models, and canaries.
 
 Each attack gives a row a score, higher for members; `membership_auc` and `membership_tpr_at_fpr_0.01` are those of the attack with the larger auc.
-- threshold: minus the loss (Yeom et al. 2018); of a model without probabilities, being right, and staying so under small noise (Choquette-Choo et al. 2021).
-- lira: online likelihood ratios of logit-scaled confidences under normal fits (Carlini et al. 2022, algorithm 1, one variance for all rows), where the recipe
-  can be run again (`retrain`) on random halves of the attacked rows, at least eight times within the time.
-`canary_tpr_at_fpr_0.05`: half of 100 test rows with wrong labels join training, one model is trained, and the loss must tell which half: the worst case.
+- threshold: minus the loss (Yeom et al. 2018); of a model without probabilities, being right, and staying so under small noise (Choquette-Choo et
+  al. 2021).
+- lira: online likelihood ratios of logit-scaled confidences under normal fits (Carlini et al. 2022, algorithm 1, one variance for all rows), where
+  the recipe can be run again (`retrain`) on random halves of the attacked rows, at least eight times within the time.
+`canary_tpr_at_fpr_0.05`: half of 300 test rows, those that the model is surest of, join training with wrong labels, one model is trained, and the
+loss must tell which half: the worst case.
 
-Ties count half in the auc, and a rate at a threshold takes all of a tie or none. Intervals of rates are exact: the threshold is an order statistic of the
-non-members whose true false positive rate is Beta, the true positives binomial, the error shared between them. Two sets that a forest can tell apart by
-inputs and labels alone are not comparable (`privacy.incomparable`): an attack would measure that difference. Left out: several models' votes, exposure.
+Ties count half in the auc, and a rate at a threshold takes all of a tie or none. Intervals of rates are exact: the threshold is an order statistic
+of the non-members whose true false positive rate is Beta, the true positives binomial, the error shared between them. Two sets that a forest can
+tell apart by inputs and labels alone are not comparable (`privacy.incomparable`): an attack would measure that difference. Left out: several
+models' votes, exposure.
 """
 
 from __future__ import annotations
@@ -28,7 +31,7 @@ from ..intervals import interval
 from ..kind import Metric
 
 SECONDS = 5.0
-SHADOWS, FEWEST, CANARIES = 32, 8, 100
+SHADOWS, FEWEST, CANARIES = 32, 8, 300  # of the canaries a half stays out: 86 is the fewest at which a rate of 5 % can be sure
 
 
 class Membership(Audit):
@@ -72,7 +75,12 @@ class Membership(Audit):
         aucs = {name: m.auroc(inside.astype(int), s) for name, s in attacks.items()}
         best = max(aucs, key=aucs.get)
         score, n = attacks[best], len(pool)
-        auc = interval(Metric(lambda i: m.auroc(inside[i].astype(int), score[i]), units=min(inside.sum(), (~inside).sum())), n, level=subject.level, seed=subject.seed)
+        auc = interval(
+            Metric(lambda i: m.auroc(inside[i].astype(int), score[i]), units=min(inside.sum(), (~inside).sum())),
+            n,
+            level=subject.level,
+            seed=subject.seed,
+        )
         tpr = rate_at(score[inside], score[~inside], 0.01, subject.level)
         details = {"attack": best, "aucs": aucs, "comparable": told, "shadows": getattr(self, "shadows_", 0)}
         found = [
@@ -89,8 +97,8 @@ class Membership(Audit):
 
     def _line(self, subject, target, metric, ends, n, method, began, details, reasons=()) -> Measurement:
         return Measurement(
-            "membership", f"privacy.{metric}", target, "train", None, *ends, subject.level, n, method, subject.seed, time.perf_counter() - began, details,
-            list(reasons),
+            "membership", f"privacy.{metric}", target, "train", None, *ends, subject.level, n, method, subject.seed,
+            time.perf_counter() - began, details, list(reasons),
         )  # fmt: skip
 
     def _nothing(self, subject, target, began, code, why) -> list[Measurement]:
@@ -118,10 +126,13 @@ class Membership(Audit):
         return likelihood_ratio(scaled(subject.predictor.predict(pool)[target].probabilities.numpy(), y), seen, held)
 
     def _canaries(self, subject, target, kind, members, others, rng) -> Measurement:
-        """Rows of the test split with a wrong label; half of them join the members, and the model is trained once more."""
+        """The test rows that the model is surest of, with a wrong label: half of them join the members, and it is trained once more."""
         began = time.perf_counter()
         k = min(CANARIES, others.num_rows)
-        rows = others.take(pa.array(rng.permutation(others.num_rows)[:k]))
+        before = subject.predictor.predict(others)[target]
+        surest = kind.encode_target(kind.column(others, target))["values"] == before.value.numpy()
+        surest = surest + (0 if before.probabilities is None else before.probabilities.amax(1).numpy())
+        rows = others.take(pa.array(np.argsort(-surest, kind="stable")[:k]))
         column = rows.column(target)
         y = kind.encode_target(kind.column(rows, target))["values"]
         wrong = (y + rng.integers(1, len(kind.labels_), k)) % len(kind.labels_)
@@ -133,7 +144,16 @@ class Membership(Audit):
         score = confidence(said.probabilities.numpy(), wrong) if said.probabilities is not None else (said.value.numpy() == wrong).astype(float)
         ends = rate_at(score[inside], score[~inside], 0.05, subject.level)
         details = {"canaries": k, "auc": m.auroc(inside.astype(int), score), "epsilon_at_least": max(0.0, math.log(max(ends[1], 1e-12) / 0.05))}
-        return self._line(subject, target, "canary_tpr_at_fpr_0.05", ends, k, "mislabelled canaries, one training run; order statistic and Clopper-Pearson", began, details)
+        return self._line(
+            subject,
+            target,
+            "canary_tpr_at_fpr_0.05",
+            ends,
+            k,
+            "mislabelled canaries, one training run; order statistic and Clopper-Pearson",
+            began,
+            details,
+        )
 
 
 def confidence(p: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -163,9 +183,9 @@ def likelihood_ratio(score: np.ndarray, seen: np.ndarray, held: np.ndarray) -> n
 
 
 def rate_at(members: np.ndarray, others: np.ndarray, fpr: float, level: float) -> tuple[float, float, float]:
-    """(share of members above the threshold that at most fpr of the others exceed, low, high); thresholds are scores of others, taken with their ties.
+    """(share of members above the threshold that at most fpr of the others exceed, low, high); thresholds are scores of others, with their ties.
 
-    low: at the loosest threshold whose true rate is at most fpr, and high: at the strictest whose true rate is at least fpr, each with its own error."""
+    low: at the loosest threshold whose true rate is at most fpr; high: at the strictest whose true rate is at least fpr; each with its own error."""
     error, n = (1 - level) / 4, len(others)  # two sides, and on each the threshold and the members
     falling = np.sort(others)[::-1]
 
@@ -174,8 +194,8 @@ def rate_at(members: np.ndarray, others: np.ndarray, fpr: float, level: float) -
         return int((members > falling[r]).sum()) if r < n else len(members)
 
     hits = above(int(np.floor(fpr * n + 1e-9)))
-    strict = [r for r in range(n) if r == 0 or betaincinv(r + 1, n - r, 1 - error) <= fpr]  # the share of others above falling[r] is at most Beta(r + 1, n - r)
-    sure = max(strict)
+    # the true rate above falling[r] is Beta(r + 1, n - r), or less with ties
+    sure = max(r for r in range(n) if r == 0 or betaincinv(r + 1, n - r, 1 - error) <= fpr)
     low = 0.0
     if betaincinv(sure + 1, n - sure, 1 - error) <= fpr:
         k = above(sure)
@@ -199,7 +219,7 @@ def self_test() -> bool:
 def inputs_of(schema, table: pa.Table) -> np.ndarray:
     """(N, F) of anything: numbers and codes as they are, pictures in 8 by 8, texts as 64 hashed counts, series as their mean, spread and length."""
     data, parts = schema.encode(table, targets=False), []
-    for name, stored in data.inputs.items():
+    for stored in data.inputs.values():
         if "numbers" in stored:
             parts += [np.nan_to_num(stored["numbers"], nan=-30.0), stored["codes"]]
         elif "offsets" in stored:
@@ -224,7 +244,10 @@ def comparable(schema, kind, target, members, others, seed) -> dict:
     """Two samples by a forest's out-of-bag votes on inputs and label; apart above four standard errors and 0.57."""
     from sklearn.ensemble import ExtraTreesClassifier
 
-    few = [t.slice(0, 500) if t.num_rows <= 500 else t.take(pa.array(np.random.default_rng(seed).permutation(t.num_rows)[:500])) for t in (members, others)]
+    few = [
+        t.slice(0, 500) if t.num_rows <= 500 else t.take(pa.array(np.random.default_rng(seed).permutation(t.num_rows)[:500]))
+        for t in (members, others)
+    ]
     x = np.concatenate([np.column_stack([inputs_of(schema, t), kind.encode_target(kind.column(t, target))["values"]]) for t in few])
     y = np.repeat([1, 0], [len(t) for t in few])
     forest = ExtraTreesClassifier(60, min_samples_leaf=5, bootstrap=True, oob_score=True, random_state=seed, class_weight="balanced").fit(x, y)
@@ -242,6 +265,8 @@ def steady(subject, target, pool, y, rng, draws: int = 4) -> np.ndarray:
         noised = pool
         for n in numbers:
             x = noised.column(n).to_numpy()
-            noised = noised.set_column(noised.column_names.index(n), n, pa.array(x + 0.05 * np.nanstd(x) * rng.standard_normal(len(x)), from_pandas=True))
+            noised = noised.set_column(
+                noised.column_names.index(n), n, pa.array(x + 0.05 * np.nanstd(x) * rng.standard_normal(len(x)), from_pandas=True)
+            )
         score = score + (subject.predictor.predict(noised)[target].value.numpy() == y) / draws
     return score

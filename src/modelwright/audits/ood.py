@@ -1,12 +1,13 @@
-"""Does the model know what it has never seen: how well a score tells the split `ood` from the test split, and whether that is more than a trivial statistic's.
+"""Does the model know what it has never seen: how well a score tells the split `ood` from the test split, beside a trivial statistic.
 
-Scores, higher is stranger: energy, minus log sum exp of the logits (Liu et al. 2020); Mahalanobis, the distance to the nearest class mean under one shared
-covariance of the features (Lee et al. 2018); neighbour, the distance to the 10th nearest of the features, normalised (Sun et al. 2022). Without gradients there
-are no logits or features, and one minus the largest probability stands for them (Hendrycks & Gimpel 2017). The model is given inputs and never labels; means,
-neighbours and the threshold come from validation rows (their predicted classes), never from `ood`. The score is the one named, not the best on these rows.
+Scores, higher is stranger: energy, minus log sum exp of the logits (Liu et al. 2020); Mahalanobis, the distance to the nearest class mean under one
+shared covariance of the features (Lee et al. 2018); neighbour, the distance to the 10th nearest of the features, normalised (Sun et al. 2022).
+Without gradients there are no logits or features, and one minus the largest probability stands for them (Hendrycks & Gimpel 2017). The model is
+given inputs and never labels; means, neighbours and the threshold come from validation rows (their predicted classes), never from `ood`. The score
+is the one named, not the best on these rows.
 
-The trivial statistic sees the input alone: how far its mean, its spread or its length is from validation's, whichever tells more: a benefit of the doubt for it.
-`ood_near` and `ood_far`, where given, are told apart in the details. Nothing is measured where no `ood` rows are given.
+The trivial statistic sees the input alone: how far its mean, its spread or its length is from validation's, whichever tells more: a benefit of the
+doubt for it. `ood_near` and `ood_far`, where given, are told apart in the details. Nothing is measured where no `ood` rows are given.
 """
 
 from __future__ import annotations
@@ -72,7 +73,9 @@ class OOD(Audit):
                             for r, s in scores[name].items() if r in roles},
             }  # fmt: skip
             found.append(self._line(subject, "auroc", target, interval(ours, n, **given), n, began, details))
-            found.append(self._line(subject, "gain_over_trivial", target, paired(ours, theirs, n, **given), n, began, {"score": name, "trivial": best}))
+            found.append(
+                self._line(subject, "gain_over_trivial", target, paired(ours, theirs, n, **given), n, began, {"score": name, "trivial": best})
+            )
         return found
 
     def _drawn(self, table: pa.Table, rng) -> pa.Table:
@@ -81,8 +84,8 @@ class OOD(Audit):
     def _line(self, subject, metric, target, i, n, began, details, reasons=()) -> Measurement:
         value, low, high, method = (None, None, None, "not measured") if i is None else (i.value, i.low, i.high, i.method)
         return Measurement(
-            "ood", f"ood.{metric}", target, "test", None, value, low, high, subject.level, n, method, subject.seed, time.perf_counter() - began, details,
-            list(reasons),
+            "ood", f"ood.{metric}", target, "test", None, value, low, high, subject.level, n, method, subject.seed,
+            time.perf_counter() - began, details, list(reasons),
         )  # fmt: skip
 
 

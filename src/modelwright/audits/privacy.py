@@ -1,12 +1,13 @@
 """The privacy that the run accounted for: its statements read closely, composed, and epsilon computed again from what they say was done.
 
-A statement must say how rows were drawn, how much noise fell, on what, how often and by what it was divided; without that, or where two things that it says
-exclude each other, there is no finite epsilon (value null, and any limit fails). Epsilon is computed again by dp-accounting (privacy loss distributions of
-Poisson-subsampled Gaussians, connect-the-dots, Doroshenko et al. 2022) on a finer grid than the run's; the Renyi accountant's looser bound stands beside it.
-The larger of stated and computed counts; a statement more than 1 % below is understated.
+A statement must say how rows were drawn, how much noise fell, on what, how often and by what it was divided; without that, or where two things that
+it says exclude each other, there is no finite epsilon (value null, and any limit fails). Epsilon is computed again by dp-accounting (privacy loss
+distributions of Poisson-subsampled Gaussians, connect-the-dots, Doroshenko et al. 2022) on a finer grid than the run's; the Renyi accountant's
+looser bound stands beside it. The larger of stated and computed counts; a statement more than 1 % below is understated.
 
-Composition is basic, over stages, segments of a resumed stage, runs that were tried for tuning, and seeds of which one was chosen (all saw the same rows):
-epsilons and deltas add up. Exact, not estimated; what a model gives away in fact is audit `membership`. A model whose training stated nothing has no figure.
+Composition is basic, over stages, segments of a resumed stage, runs that were tried for tuning, and seeds of which one was chosen (all saw the same
+rows): epsilons and deltas add up. Exact, not estimated; what a model gives away in fact is audit `membership`. A model whose training stated
+nothing has no figure.
 """
 
 from __future__ import annotations
@@ -42,7 +43,10 @@ class Privacy(Audit):
                 if said["epsilon"] < 0.99 * computed * max(1, int(said.get("tuning_runs", 1))):
                     reasons, why = [*reasons, "privacy.understated"], {"epsilon": f"stated {said['epsilon']:.4g}, computed {computed:.4g}"}
                 renyi = sum(epsilon_of(*part, float(said["delta"]), "rdp") for part in parts(said))
-                epsilon, delta = epsilon + runs * max(computed, float(said["epsilon"]) / max(1, int(said.get("tuning_runs", 1)))), delta + runs * said["delta"]
+                epsilon, delta = (
+                    epsilon + runs * max(computed, float(said["epsilon"]) / max(1, int(said.get("tuning_runs", 1)))),
+                    delta + runs * said["delta"],
+                )
                 told.append({**stage["statement"]["privacy"], "computed": computed, "renyi": renyi, "runs": runs, **({"wrong": why} if why else {})})
             else:
                 told.append({**stage["statement"]["privacy"], "wrong": why})
@@ -65,7 +69,11 @@ def wrong(said: dict[str, Any], taken: int | None = None) -> tuple[list[str], di
     if why:
         return ["privacy.incomplete"], why
     numbers = {f: said[f] for f in NEEDS if f not in ("neighbours", "accountant")}
-    why = {f: f"{v!r} is not a positive number" for f, v in numbers.items() if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 < v < math.inf}
+    why = {
+        f: f"{v!r} is not a positive number"
+        for f, v in numbers.items()
+        if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 < v < math.inf
+    }
     if why:
         return ["privacy.invalid"], why
     codes = []

@@ -1,17 +1,17 @@
 """What small changes of an input do to a class: the worst case found by attacks, what bounds certify, and common corruptions.
 
 A row counts where it is right and no attack of the ensemble moved it (APGD on cross-entropy and on the targeted DLR, random search, transfer from a
-surrogate; see `_attacks`): `linf_accuracy` and `l2_accuracy` are what attackers of this strength leave. `certified_accuracy` is the share that no attacker
-at all can move (interval bounds, `_bounds`); the truth lies between the two. Epsilon: pictures 8/255 in colour and 0.1 in grey (l2 0.5 and 1.0), in [0, 1];
-tables 0.1 standard deviations of each number (l2 0.25), categories held.
+surrogate; see `_attacks`): `linf_accuracy` and `l2_accuracy` are what attackers of this strength leave. `certified_accuracy` is the share that no
+attacker at all can move (interval bounds, `_bounds`); the truth lies between the two. Epsilon: pictures 8/255 in colour and 0.1 in grey (l2 0.5 and
+1.0), in [0, 1]; tables 0.1 standard deviations of each number (l2 0.25), categories held.
 
-Where a check says that gradients are hidden, that answers are random or hang on the rest of the batch, or that time ran out, an attack's failure shows
-nothing: the interval's low end is then what is certified, or 0, and the reason is named. A model without gradients gives no figure. Before all, the attacks
-must find the exact worst cases of an undefended linear classifier.
+Where a check says that gradients are hidden, that answers are random or hang on the rest of the batch, or that time ran out, an attack's failure
+shows nothing: the interval's low end is then what is certified, or 0, and the reason is named. A model without gradients gives no figure. Before
+all, the attacks must find the exact worst cases of an undefended linear classifier.
 
-Corruptions, at five severities each: pictures after Hendrycks & Dietterich 2019 (noise, blur, brightness, contrast, jpeg, pixelate); tables: noise, missing
-cells, rounding, within each column's range; text: typos, letter case, doubled and look-alike characters, blanks, and for Chinese traditional forms and full
-width. The figure is the mean over all of them. Left out: synonyms (no lexicon here), rotations, snow and fog.
+Corruptions, at five severities each: pictures after Hendrycks & Dietterich 2019 (noise, blur, brightness, contrast, jpeg, pixelate); tables: noise,
+missing cells, rounding, within each column's range; text: typos, letter case, doubled and look-alike characters, blanks, and for Chinese
+traditional forms and full width. The figure is the mean over all of them. Left out: synonyms (no lexicon here), rotations, snow and fog.
 """
 
 from __future__ import annotations
@@ -82,7 +82,9 @@ class Robustness(Audit):
 
         opened = subject.open(target, part) if subject.open is not None else None
         if opened is None:
-            return nothing("robustness.no_gradients", "the model cannot be opened as a differentiable function of one picture or of a table's numbers")
+            return nothing(
+                "robustness.no_gradients", "the model cannot be opened as a differentiable function of one picture or of a table's numbers"
+            )
         x = opened.x.detach().float()
         if not x[0].numel():
             return []
@@ -123,7 +125,11 @@ class Robustness(Audit):
                 certified, why = None, "an attack moved a certified row"
             i = self._interval(subject, left.numpy().astype(float), pick)
             if reasons:
-                proved = self._interval(subject, (safe & right & left).numpy().astype(float), pick).low if norm == "linf" and certified is not None else 0.0
+                proved = (
+                    self._interval(subject, (safe & right & left).numpy().astype(float), pick).low
+                    if norm == "linf" and certified is not None
+                    else 0.0
+                )
                 i = type(i)(i.value, proved, i.high, i.method)
             method = f"{i.method}; APGD-CE, APGD-DLR targeted, random search, transfer; {norm} {eps[norm]:.4g}, {self.steps} steps"
             details = {"epsilon": eps[norm], "accuracy": float(right.float().mean()), **told, **seen}
@@ -230,7 +236,7 @@ def certify(logits, x, rows, y, eps, bounds, seen) -> tuple[Tensor | None, str]:
 
 
 def attack(net, x, y, rows, ball, steps, rng, until, safe, right) -> tuple[Tensor, dict, list[str]]:
-    """((N,) bool rows that are right and stay so, what to tell, reasons for which staying so shows nothing). safe (N,) bool: certified, not attacked."""
+    """((N,) bool rows that are right and stay so, what to tell, reasons why that shows nothing). safe (N,) bool: certified, not attacked."""
     with torch.no_grad():
         z = net(x, rows)
     clean = a.margin(z, y)
@@ -259,7 +265,10 @@ def attack(net, x, y, rows, ball, steps, rng, until, safe, right) -> tuple[Tenso
     go("apgd_ce", ce)
     others = z.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)
     for k in range(min(z.shape[1] - 1, 5)):
-        go(f"apgd_dlr_{k + 1}", lambda i, k=k: a.apgd(net, lambda z, j: a.targeted_dlr(z, y[i][j], others[i][j][:, k]), x[i], y[i], rows[i], ball, steps, rng, until))
+        go(
+            f"apgd_dlr_{k + 1}",
+            lambda i, k=k: a.apgd(net, lambda z, j: a.targeted_dlr(z, y[i][j], others[i][j][:, k]), x[i], y[i], rows[i], ball, steps, rng, until),
+        )
     by_gradient = left.clone()
 
     def transfer(i):
@@ -296,7 +305,7 @@ def gradients_at(net, x, y, rows, ball, rng) -> tuple[float, float]:
 
 
 def far_away(net, x, y, rows, ball, rng, until) -> dict:
-    """At the largest epsilon gradients must lose about every row of a picture (all can become one grey), and of a table as many as random corners do."""
+    """At the largest epsilon gradients must lose about all pictures (each can become one grey), and of a table as many rows as random corners do."""
     few = slice(0, 64)
     x, y, rows = x[few], y[few], rows[few]
     picture = ball.low is not None

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 CODES = [-1.0, -9.0] + [sign * float("9" * k) for k in (2, 3, 4, 5, 6) for sign in (-1, 1)] + [-99.9, -999.9, 999.9, 9998.0, -9998.0, -1e6, -1e9, 1e9, -88.0, -77.0]
 CODES += [float(2**31 - 1), float(-(2**31)), 8888.0, -8888.0, 888.0, -888.0, 777.0, -777.0]
-MISSING = set("n/a na #n/a #na nan null nil unknown unk ? ?? missing undefined 未知 缺失 不详 未填 暂无 未提供".split()) | {
+MISSING = set(["n/a", "na", "#n/a", "#na", "nan", "null", "nil", "unknown", "unk", "?", "??", "missing", "undefined", "未知", "缺失", "不详", "未填", "暂无", "未提供"]) | {
     "not available", "not applicable", "not known", "no data", "not recorded", "not specified", "-999", "-9999", "9999", "99999", "-99", "#value!",
 }  # fmt: skip
 FACTORS = {

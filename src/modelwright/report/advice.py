@@ -68,7 +68,8 @@ def next_steps(story: Story) -> list[str]:
     if needed:
         steps.append(f"Test on about {max(needed):,} rows: that many would decide the open limits, if the figures stay as they are.")
     if story.ahead:
-        steps.append(f"Choose the {clean(story.ahead, 60)} baseline (model: {{instead: {clean(story.ahead, 60)}}} in the task), or pre-train, or give the model more data.")
+        name = clean(story.ahead, 60)
+        steps.append(f"Choose the {name} baseline (model: {{instead: {name}}} in the task), or pre-train, or give the model more data.")
     for stage in story.stages:
         steps += [s] if (s := _of_curve(stage)) else []
     if (weak := weakest_slice(story)) is not None:

@@ -1,0 +1,149 @@
+"""Conformal sets against their definition and their promise; slices against a brute search; calibration's floor; latency's order statistics."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from scipy.stats import beta
+
+from modelwright import auditing, find
+from modelwright.audit import Subject
+from modelwright.audits.calibration import above, classwise
+from modelwright.audits.conformal import class_scores, threshold
+from modelwright.audits.efficiency import order_interval
+from modelwright.audits.slices import search
+from modelwright.data.schema import Schema
+from modelwright.forms import Prediction
+
+
+class Says:
+    """Reads its probabilities, or its number, from the table."""
+
+    def predict(self, table):
+        if "p0" not in table.column_names:
+            return {"y": Prediction(value=torch.tensor(table.column("said").to_numpy(), dtype=torch.float32))}
+        p = torch.tensor(np.stack([table.column(f"p{k}").to_numpy() for k in range(3)], 1), dtype=torch.float32)
+        return {"y": Prediction(value=p.argmax(1), probabilities=p, score=p.max(1).values)}
+
+
+def table(n, seed, shift=0.0):
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet(np.ones(3) * 0.7, n)
+    y = (p.cumsum(1) > rng.random((n, 1))).argmax(1)
+    y = np.where(rng.random(n) < shift, rng.integers(0, 3, n), y)
+    return pa.table({f"p{k}": p[:, k] for k in range(3)} | {"sex": rng.choice(["f", "m"], n), "y": y})
+
+
+def subject(**splits):
+    schema = Schema({"sex": find.make("kinds", "category")}, {"y": find.make("kinds", {"category": {"labels": ["0", "1", "2"]}})}, ["sex"])
+    schema.fit(splits["test"])
+    return Subject(Says(), schema, splits)
+
+
+def figures(subject, only):
+    return {m.metric: m for m in auditing.measure(subject, only=[only])}
+
+
+def test_the_threshold_is_the_order_statistic_and_refuses_too_few():
+    scores = np.random.default_rng(0).permutation(np.arange(99) / 99)
+    assert threshold(scores, 0.9) == 89 / 99  # ceil(100 * 0.9) = 90th smallest
+    assert threshold(np.zeros(8), 0.9) == np.inf and threshold(np.arange(9.0), 0.9) == 8.0
+
+
+def test_adaptive_scores_are_the_mass_of_likelier_classes():
+    p = np.random.default_rng(1).dirichlet(np.ones(5), 50)
+    slow = [[sum(q for q in row if q >= own) for own in row] for row in p]
+    assert np.allclose(class_scores(p, "aps"), slow) and (class_scores(p, "lac") == 1 - p).all()
+
+
+@pytest.mark.parametrize("score", ["lac", "aps"])
+def test_coverage_is_what_was_promised_over_calibration_sets(score):
+    """Mean coverage over 150 splits, against the exact Beta mean's neighbourhood; aps without randomisation may only cover more."""
+    covered = []
+    for seed in range(150):
+        a, b = table(60, seed), table(400, 1000 + seed)
+        s = [class_scores(np.stack([t.column(f"p{k}").to_numpy() for k in range(3)], 1), score)[np.arange(t.num_rows), t.column("y").to_numpy()] for t in (a, b)]
+        covered.append((s[1] <= threshold(s[0], 0.9)).mean())
+    exact = beta(55, 6).mean()
+    assert exact - 0.015 < np.mean(covered) < (exact + 0.015 if score == "lac" else 1)
+
+
+def test_measured_coverage_size_and_groups():
+    found = figures(subject(test=table(2000, 0), calibration=table(500, 1)), "conformal")
+    m = found["conformal.coverage"]
+    assert m.low < 0.9 < m.high and 1 < found["conformal.mean_size"].value < 3 and set(m.details["groups"]) == {"sex=f", "sex=m"}
+    shifted = figures(subject(test=table(2000, 0, 0.6), calibration=table(500, 1)), "conformal")["conformal.coverage"]
+    assert shifted.high < 0.88
+
+
+def test_too_few_and_none_to_calibrate_are_refused_by_name():
+    few = figures(subject(test=table(50, 0), calibration=table(5, 1)), "conformal")["conformal.coverage"]
+    assert few.value is None and few.reasons == ["conformal.too_few"] and few.details["needed"] == 9
+    assert figures(subject(test=table(50, 0)), "conformal")["conformal.coverage"].reasons == ["conformal.no_calibration"]
+
+
+def test_a_number_gets_intervals_in_its_own_units():
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=3000) * 4 + 10
+    y = x + rng.normal(size=3000)
+    schema = Schema({"x": find.make("kinds", "number")}, {"y": find.make("kinds", "number")})
+    whole = pa.table({"x": x, "y": y})
+    schema.fit(whole)
+    target = schema.targets["y"]
+    whole = whole.append_column("said", pa.array(target.encode_target(pa.chunked_array([x]))["values"]))
+    found = figures(Subject(Says(), schema, {"calibration": whole.slice(0, 1500), "test": whole.slice(1500)}), "conformal")
+    assert abs(found["conformal.coverage"].value - 0.9) < 0.03
+    assert found["conformal.mean_size"].value == pytest.approx(2 * 1.645, abs=0.25)
+
+
+def test_calibrated_probabilities_have_no_error_left_and_others_do():
+    good = figures(subject(test=table(3000, 3)), "calibration")
+    bad = figures(subject(test=table(3000, 3, 0.4)), "calibration")
+    for name in ("calibration.ece", "calibration.classwise_error"):
+        assert good[name].value < 0.02 and good[name].low == 0 and bad[name].low > 0.05
+    assert good["calibration.worst_slice_error"].low < 0.01 and bad["calibration.worst_slice_error"].low > 0.05
+    assert above(0.05, 0.03) == pytest.approx(0.04) and above(0.02, 0.03) == 0
+
+
+def test_classwise_error_is_its_double_loop():
+    rng = np.random.default_rng(4)
+    p, y = rng.dirichlet(np.ones(3), 300), rng.integers(0, 3, 300)
+    slow = []
+    for k in range(3):
+        order = np.argsort(p[:, k])
+        slow.append(sum(abs((y[b] == k).sum() - p[b, k].sum()) for b in np.array_split(order, 15)) / 300)
+    assert classwise(y, p) == pytest.approx(np.mean(slow))
+
+
+def test_the_weakest_pair_is_found_and_confirmed():
+    rng = np.random.default_rng(5)
+    n = 4000
+    columns = {"site": rng.choice(["n", "s", "w"], n), "age": rng.integers(20, 80, n)}
+    weak = (columns["site"] == "w") & (columns["age"] > 68)
+    right = (rng.random(n) < np.where(weak, 0.4, 0.9)).astype(float)
+    kinds = {"site": find.make("kinds", "category"), "age": find.make("kinds", "number")}
+    found = search(pa.table(columns), right, kinds, 25, 3)
+    assert "site=w" in found[0] and "age>" in found[0]
+
+
+def test_slices_of_a_uniform_model_are_not_worse():
+    found = figures(subject(test=table(2000, 6), validation=table(2000, 7)), "slices")
+    assert found["slice.worse_than_overall"].low <= 0 and found["slice.worst_accuracy"].high > 0.6
+    assert figures(subject(test=table(40, 6), validation=table(40, 7)), "slices")["slice.worst_accuracy"].reasons == ["slice.too_few"]
+
+
+def test_order_statistics_hold_the_quantile():
+    rng, held = np.random.default_rng(8), 0
+    for _ in range(400):
+        low, high = order_interval(rng.exponential(size=500), 0.95, 0.95)
+        held += low <= -np.log(0.05) <= high
+    assert held >= 0.93 * 400
+    assert order_interval(np.arange(100.0), 0.99, 0.95)[1] is None and order_interval(np.arange(400.0), 0.99, 0.95)[1] is not None
+
+
+def test_latency_size_and_parameters_are_measured():
+    s = subject(test=table(50, 0))
+    s.lineage = {"size_bytes": 2_000_000, "parameters": 7}
+    found = figures(s, "efficiency")
+    assert found["efficiency.size_mb"].value == 2.0 and found["efficiency.parameters"].value == 7
+    assert found["efficiency.latency_p50_ms"].value <= found["efficiency.latency_p99_ms"].value

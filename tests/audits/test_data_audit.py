@@ -1,0 +1,190 @@
+"""Each check against its definition or a slow loop; clean data stays silent; the report card's kinds, one draw each (slow)."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from sklearn.datasets import make_classification
+from sklearn.metrics import roc_auc_score
+
+from modelwright import auditing, find
+from modelwright.audit import Subject
+from modelwright.checks import columns, copies, labels, leaks, shift
+from modelwright.data.schema import Schema, infer, profile
+
+
+def subject(splits, target="y", kinds=None, **more):
+    kinds, first = kinds or {}, next(iter(splits.values()))
+    inputs = {n: find.make("kinds", kinds.get(n) or infer(p)) for n, p in profile(first).items() if n != target}
+    schema = Schema({n: k for n, k in inputs.items() if k.place != "none"}, {target: find.make("kinds", kinds.get(target, "category"))})
+    schema.fit(first)
+    return Subject(None, schema, splits, **more)
+
+
+def figures(subject):
+    return {m.metric.removeprefix("data."): m for m in auditing.measure(subject, only=["data"])}
+
+
+def clean(n=600, seed=0):
+    x, y = make_classification(n, 8, n_informative=5, class_sep=1.2, flip_y=0, random_state=seed)
+    table = pa.table({f"x{i}": x[:, i] for i in range(8)} | {"y": y})
+    return {"train": table.slice(0, int(0.7 * n)), "test": table.slice(int(0.7 * n))}
+
+
+def test_clean_data_stays_silent_and_nothing_fails():
+    found = figures(subject(clean()))
+    assert {n for n, m in found.items() if m.value} <= {"label_error_rate", "test_label_error_rate"}
+    assert found["label_error_rate"].low < 0.02 and found["label_error_rate"].value < 0.03
+    assert not any(m.metric.endswith(".error") for m in found.values())
+
+
+def test_without_training_rows_what_compares_splits_says_so():
+    found = figures(subject({"test": clean()["test"]}))
+    assert all(found[n].value is None and found[n].reasons == ["data.no_train"] for n in ("duplicate_rate", "near_duplicate_rate", "split_shift", "label_error_rate"))
+    assert found["leakage"].value == 0 and found["leakage"].split == "test"
+
+
+def test_the_time_allowed_is_kept_and_named():
+    found = figures(subject(clean(), seconds=0.0))
+    assert all(m.value is None and m.reasons == ["data.budget"] for m in found.values())
+
+
+def test_equal_rows_are_those_of_a_double_loop():
+    rng = np.random.default_rng(0)
+    a, b = (pa.table({"u": rng.integers(0, 6, 80), "v": rng.choice(["k", "l", None], 80)}) for _ in range(2))
+    rows = [set(map(tuple, zip(*t.to_pydict().values(), strict=True))) for t in (a, b)]
+    assert copies.equal_rows(a, b).tolist() == [r in rows[1] for r in zip(*a.to_pydict().values(), strict=True)]
+
+
+@pytest.mark.parametrize("dimension", [2, 6, 12])
+def test_points_lie_near_by_chance_as_rarely_as_is_said(dimension):
+    """Levina and Bickel's dimension sets the distance: of independent points at most a few in a thousand lie nearer; jittered copies all do."""
+    rng = np.random.default_rng(1)
+    train, test = rng.normal(size=(2000, dimension)), rng.normal(size=(2000, dimension))
+    assert copies._near_points(train, test).mean() <= 0.004
+    close = 2e-4 if dimension == 2 else 0.01
+    assert copies._near_points(train, train + close * rng.normal(size=train.shape)).mean() > 0.7
+
+
+def test_runs_of_words_are_all_that_there_are_in_both_scripts():
+    words = [f"w{i}" for i in range(20)]
+    assert len(copies.runs(" ".join(words))) == 8 and copies.runs(" ".join(words[:12])) == set()
+    assert len(copies.runs("今天天气很好我们一起去公园散步吧")) == 16 - 13 + 1
+    test = pa.chunked_array([[" ".join(words), "short", " ".join(reversed(words))]])
+    train = pa.chunked_array([["x " + " ".join(words[3:18]) + " y"]])
+    hit, asked = copies.contaminated(test, train)
+    assert hit.tolist() == [True, False, False] and asked.tolist() == [True, False, True]
+
+
+def test_boilerplate_is_no_contamination():
+    same = " ".join(f"b{i}" for i in range(15))
+    train = pa.chunked_array([[same + f" own{i}" for i in range(30)]])
+    assert not copies.contaminated(pa.chunked_array([[same]]), train)[0].any()
+
+
+def test_the_confident_joint_is_the_papers():
+    """Northcutt et al. 2021, equations 1 and 2, as a double loop."""
+    rng = np.random.default_rng(2)
+    p, y = rng.dirichlet(np.ones(3), 200), rng.integers(0, 3, 200)
+    t = [p[y == j, j].mean() for j in range(3)]
+    slow = np.zeros((3, 3), int)
+    for row, given in zip(p, y, strict=True):
+        over = [j for j in range(3) if row[j] >= t[j]]
+        if over:
+            slow[given, max(over, key=lambda j: row[j])] += 1
+    assert (labels.confident_joint(p, y) == slow).all()
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.1, 0.25])
+def test_the_error_rate_holds_the_noise_though_classes_overlap(noise):
+    """Known p(y|x) of overlapping classes with labels flipped: the interval holds the truth in 98 of 100 draws (0.95 asked); without noise it stays near 0."""
+    rng, held, seen = np.random.default_rng(3), 0, []
+    for _ in range(100):
+        p = 1 / (1 + np.exp(-3 * rng.normal(size=3000)))
+        y = (rng.random(3000) < p) ^ (rng.random(3000) < noise)
+        q = p * (1 - noise) + (1 - p) * noise
+        i, _ = labels.error_rate(np.stack([1 - q, q], 1), y.astype(int), 0.95)
+        held += i.low <= noise + 0.01 and noise <= i.high
+        seen.append(i.value)
+    assert held >= 93 and abs(np.mean(seen) - noise) < 0.012
+
+
+def test_a_column_alone_is_judged_by_auroc_as_scikit_learn_has_it():
+    rng = np.random.default_rng(4)
+    y = rng.integers(0, 2, 500)
+    said = np.stack([1 - (s := y * 0.3 + rng.random(500)), s], 1)
+    value, low = leaks.skill(said, y, 2, 0.99)
+    assert value == pytest.approx(roc_auc_score(y, said[:, 1])) and low < value
+
+
+def test_two_sample_p_values_are_uniform_or_larger_where_nothing_shifts():
+    rng, p = np.random.default_rng(5), []
+    for seed in range(16):
+        x = rng.normal(size=(160, 3)).astype(np.float32)
+        p.append(shift.two_sample(x, np.arange(160) % 3 == 0, seed, draws=200)[1])
+    assert np.sum(np.array(p) <= 0.1) <= 5
+    x[::3] += 1
+    assert shift.two_sample(x, np.arange(160) % 3 == 0, 0)[1] < 0.01
+
+
+def test_clusters_of_a_split_are_no_shift():
+    """Persons with features of their own stand on one side each: rows would shout, whole persons do not."""
+    rng, alarms = np.random.default_rng(6), 0
+    for seed in range(8):
+        person = np.repeat(np.arange(30), 8)
+        x = (rng.normal(size=(30, 4))[person] + 0.1 * rng.normal(size=(240, 4))).astype(np.float32)
+        alarms += shift.two_sample(x, person % 3 == 0, seed, person, draws=200)[1] < 0.05
+    assert alarms <= 3
+
+
+def test_holm_is_the_step_down_procedure():
+    assert shift.holm({"a": 0.04, "b": 0.001, "c": 0.02, "d": 0.5}, 0.05) == ["b"]
+    assert shift.holm({"a": 0.024, "b": 0.001, "c": 0.016}, 0.05) == ["b", "c", "a"]
+
+
+@pytest.mark.parametrize(
+    "cells, found",
+    [
+        ([*np.random.default_rng(0).normal(50, 9, 300), -999, -999, -999], {"-999"}),
+        ([*np.random.default_rng(0).normal(50, 9, 300), 9999, 9999], {"9999"}),
+        ([*np.random.default_rng(0).normal(120, 20, 300).clip(50), 0, 0, 0], {"0"}),
+        ([*np.random.default_rng(0).poisson(3, 300).astype(float)], set()),
+        ([*np.random.default_rng(0).normal(0, 1, 300), -1.0, -1.0], set()),
+        ([0.0] * 200 + [*np.random.default_rng(0).gamma(2, 50, 100)], set()),
+        ([*range(20, 100)] * 4, set()),
+        (["red", "blue", "N/A", "green", "N/A"] * 20, {"N/A"}),
+        (["有", "没有", "未知", "未知"] * 20, {"未知"}),
+        (["red", "none", "no"] * 20, set()),
+    ],
+)
+def test_codes_for_missing(cells, found):
+    assert set(columns.coded_missing(pa.chunked_array([cells])) or {}) == found
+
+
+@pytest.mark.parametrize(
+    "write, found",
+    [
+        (lambda v: f"{v:,.2f}", True),
+        (lambda v: f"{v:.2f}".replace(".", ","), True),
+        (lambda v: f"${v:.2f}", True),
+        (lambda v: f"{v:.0f} kg", True),
+        (lambda v: f"{v / 100:.1f}%", True),
+        (lambda v: f"{v:.0f}元", True),
+        (lambda v: "".join(chr(ord(c) + 0xFEE0) for c in f"{v:.0f}"), True),
+        (lambda v: f"{v:.2f}", False),
+        (lambda v: f"2024-{int(v) % 12 + 1:02d}-{int(v) % 28 + 1:02d}", False),
+        (lambda v: f"{int(v) % 90}{'abcdefgh'[int(v) % 8]}", False),
+        (lambda v: ["red", "blue", "12 kg", "green", "x1", "y2", "z3", "u4", "v5"][int(v) % 9], False),
+    ],
+)
+def test_numbers_as_text(write, found):
+    cells = [write(v) for v in np.random.default_rng(0).uniform(100, 9000, 200)]
+    assert (columns.number_format(pa.chunked_array([cells])) is not None) == found
+
+
+def test_a_switch_of_units_is_found_and_a_natural_difference_is_not():
+    rng = np.random.default_rng(7)
+    x, g = rng.normal(170, 10, 600), np.repeat([0, 1], 300)
+    assert "2.54" in columns.unit_switch(np.where(g == 1, x / 2.54, x), {"site": g})
+    assert "1.8" in columns.unit_switch(np.where(g == 1, (c := rng.normal(15, 3, 600)) * 1.8 + 32, c), {"site": g})
+    assert columns.unit_switch(np.where(g == 1, x * 1.08, x), {"sex": g}) is None
+    assert columns.unit_switch(rng.lognormal(3, 1, 600) * np.where(g == 1, 3, 1), {"site": g}) is None

@@ -1,0 +1,90 @@
+"""Against fairlearn, a table worked by hand, and simulated groups whose true rates are known."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from modelwright import auditing, find
+from modelwright.audit import Subject
+from modelwright.audits.fairness import worst_difference
+from modelwright.data.schema import Schema
+from modelwright.forms import Prediction
+
+
+class Says:
+    def predict(self, table):
+        said = torch.tensor(table.column("said").to_pylist())
+        p = torch.nn.functional.one_hot(said, 2).float() * 0.8 + 0.1
+        return {"y": Prediction(value=said, probabilities=p, score=p.max(1).values)}
+
+
+def subject(table, columns=("sex", "site"), **more):
+    schema = Schema({c: find.make("kinds", "category") for c in columns}, {"y": find.make("kinds", {"category": {"labels": ["0", "1"]}})}, list(columns))
+    schema.fit(table)
+    return Subject(Says(), schema, {"test": table, **more})
+
+
+def drawn(n=4000, seed=0):
+    rng = np.random.default_rng(seed)
+    return pa.table({"sex": rng.choice(["f", "m"], n), "site": rng.choice(["a", "b", "c"], n), "y": rng.integers(0, 2, n), "said": rng.integers(0, 2, n)})
+
+
+def figures(subject):
+    return {m.metric.removeprefix("fairness."): m for m in auditing.measure(subject, only=["fairness"])}
+
+
+def test_values_are_fairlearns_with_intersections():
+    fairlearn = pytest.importorskip("fairlearn.metrics")
+    table = drawn()
+    y, said = (table.column(c).to_numpy() for c in ("y", "said"))
+    features = table.select(["sex", "site"]).to_pandas()
+    found = figures(subject(table))
+    for name in ("demographic_parity_difference", "equalized_odds_difference", "equal_opportunity_difference"):
+        assert found[name].value == pytest.approx(getattr(fairlearn, name)(y, said, sensitive_features=features), abs=1e-12)
+        assert found[name].low <= found[name].value <= found[name].high
+
+
+def test_by_hand():
+    """Women: 100 rows, 60 positive, of which 30 said yes, of the 40 others 10. Men: 50 positive, 45 yes, 50 others, 5 yes."""
+    counts = [("f", 1, 1, 30), ("f", 1, 0, 30), ("f", 0, 1, 10), ("f", 0, 0, 30), ("m", 1, 1, 45), ("m", 1, 0, 5), ("m", 0, 1, 5), ("m", 0, 0, 45)]
+    rows = [(s, y, a) for s, y, a, n in counts for _ in range(n)]
+    table = pa.table(dict(zip(("sex", "y", "said"), map(list, zip(*rows, strict=True)), strict=True)))
+    found = figures(subject(table, ("sex",)))
+    assert found["demographic_parity_difference"].value == pytest.approx(0.5 - 0.4)
+    assert found["equal_opportunity_difference"].value == pytest.approx(0.9 - 0.5)
+    assert found["equalized_odds_difference"].value == pytest.approx(0.4)
+    assert found["equalized_odds_difference"].details["worst_group"] == "sex=f" and found["equalized_odds_difference"].details["accuracy"]["sex=f"][0] == 0.6
+
+
+def test_a_group_without_positives_is_unknown_not_zero():
+    table = drawn()
+    table = table.filter(pa.array([s == "m" or y == 0 for s, y in zip(table.column("sex").to_pylist(), table.column("y").to_pylist(), strict=True)]))
+    found = figures(subject(table, ("sex",)))["equal_opportunity_difference"]
+    assert found.value is None and found.reasons == ["fairness.no_positives"]
+    assert figures(subject(table, ("sex", "site")))["equal_opportunity_difference"].high > 0.5
+
+
+def test_a_small_group_accuses_nobody_and_clears_nobody():
+    table = pa.concat_tables([drawn(400), pa.table({"sex": ["x"] * 3, "site": ["a"] * 3, "y": [1] * 3, "said": [1] * 3})])
+    found = figures(subject(table, ("sex",)))["demographic_parity_difference"]
+    assert found.value < 0.2 and found.high > 0.5 and found.reasons == ["fairness.small_group"]
+
+
+def test_trusted_labels_are_taken_where_there_are_some():
+    test, trusted = drawn(seed=1), drawn(seed=2)
+    found = figures(subject(test, trusted=trusted))
+    alone = figures(subject(trusted))
+    assert found["equal_opportunity_difference"].split == "trusted" and found["demographic_parity_difference"].split == "test"
+    assert found["equal_opportunity_difference"].value == alone["equal_opportunity_difference"].value
+
+
+@pytest.mark.parametrize("sizes, rates", [((200, 400), (0.5, 0.5)), ((60, 100, 200, 400), (0.5,) * 4), ((60, 400), (0.3, 0.5)), ((60,) * 4 + (300,) * 4, (0.3,) * 8)])
+def test_the_interval_holds_the_worst_difference(sizes, rates):
+    rng, missed = np.random.default_rng(0), 0
+    group, true = np.repeat(np.arange(len(sizes)), sizes), max(rates) - min(rates)
+    for _ in range(200):
+        hit = rng.random(len(group)) < np.array(rates)[group]
+        _, low, high, _ = worst_difference(hit, np.ones(len(group), bool), group, len(sizes), 0.95, 1, 20, None)
+        missed += not low - 1e-12 <= true <= high + 1e-12
+    assert missed <= 19  # of 200, where 5 % are allowed: 3 standard errors above
