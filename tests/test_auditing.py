@@ -106,7 +106,7 @@ def test_an_onnx_file(folder, tmp_path):
     folder, wanted = folder
     scope = {}
     exec((folder / "model.py").read_text(), scope)  # noqa: S102 - our own text, above
-    torch.onnx.export(scope["module"](), (torch.zeros(2, 30),), folder / "net.onnx", dynamo=True, dynamic_shapes=({0: "rows"},), verbose=False)
+    torch.onnx.export(scope["module"]().eval(), (torch.zeros(2, 30),), folder / "net.onnx", dynamo=True, dynamic_shapes=({0: "rows"},), verbose=False)
     done = audited(folder, "net.onnx", tmp_path / "out")
     assert figure(done, "accuracy")["value"] == pytest.approx(wanted)
 

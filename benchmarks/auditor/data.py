@@ -81,7 +81,9 @@ def contamination(seed: int, faulty: bool) -> Subject:
     if chinese:
         signs = [chr(c) for c in range(0x4E00, 0x4E00 + 400)]
         number = {w: rng.choice(signs) for w in [*WORDS, "good", "fine", "bad", "poor"]}
-        parts = {k: pa.table({"note": ["".join(number[w] for w in v.split()) for v in t.column("note").to_pylist()], "y": t.column("y")}) for k, t in parts.items()}
+        parts = {
+            k: pa.table({"note": ["".join(number[w] for w in v.split()) for v in t.column("note").to_pylist()], "y": t.column("y")}) for k, t in parts.items()
+        }
     if faulty:
         test, train = parts["test"].column("note").to_pylist(), parts["train"].column("note").to_pylist()
         for i in range(max(2, int(rng.uniform(0.03, 0.2) * len(test)))):
@@ -198,7 +200,9 @@ def units(how: str) -> Callable[[int, bool], Subject]:
         x, by = rng.normal(170, 10, n), float(rng.choice([1 / 2.54, 10, 1000, 2.20462, 0.01, 100]))
         x = x * rng.normal(1, 0.01, n)
         order, cut = rng.permutation(n), int(n * 0.7)
-        other = columns["site"] == "south" if how == "group" else np.isin(np.arange(n), order[cut:]) if how == "split" else rng.random(n) < rng.uniform(0.1, 0.4)
+        other = (
+            columns["site"] == "south" if how == "group" else np.isin(np.arange(n), order[cut:]) if how == "split" else rng.random(n) < rng.uniform(0.1, 0.4)
+        )
         columns[title] = np.where(other & faulty, x * by, np.where(columns["site"] == "west", x + 3, x))
         return subject(split(columns | {"y": y}, rng, order=order), seed=seed)
 

@@ -35,16 +35,23 @@ Clipped = tuple[list[Tensor], Tensor, Tensor]
 
 
 def clipped_sum(
-    learner: Learner, parameters: list[Tensor], batch: Batch, player: str, clip: float, micro: int | None = None, way: str = "tapped"
+    learner: Learner,
+    parameters: list[Tensor],
+    batch: Batch,
+    player: str,
+    clip: float,
+    micro: int | None = None,
+    way: str = "tapped",
+    plans: dict | None = None,
 ) -> Clipped:
     """(per parameter the sum over rows of g_i min(1, clip / |g_i|), |g_i| (B,), mean loss ()).
 
     g_i: the gradient of row i's per_row loss, evaluated alone, in fp32. micro: the most rows in one pass. An empty batch gives zeros; a row whose
-    gradient is not a number counts nothing."""
+    gradient is not a number counts nothing. plans: which calls to tap, kept by the caller from step to step for rows of one shape."""
     if learner.bf16:  # vmap cannot batch the backward of layers in mixed precision
         learner.bf16 = False
         try:
-            return clipped_sum(learner, parameters, batch, player, clip, micro, way)
+            return clipped_sum(learner, parameters, batch, player, clip, micro, way, plans)
         finally:
             learner.bf16 = True
     sums = [torch.zeros_like(p) for p in parameters]
@@ -61,7 +68,11 @@ def clipped_sum(
             losses.append(loss.detach()[None])
     elif len(batch):
         names = _names(learner, parameters)
-        plan = _record(learner, parameters, names, batch.select(slice(0, 1)), player) if way == "tapped" else []
+        plans = {} if plans is None else plans
+        key = (way, player, *names, *((leaf.shape[1:], leaf.dtype) for leaf in pytree.tree_leaves(batch)))
+        if key not in plans:
+            plans[key] = _record(learner, parameters, names, batch.select(slice(0, 1)), player) if way == "tapped" else []
+        plan = plans[key]
         tapped = {name for call in plan for name in (call.weight, call.bias) if name}
         stored = sum(p.numel() for p, name in zip(parameters, names, strict=True) if name not in tapped)
         rows = max(1, min(micro or len(batch), len(batch), STORE // max(1, stored)))

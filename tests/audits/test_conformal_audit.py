@@ -62,7 +62,9 @@ def test_coverage_is_what_was_promised_over_calibration_sets(score):
     covered = []
     for seed in range(150):
         a, b = table(60, seed), table(400, 1000 + seed)
-        s = [class_scores(np.stack([t.column(f"p{k}").to_numpy() for k in range(3)], 1), score)[np.arange(t.num_rows), t.column("y").to_numpy()] for t in (a, b)]
+        s = [
+            class_scores(np.stack([t.column(f"p{k}").to_numpy() for k in range(3)], 1), score)[np.arange(t.num_rows), t.column("y").to_numpy()] for t in (a, b)
+        ]
         covered.append((s[1] <= threshold(s[0], 0.9)).mean())
     exact = beta(55, 6).mean()
     assert exact - 0.015 < np.mean(covered) < (exact + 0.015 if score == "lac" else 1)

@@ -39,7 +39,9 @@ def test_clean_data_stays_silent_and_nothing_fails():
 
 def test_without_training_rows_what_compares_splits_says_so():
     found = figures(subject({"test": clean()["test"]}))
-    assert all(found[n].value is None and found[n].reasons == ["data.no_train"] for n in ("duplicate_rate", "near_duplicate_rate", "split_shift", "label_error_rate"))
+    assert all(
+        found[n].value is None and found[n].reasons == ["data.no_train"] for n in ("duplicate_rate", "near_duplicate_rate", "split_shift", "label_error_rate")
+    )
     assert found["leakage"].value == 0 and found["leakage"].split == "test"
 
 

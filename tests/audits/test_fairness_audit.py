@@ -79,7 +79,9 @@ def test_trusted_labels_are_taken_where_there_are_some():
     assert found["equal_opportunity_difference"].value == alone["equal_opportunity_difference"].value
 
 
-@pytest.mark.parametrize("sizes, rates", [((200, 400), (0.5, 0.5)), ((60, 100, 200, 400), (0.5,) * 4), ((60, 400), (0.3, 0.5)), ((60,) * 4 + (300,) * 4, (0.3,) * 8)])
+@pytest.mark.parametrize(
+    "sizes, rates", [((200, 400), (0.5, 0.5)), ((60, 100, 200, 400), (0.5,) * 4), ((60, 400), (0.3, 0.5)), ((60,) * 4 + (300,) * 4, (0.3,) * 8)]
+)
 def test_the_interval_holds_the_worst_difference(sizes, rates):
     rng, missed = np.random.default_rng(0), 0
     group, true = np.repeat(np.arange(len(sizes)), sizes), max(rates) - min(rates)

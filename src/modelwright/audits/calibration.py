@@ -1,11 +1,12 @@
 """Do probabilities mean what they say: expected, class-wise and worst-slice calibration error on the test split, less what chance alone would show.
 
-Bins of equal mass, 15 overall (see `metrics.ece`). A perfectly calibrated model does not score 0 on a finite sample: labels are drawn 50 times from the
-model's own probabilities, which gives the floor. An error e above its floor f is sqrt(e^2 - f^2), as errors and noise add in squares (after Kumar et al.
-2019, section 4), and 0 below it; the interval is the plain error's, its ends treated alike: the low end no longer lies above a calibrated model's 0.
-`classwise_error`: the same of each class's probability against its share (Kull et al. 2019), the mean over classes. `worst_slice_error`: |mean confidence
-- accuracy| of each declared slice and group of at least 30 rows, the worst; its low end is corrected for their number, its high end needs no correction,
-for the truly worst slice's own interval holds. What the temperature changed stands in the details.
+Bins of equal mass, 15 overall (see `metrics.ece`). A perfectly calibrated model does not score 0 on a finite sample: labels are drawn 50 times from
+the model's own probabilities, which gives the floor. An error e above its floor f is sqrt(e^2 - f^2), as errors and noise add in squares (after
+Kumar et al. 2019, section 4), and 0 below it; the interval is the plain error's, its ends treated alike: the low end no longer lies above a
+calibrated model's 0. `classwise_error`: the same of each class's probability against its share (Kull et al. 2019), the mean over classes.
+`worst_slice_error`: |mean confidence
+- accuracy| of each declared slice and group of at least 30 rows, the worst; its low end is corrected for their number, its high end needs no
+  correction, for the truly worst slice's own interval holds. What the temperature changed stands in the details.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ class Calibration(Audit):
             drawn = [(p.cumsum(1) > rng.random((len(p), 1))).argmax(1) for _ in range(DRAWS)]
             temperature = subject.lineage.get("calibration", {}).get(target, {})
             for name, error in (("ece", m.ece), ("classwise_error", classwise)):
-                i = interval(Metric(lambda r, f=error, y=y, p=p: f(y[r], p[r]), better="lower"), len(y), level=subject.level, clusters=clusters, seed=subject.seed)
+                i = interval(
+                    Metric(lambda r, f=error, y=y, p=p: f(y[r], p[r]), better="lower"), len(y), level=subject.level, clusters=clusters, seed=subject.seed
+                )
                 floor = float(np.mean([error(d, p) for d in drawn])) if len(y) else 0.0
                 details = {"noise_floor": floor, "before_its_removal": i.value, **(temperature if name == "ece" else {})}
                 less = Interval(*(above(x, floor) for x in (i.value, i.low, i.high)), f"{i.method}, less the noise floor")

@@ -1,11 +1,11 @@
 """Sets that hold the truth with a promised share: split conformal prediction, its coverage and size on the test split.
 
-Angelopoulos & Bates 2021, section 1: a score on the calibration split, its ceil((n + 1) level) / n quantile as the threshold, and for a new row all answers
-whose score is not above it. Classes: 1 - probability of the class (LAC: the smallest sets), or adaptive sets (APS, Romano et al. 2020, equation 5 without
-randomisation). Numbers: the distance from the prediction, or from its quantiles where it has some (CQR, Romano et al. 2019). In 9 of 10
-repetitions coverage is near the level, but it depends on the calibration rows: Beta(n + 1 - l, l) for l = floor((n + 1)(1 - level)); its interval here is
-of these sets on other test rows. Refused (`conformal.too_few`) where the calibration split is too small for any finite threshold at the level.
-The temperature was fitted on the same calibration rows: one number, whose effect on coverage is below 1 / n.
+Angelopoulos & Bates 2021, section 1: a score on the calibration split, its ceil((n + 1) level) / n quantile as the threshold, and for a new row all
+answers whose score is not above it. Classes: 1 - probability of the class (LAC: the smallest sets), or adaptive sets (APS, Romano et al. 2020,
+equation 5 without randomisation). Numbers: the distance from the prediction, or from its quantiles where it has some (CQR, Romano et al. 2019). In
+9 of 10 repetitions coverage is near the level, but it depends on the calibration rows: Beta(n + 1 - l, l) for l = floor((n + 1)(1 - level)); its
+interval here is of these sets on other test rows. Refused (`conformal.too_few`) where the calibration split is too small for any finite threshold
+at the level. The temperature was fitted on the same calibration rows: one number, whose effect on coverage is below 1 / n.
 """
 
 from __future__ import annotations
@@ -92,7 +92,9 @@ class Conformal(Audit):
 
     def _line(self, subject, name, target, value, low, high, n, began, method, details, reasons) -> Measurement:
         seconds = time.perf_counter() - began
-        return Measurement("conformal", f"conformal.{name}", target, "test", None, value, low, high, subject.level, n, method, subject.seed, seconds, details, reasons)
+        return Measurement(
+            "conformal", f"conformal.{name}", target, "test", None, value, low, high, subject.level, n, method, subject.seed, seconds, details, reasons
+        )
 
 
 NAMES = ("coverage", "mean_size")

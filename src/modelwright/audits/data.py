@@ -1,11 +1,10 @@
 """What is wrong with the data: copies and leaks between splits, columns that give the answer away, wrong labels, codes, units, shift.
 
 Rates are of rows and carry an interval where they rest on a sample or an estimate; the others count findings, after correction for the columns that
-were looked at, and `details` names each with its evidence. Every finding has its metric's name as a reason code. The checks and their sources are in
-`checks/`. Nothing is changed: a cleaning plan is the user's. The model is not asked.
-Large tables are sampled (`rows`, evenly by seed; equal rows, members and moments are always compared in full).
-Left out: preprocessing fitted on all rows by others (Modelwright's own comes from the training split), wrong numbers as labels, images that are crops
-or mirrors of each other.
+were looked at, and `details` names each with its evidence. Every finding has its metric's name as a reason code. The checks and their sources are
+in `checks/`. Nothing is changed: a cleaning plan is the user's. The model is not asked. Large tables are sampled (`rows`, evenly by seed; equal
+rows, members and moments are always compared in full). Left out: preprocessing fitted on all rows by others (Modelwright's own comes from the
+training split), wrong numbers as labels, images that are crops or mirrors of each other.
 """
 
 from __future__ import annotations
@@ -133,7 +132,9 @@ class Data(Audit):
 
     def _contamination(self) -> list[Measurement]:
         schema = self.subject.schema
-        names = [n for n, k in (schema.inputs | schema.targets).items() if k.form == "ids" and n in self.test.column_names and columns.is_text(self.test.column(n))]
+        names = [
+            n for n, k in (schema.inputs | schema.targets).items() if k.form == "ids" and n in self.test.column_names and columns.is_text(self.test.column(n))
+        ]
         if not names:
             return []
         if self.train is None:

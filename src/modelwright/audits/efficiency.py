@@ -1,8 +1,8 @@
 """What an answer costs: latency of a batch with warm-up, the model's size and parameters, and the memory of the process that predicts.
 
-Latency is of the whole way from a table to predictions, encoding included, on this machine with `threads` threads, for `batch` rows; after warm-up, at
-most `repeats` times or `seconds`. A quantile has an exact interval from order statistics (Conover 1999, section 3.2): p99 needs 368 repeats for a high end
-at 0.95; fewer leave it open. Memory is the process's peak resident set so far, Python and torch included: an upper bound. Energy, in the
+Latency is of the whole way from a table to predictions, encoding included, on this machine with `threads` threads, for `batch` rows; after warm-up,
+at most `repeats` times or `seconds`. A quantile has an exact interval from order statistics (Conover 1999, section 3.2): p99 needs 368 repeats for
+a high end at 0.95; fewer leave it open. Memory is the process's peak resident set so far, Python and torch included: an upper bound. Energy, in the
 details, is an estimate: processor seconds times `watts`. The figures speak of this machine and its load.
 """
 

@@ -1,18 +1,20 @@
 """Do groups fare alike: demographic parity, equal opportunity and equalized odds, as the worst difference between any two groups.
 
-Groups are the values of the columns declared `group: true` and, of several, their intersections. For a class c: selection rate P(said c), true positive
-rate P(said c | is c), false positive rate P(said c | is not c). Two classes: c is the second one; more: each class in turn, the worst counts.
-Equalized odds is the larger of the worst differences of both rates (Hardt et al. 2016; `worst_case` in fairlearn).
+Groups are the values of the columns declared `group: true` and, of several, their intersections. For a class c: selection rate P(said c), true
+positive rate P(said c | is c), false positive rate P(said c | is not c). Two classes: c is the second one; more: each class in turn, the worst
+counts. Equalized odds is the larger of the worst differences of both rates (Hardt et al. 2016; `worst_case` in fairlearn).
 
-Intervals, without bootstrap: each group's rate has an exact interval (whole clusters where declared), a pair's difference Newcombe's (1998, method 10) of
-two of them. The high end is the highest of all pairs' at the level itself: whichever pair is truly worst, its own interval holds. The low end is the
-highest low end after Bonferroni over pairs, since the worst of many is worst partly by chance. Measured at level 0.95 on 2,000 sets a line, 2 to 10
-groups of 8 to 400 rows, rates 0.05 to 0.5: the interval misses the true worst difference in 4.9 % (2 equal groups) or less (10 groups of 60 and 400, all
-alike: 2.6 %; with rates from 0.2 to 0.5: below 0.1 %), whereas the plain worst difference of those ten equal groups is 0.145 on average instead of 0.
+Intervals, without bootstrap: each group's rate has an exact interval (whole clusters where declared), a pair's difference Newcombe's (1998, method
+10) of two of them. The high end is the highest of all pairs' at the level itself: whichever pair is truly worst, its own interval holds. The low
+end is the highest low end after Bonferroni over pairs, since the worst of many is worst partly by chance. Measured at level 0.95 on 2,000 sets a
+line, 2 to 10 groups of 8 to 400 rows, rates 0.05 to 0.5: the interval misses the true worst difference in 4.9 % (2 equal groups) or less (10 groups
+of 60 and 400, all alike: 2.6 %; with rates from 0.2 to 0.5: below 0.1 %), whereas the plain worst difference of those ten equal groups is 0.145 on
+average instead of 0.
 
-A group with fewer than `least` rows that a rate needs never sets the value or the low end; its interval still bounds the high end, and the figure says
-`fairness.small_group`. A group without any has an unknown rate, not zero: `fairness.no_positives`. Labels are the split `trusted`'s where there is one,
-for the rates that need them. In the details: rates, calibration (mean probability less share) and accuracy within groups, and the worst group.
+A group with fewer than `least` rows that a rate needs never sets the value or the low end; its interval still bounds the high end, and the figure
+says `fairness.small_group`. A group without any has an unknown rate, not zero: `fairness.no_positives`. Labels are the split `trusted`'s where
+there is one, for the rates that need them. In the details: rates, calibration (mean probability less share) and accuracy within groups, and the
+worst group.
 """
 
 from __future__ import annotations
@@ -94,7 +96,9 @@ class Fairness(Audit):
     def _line(self, subject, name, target, split, value, low, high, n, began, details, reasons) -> Measurement:
         method = "worst pair of groups: Newcombe on exact intervals, low end corrected for the number of pairs"
         seconds = time.perf_counter() - began
-        return Measurement("fairness", f"fairness.{name}", target, split, None, value, low, high, subject.level, n, method, subject.seed, seconds, details, reasons)
+        return Measurement(
+            "fairness", f"fairness.{name}", target, split, None, value, low, high, subject.level, n, method, subject.seed, seconds, details, reasons
+        )
 
 
 def groups_of(table: pa.Table, columns: list[str]) -> tuple[np.ndarray, list[str]]:

@@ -1,10 +1,10 @@
 """Where does it fail: a search for groups of rows on which a class model does worse than on the rest, confirmed on other rows.
 
-One half finds, the other confirms. Found on validation (or, without it, on half of the test split): every value of a category, every fifth of a number, and
-pairs of the most suspect ones, with at least `least` rows, ranked by how surely their accuracy lies below the rest's (a z score); the `keep` worst, and
-the declared slices, go to the test split. Since those rows had no part in the search, their intervals need no correction for it, only for how many
-were kept: the high end of the worst accuracy is corrected for them (Bonferroni), the low end needs none, for the truly worst is one of them.
-Left out: regions of pictures and texts that no column names; targets that are no classes.
+One half finds, the other confirms. Found on validation (or, without it, on half of the test split): every value of a category, every fifth of a
+number, and pairs of the most suspect ones, with at least `least` rows, ranked by how surely their accuracy lies below the rest's (a z score); the
+`keep` worst, and the declared slices, go to the test split. Since those rows had no part in the search, their intervals need no correction for it,
+only for how many were kept: the high end of the worst accuracy is corrected for them (Bonferroni), the low end needs none, for the truly worst is
+one of them. Left out: regions of pictures and texts that no column names; targets that are no classes.
 """
 
 from __future__ import annotations
@@ -64,8 +64,13 @@ class Slices(Audit):
             worst = pick(each, key=lambda s: each[s][0].value)
             sure, wide = [e[0] for e in each.values()], [e[1] for e in each.values()]
             ends = (min(i.low for i in sure), min(i.high for i in wide)) if pick is min else (max(i.low for i in wide), max(i.high for i in sure))
-            i = Interval(each[worst][0].value, *ends, f"{len(lines)} slices found on {'validation' if split != 'test' else 'half of test'}: {each[worst][0].method}")
-            details = {"worst": worst, "slices": {s: {"value": e[1].value, "low": e[1].low, "high": e[1].high, "n": int(lines[s].sum())} for s, e in each.items()}}
+            i = Interval(
+                each[worst][0].value, *ends, f"{len(lines)} slices found on {'validation' if split != 'test' else 'half of test'}: {each[worst][0].method}"
+            )
+            details = {
+                "worst": worst,
+                "slices": {s: {"value": e[1].value, "low": e[1].low, "high": e[1].high, "n": int(lines[s].sum())} for s, e in each.items()},
+            }
             found.append(self._line(subject, name, target, i, int(lines[worst].sum()), began, details, []))
         return found
 

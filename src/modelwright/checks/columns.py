@@ -1,8 +1,8 @@
 """Cells that do not mean what they seem: codes for missing, units that switch, numbers written as text.
 
 Rules, not tests of significance, each with its own margin, so that a column that is only odd stays silent:
-- a code is a well-known value (-999, 9999, ...) that stands in several rows and far from all others; zero where all others are far from zero;
-  a word for missing among text.
+- a code is a well-known value (-999, 9999, ...) that stands in several rows and far from all others; zero where all others are far from zero; a
+  word for missing among text.
 - a unit switches where one group's (or split's) values fall on the others' once multiplied by a known factor, and are far from them else.
 - a number is written as text where most cells read as one once separators, currency, percent or a unit are taken off.
 """
@@ -15,22 +15,36 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-CODES = [-1.0, -9.0] + [sign * float("9" * k) for k in (2, 3, 4, 5, 6) for sign in (-1, 1)] + [-99.9, -999.9, 999.9, 9998.0, -9998.0, -1e6, -1e9, 1e9, -88.0, -77.0]
-CODES += [float(2**31 - 1), float(-(2**31)), 8888.0, -8888.0, 888.0, -888.0, 777.0, -777.0]
+CODES = [sign * float("9" * k) for k in (2, 3, 4, 5, 6) for sign in (-1, 1)] + [
+    sign * x for x in (888.0, 8888.0, 777.0, 999.9, 9998.0, 1e9) for sign in (-1, 1)
+]
+CODES += [-1.0, -9.0, -77.0, -88.0, -99.9, -1e6, float(2**31 - 1), float(-(2**31))]
 MISSING = set(["n/a", "na", "#n/a", "#na", "nan", "null", "nil", "unknown", "unk", "?", "??", "missing", "undefined", "未知", "缺失", "不详", "未填", "暂无", "未提供"]) | {
     "not available", "not applicable", "not known", "no data", "not recorded", "not specified", "-999", "-9999", "9999", "99999", "-99", "#value!",
 }  # fmt: skip
 FACTORS = {
-    "10": (10, 0), "100": (100, 0), "1000": (1000, 0), "1e6": (1e6, 0), "2.54 (inch, cm)": (2.54, 0), "25.4 (inch, mm)": (25.4, 0), "2.2046 (kg, lb)": (2.20462, 0),
-    "28.35 (oz, g)": (28.3495, 0), "3.281 (m, ft)": (3.28084, 0), "1.609 (mile, km)": (1.60934, 0), "3.6 (m/s, km/h)": (3.6, 0), "18.02 (mmol/L, mg/dL of glucose)": (18.018, 0),
-    "38.67 (mmol/L, mg/dL of cholesterol)": (38.67, 0), "88.4 (umol/L, mg/dL)": (88.42, 0), "60": (60, 0), "3600": (3600, 0), "24": (24, 0), "12": (12, 0), "7": (7, 0), "365": (365.25, 0),
+    "10": (10, 0), "100": (100, 0), "1000": (1000, 0), "1e6": (1e6, 0), "2.54 (inch, cm)": (2.54, 0), "25.4 (inch, mm)": (25.4, 0),
+    "2.2046 (kg, lb)": (2.20462, 0), "28.35 (oz, g)": (28.3495, 0), "3.281 (m, ft)": (3.28084, 0), "1.609 (mile, km)": (1.60934, 0),
+    "3.6 (m/s, km/h)": (3.6, 0), "18.02 (mmol/L, mg/dL of glucose)": (18.018, 0), "38.67 (mmol/L, mg/dL of cholesterol)": (38.67, 0),
+    "88.4 (umol/L, mg/dL)": (88.42, 0), "60": (60, 0), "3600": (3600, 0), "24": (24, 0), "12": (12, 0), "7": (7, 0), "365": (365.25, 0),
     "4.184 (kcal, kJ)": (4.184, 0), "3.785 (gallon, l)": (3.78541, 0), "30.48 (ft, cm)": (30.48, 0), "7.5 (kPa, mmHg)": (7.50062, 0),
     "1.8 x + 32 (Celsius, Fahrenheit)": (1.8, 32), "x + 273.15 (Celsius, Kelvin)": (1, 273.15),
 }  # fmt: skip
-WITHIN = ("10", "100", "1000", "2.54 (inch, cm)", "25.4 (inch, mm)", "2.2046 (kg, lb)", "30.48 (ft, cm)", "18.02 (mmol/L, mg/dL of glucose)",
-          "1.8 x + 32 (Celsius, Fahrenheit)", "x + 273.15 (Celsius, Kelvin)")  # where no group tells, two humps of one population are no rarity
+WITHIN = (
+    "10",
+    "100",
+    "1000",
+    "2.54 (inch, cm)",
+    "25.4 (inch, mm)",
+    "2.2046 (kg, lb)",
+    "30.48 (ft, cm)",
+    "18.02 (mmol/L, mg/dL of glucose)",
+    "1.8 x + 32 (Celsius, Fahrenheit)",
+    "x + 273.15 (Celsius, Kelvin)",
+)  # where no group tells, two humps of one population are no rarity
 NUMBER = re.compile(
-    r"\s*([$€£¥￥]|USD|EUR|CNY|RMB)?\s*[-+−]?[\d０-９][\d０-９.,'’ \u00a0]*(e[-+]?\d+)?\s*([%％‰]|[$€£¥￥元万]|°?[a-zA-Zµμ]{1,5}(/[a-zA-Z]{1,5})?[²³23]?)?\s*",
+    r"\s*([$€£¥￥]|USD|EUR|CNY|RMB)?\s*[-+−]?[\d０-９][\d０-９.,'’ \u00a0]*(e[-+]?\d+)?\s*"
+    r"([%％‰]|[$€£¥￥元万]|°?[a-zA-Zµμ]{1,5}(/[a-zA-Z]{1,5})?[²³23]?)?\s*",
     re.IGNORECASE,
 )
 
@@ -155,7 +169,7 @@ def number_format(column: pa.ChunkedArray) -> str | None:
     units = {m[0].lower() for c in cells if (m := re.search(r"[a-zA-Zµμ]+\W*$", c))}
     if sum(read) < 0.8 * len(cells) or len(units) > 6:  # 12a, 7b, 3c: names of things
         return None
-    plain = [bool(re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", c, re.IGNORECASE)) for c in cells]
+    plain = [bool(re.fullmatch(r"\s*[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?\s*", c, re.IGNORECASE | re.ASCII)) for c in cells]
     dressed = [c for c, r, p in zip(cells, read, plain, strict=True) if r and not p]
     if len(dressed) < max(2, 0.01 * len(cells)):
         return None

@@ -1,7 +1,7 @@
 """What two splits share: equal rows, nearly equal rows, members of a group, moments in time, runs of words.
 
-Equal rows are equal in every input (`evidence.row_digests`). Nearly equal ones lie so close to a training row that chance would bring fewer than one in
-a thousand there: the distance is the one at which a density of the data's own dimension (Levina & Bickel 2004) holds that share of nearest
+Equal rows are equal in every input (`evidence.row_digests`). Nearly equal ones lie so close to a training row that chance would bring fewer than
+one in a thousand there: the distance is the one at which a density of the data's own dimension (Levina & Bickel 2004) holds that share of nearest
 neighbours, and at most a fifth of the usual distance to one. Texts are near where half of their character 5-grams' weight is shared (cosine 0.8 of
 counts). Runs of words are 13-grams (Brown et al. 2020, appendix C), a character of a script without spaces being a word; those in more than 10
 training texts are boilerplate and do not count.

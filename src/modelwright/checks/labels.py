@@ -1,10 +1,11 @@
 """How many labels are wrong: confident learning (Northcutt et al. 2021), made to say 0 where classes merely overlap.
 
-Counting rows whose out-of-fold prediction confidently contradicts the label takes overlap for error. Here the rate is read where the learner is surest:
-the top shares of each predicted class, ranked by confidence; there a right label contradicts rarely, and a wrong one always. Of the shares 10, 30 and 80 %
-the one with the least upper bound speaks (exact binomial, corrected for choosing). Errors that come alike in every region of a class, whatever the
-class pair, are estimated without bias; where even the surest rows overlap the figure is too high, never too low; errors only near the border between
-classes are not seen. Which rows: `suspects`, by normalised margin, as many as the confident joint of the paper counts, within the surest share.
+Counting rows whose out-of-fold prediction confidently contradicts the label takes overlap for error. Here the rate is read where the learner is
+surest: the top shares of each predicted class, ranked by confidence; there a right label contradicts rarely, and a wrong one always. Of the shares
+10, 30 and 80 % the one with the least upper bound speaks (exact binomial, corrected for choosing). Errors that come alike in every region of a
+class, whatever the class pair, are estimated without bias; where even the surest rows overlap the figure is too high, never too low; errors only
+near the border between classes are not seen. Which rows: `suspects`, by normalised margin, as many as the confident joint of the paper counts,
+within the surest share.
 """
 
 from __future__ import annotations

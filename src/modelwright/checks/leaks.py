@@ -1,10 +1,10 @@
 """What tells the label without understanding: a column that is the answer in another form, or a statistic that should say nothing.
 
-Each column alone is asked by a small tree, out of fold (a category by its training rows' mean label): AUROC of classes, R2 of a number.
-A column leaks where it alone tells nearly all (AUROC 0.995, R2 0.995) or where it surely leaves at most half of the error that all other columns
-together (and the best of them alone) leave (and says much: AUROC 0.9, R2 0.9). It leaks, too, where its being filled in alone tells AUROC 0.85. Iris's petals and the tumour's size in `breast_cancer` tell much too, but so do the other columns.
-Other strong columns are set aside first if they are few (a quarter of all), so that two leaks do not hide behind each other. Lower ends of intervals
-are compared, corrected for the number of columns.
+Each column alone is asked by a small tree, out of fold (a category by its training rows' mean label): AUROC of classes, R2 of a number. A column
+leaks where it alone tells nearly all (AUROC 0.995, R2 0.995) or where it surely leaves at most half of the error that all other columns together
+(and the best of them alone) leave (and says much: AUROC 0.9, R2 0.9). It leaks, too, where its being filled in alone tells AUROC 0.85. Iris's
+petals and the tumour's size in `breast_cancer` tell much too, but so do the other columns. Other strong columns are set aside first if they are few
+(a quarter of all), so that two leaks do not hide behind each other. Lower ends of intervals are compared, corrected for the number of columns.
 """
 
 from __future__ import annotations
@@ -97,7 +97,9 @@ def macro(said: np.ndarray, y: np.ndarray, classes: int | None) -> float:
     return float(np.mean(each)) if each else 0.5
 
 
-def leaking(columns: dict[str, pa.ChunkedArray], y: np.ndarray, classes: int | None, rest: Any, seed: int, level: float, units: np.ndarray | None) -> list[dict]:
+def leaking(
+    columns: dict[str, pa.ChunkedArray], y: np.ndarray, classes: int | None, rest: Any, seed: int, level: float, units: np.ndarray | None
+) -> list[dict]:
     """Findings. rest(names left out) -> what a learner of all other columns says, out of fold."""
     alone = {}
     for name, column in columns.items():
@@ -120,7 +122,11 @@ def leaking(columns: dict[str, pa.ChunkedArray], y: np.ndarray, classes: int | N
             left = max([macro(rest((name,)), y, classes), *(scores[n][0] for n in scores if n != name)]) if value < SURE and len(found) < 5 else 0.0
         gap = np.isnan(cells(columns[name])[0])
         filled = classes is not None and gap.any() and skill(told(gap * 1.0, False, y, classes, seed, units), y, classes, level)[1] > 0.85
-        if filled or (value >= SURE and low > 0.97 and (few or left == 0.0 and len(strong) < 0.5 * len(columns))) or (low > 0.85 and 1 - low <= LEFT * (1 - left)):
+        if (
+            filled
+            or (value >= SURE and low > 0.97 and (few or left == 0.0 and len(strong) < 0.5 * len(columns)))
+            or (low > 0.85 and 1 - low <= LEFT * (1 - left))
+        ):
             kind = "R2" if classes is None else "AUROC"
             hint = "; it is filled in where the answer is known" * bool(filled)
             hint += "; its name speaks of what comes after" if AFTER.search(name) else ""
@@ -161,13 +167,14 @@ def of_files(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
 
 def shortcuts(statistics: dict[str, np.ndarray], y: np.ndarray, classes: int | None, seed: int, level: float, units: np.ndarray | None) -> list[dict]:
     """The statistics that alone tell a class with an AUROC (a number with an R2) surely above their limit: 0.6 for what cannot follow from what is
-    shown (format, size in pixels), 0.8 for corners and background, 0.95 for what often does follow (bytes of a file, length of a text)."""
+    shown (format, size in pixels), 0.7 for corners and background, 0.9 for what often does follow (bytes of a file, length of a text, missing cells).
+    On 2,000 pictures each of digits, fashion_mnist, pneumoniamnist and cifar10 the highest lower ends were 0.61 (corners) and 0.89 (bytes)."""
     found = []
     for name, x in statistics.items():
         if len(np.unique(x)) < 2:
             continue
         value, low = skill(told(x, False, y, classes, seed, units), y, classes, 1 - (1 - level) / len(statistics))
         bare, often = name.startswith(("file format", "picture ", "entries")), name.startswith(("file size", "length of", "missing"))
-        if low > (0.6 if bare else 0.95 if often else 0.8):
+        if low > (0.6 if bare else 0.9 if often else 0.7):
             found.append({"statistic": name, "evidence": f"{'R2' if classes is None else 'AUROC'} {value:.3f} from it alone"})
     return found

@@ -1,7 +1,7 @@
 """A quick learner for questions about data: features of any schema, and predictions for rows that it has not seen.
 
-Not the model under audit: it asks what the data allow. Extremely randomised trees (Geurts et al. 2006) on tables and pictures (averaged down to 16 x 16);
-logistic regression on tf-idf where there is text. No leaf has less than three rows, so that single wrong labels are outvoted.
+Not the model under audit: it asks what the data allow. Extremely randomised trees (Geurts et al. 2006) on tables and pictures (averaged down to 16
+x 16); logistic regression on tf-idf where there is text. No leaf has less than three rows, so that single wrong labels are outvoted.
 """
 
 from __future__ import annotations

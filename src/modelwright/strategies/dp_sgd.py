@@ -111,13 +111,13 @@ class Private(GradientRule):
     """The noisy sum of clipped gradients, to be divided by the expected number of rows."""
 
     def __init__(self, dp: DPSGD):
-        self.dp = dp
+        self.dp, self.plans = dp, {}
 
     def estimate(self, learner, parameters, batch, player, micro=None) -> Estimate:
         dp = self.dp
         if not dp.way_ and len(batch):
             dp.way_, dp.why_ = choose(learner, parameters, batch, player)
-        sums, norms, loss = clipped_sum(learner, parameters, batch, player, dp.clip, micro, dp.way_ or "loop")
+        sums, norms, loss = clipped_sum(learner, parameters, batch, player, dp.clip, micro, dp.way_ or "loop", self.plans)
         rng = dp.noise_generator(parameters[0].device)
         for total in sums:
             total.add_(torch.randn(total.shape, generator=rng, device=total.device, dtype=total.dtype), alpha=dp.noise_ * dp.clip)
