@@ -13,7 +13,7 @@ from modelwright.audit import Subject
 from . import Planted
 from ._nets import Model, digits, fit, mlp, picture_schema, pictures
 
-ROWS = 128
+ROWS = 192
 QUICK = {"robustness": {"rows": ROWS, "steps": 15}}
 LINF = {"robustness.linf_accuracy": ">= 0.6"}  # at 0.1: undefended nets keep about 0.45, trained ones 0.77
 
@@ -24,7 +24,7 @@ def nets(seed: int) -> tuple[nn.Module, nn.Module]:
     rng = torch.Generator().manual_seed(seed)
     x, y, _, _ = digits(seed)
     width = int(np.random.default_rng(seed).integers(64, 128))
-    return fit(mlp(64, 10, rng, width=width), x, y, rng), fit(mlp(64, 10, rng, width=width), x, y, rng, steps=250, eps=0.12)
+    return fit(mlp(64, 10, rng, width=width), x, y, rng), fit(mlp(64, 10, rng, width=width), x, y, rng, steps=400, eps=0.12)
 
 
 def subject(seed: int, net, said=None) -> Subject:

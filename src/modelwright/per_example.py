@@ -280,4 +280,3 @@ def _layer(call: _Call, x: Tensor, d: Tensor):
         return {call.weight: weight} | ({call.bias: scaled.sum((0, 1))} if call.bias else {})
 
     return square, total
-

@@ -52,8 +52,10 @@ class Data(Audit):
                 found += step()
         return found
 
-    def _line(self, name: str, value: float | None, n: int, details: dict[str, Any], reasons: list[str] | None = None, *, target=None, split="test", low=None, high=None,
-              method="exact: these rows, counted", level=1.0) -> Measurement:  # fmt: skip
+    def _line(
+        self, name: str, value: float | None, n: int, details: dict[str, Any], reasons: list[str] | None = None, *, target: str | None = None,
+        split: str = "test", low: float | None = None, high: float | None = None, method: str = "exact: these rows, counted", level: float = 1.0,
+    ) -> Measurement:  # fmt: skip
         reasons = [f"data.{name}"] * bool(value) if reasons is None else reasons
         low, high = (value, value) if low is None and high is None else (low, high)
         seconds = time.perf_counter() - self.start

@@ -10,6 +10,7 @@ one of them. Left out: regions of pictures and texts that no column names; targe
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from itertools import combinations
 
 import numpy as np
@@ -98,10 +99,10 @@ def _right(subject: Subject, split: str, target: str) -> np.ndarray:
     return np.where(truth["known"], subject.predict(split)[target].value.numpy() == truth["values"], np.nan)
 
 
-def candidates(table: pa.Table, inputs: dict) -> list[str]:
+def candidates(table: pa.Table, inputs: Iterable[str]) -> list[str]:
     """Slices of single columns: values of those with at most 50, fifths of numbers."""
     found = []
-    for name, kind in inputs.items():
+    for name in inputs:
         if name not in table.column_names or any(c in name for c in "=<>&"):
             continue
         column = table.column(name)
@@ -121,7 +122,7 @@ def candidates(table: pa.Table, inputs: dict) -> list[str]:
     return found
 
 
-def search(table: pa.Table, right: np.ndarray, inputs: dict, least: int, keep: int) -> list[str]:
+def search(table: pa.Table, right: np.ndarray, inputs: Iterable[str], least: int, keep: int) -> list[str]:
     """The slices whose rows are surest to be answered worse than the others, worst first; of two that hold nearly the same rows one."""
     known = np.isfinite(right)
     rows = {s: rows_of(table, s) & known for s in candidates(table, inputs)}
