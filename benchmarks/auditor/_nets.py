@@ -92,9 +92,7 @@ class Opened:
 
 
 def mlp(inputs: int, classes: int, rng: torch.Generator, width: int = 64, norm: bool = False) -> nn.Sequential:
-    net = nn.Sequential(
-        nn.Flatten(), nn.Linear(inputs, width), nn.BatchNorm1d(width) if norm else nn.Identity(), nn.ReLU(), nn.Linear(width, classes)
-    )
+    net = nn.Sequential(nn.Flatten(), nn.Linear(inputs, width), nn.BatchNorm1d(width) if norm else nn.Identity(), nn.ReLU(), nn.Linear(width, classes))
     for p in net.parameters():
         p.data = torch.randn(p.shape, generator=rng) * (1.4 / p.shape[-1] ** 0.5) if p.dim() > 1 else torch.zeros_like(p)
     if norm:

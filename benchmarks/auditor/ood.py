@@ -40,7 +40,5 @@ def bright(x, seed):
 
 KINDS: dict[str, Planted] = {
     "random_features": Planted(lambda s, f: subject(s, f, noise), "ood", {"ood.auroc": ">= 0.8"}, "ood.below_limit"),
-    "no_better_than_trivial": Planted(
-        lambda s, f: subject(s, False, bright if f else noise), "ood", {"ood.gain_over_trivial": ">= 0.05"}, "ood.below_limit"
-    ),
+    "no_better_than_trivial": Planted(lambda s, f: subject(s, False, bright if f else noise), "ood", {"ood.gain_over_trivial": ">= 0.05"}, "ood.below_limit"),
 }

@@ -16,14 +16,14 @@ def test_one_gaussian_is_its_closed_form():
 
     for noise in (0.8, 2.0):
         exact = brentq(lambda e, s=noise: norm.cdf(0.5 / s - e * s) - np.exp(e) * norm.cdf(-0.5 / s - e * s) - 1e-5, 1e-3, 50)
-        assert epsilon_of(noise, 1.0, 1, 1e-5) == pytest.approx(exact, rel=2e-3)
-        assert epsilon_of(noise, 1.0, 4, 1e-5) == pytest.approx(epsilon_of(noise / 2, 1.0, 1, 1e-5), rel=2e-3)
-        assert epsilon_of(noise, 1.0, 1, 1e-5, "rdp") >= exact
+        assert epsilon_of(((noise, 1.0, 1),), 1e-5) == pytest.approx(exact, rel=2e-3)
+        assert epsilon_of(((noise, 1.0, 4),), 1e-5) == pytest.approx(epsilon_of(((noise / 2, 1.0, 1),), 1e-5), rel=2e-3)
+        assert epsilon_of(((noise, 1.0, 1),), 1e-5, "rdp") >= exact
 
 
 GOOD = {"epsilon": 0.0, "delta": 1e-5, "accountant": "PLD", "noise_multiplier": 1.1, "sample_rate": 0.01, "rows": 5000, "steps": 200, "clip": 1.0,
         "neighbours": "add/remove one row", "divisor": 50}  # fmt: skip
-GOOD["epsilon"] = epsilon_of(1.1, 0.01, 200, 1e-5)
+GOOD["epsilon"] = epsilon_of(((1.1, 0.01, 200),), 1e-5)
 
 
 def measured(change=None, stages=1, taken=200, **lineage):
@@ -39,6 +39,8 @@ def test_composition_over_stages_seeds_segments_and_tuning():
     assert measured().value == pytest.approx(GOOD["epsilon"]) and measured().reasons == []
     assert measured(stages=2).value == pytest.approx(2 * GOOD["epsilon"]) and measured(stages=2).details["delta"] == pytest.approx(2e-5)
     assert measured(seeds=3).value == pytest.approx(3 * GOOD["epsilon"])
+    halves = measured({"segments": [{"steps": 100}, {"steps": 100}]})
+    assert halves.value == pytest.approx(GOOD["epsilon"]) and not halves.reasons
     assert parts({**GOOD, "segments": [{"steps": 10}, {"steps": 5, "noise_multiplier": 2}]}) == [(1.1, 0.01, 10), (2.0, 0.01, 5)]
 
 

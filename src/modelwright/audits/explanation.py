@@ -1,6 +1,6 @@
 """Whether an explanation says anything true of the model: completeness, randomised weights, stability, deletion and insertion, scaffolding.
 
-The explainer under audit is the subject's own where it brings one, else `explainer`: integrated gradients (Sundararajan et al. 2017, 32 midpoints
+The explainer under audit is the subject's own where it brings one, else `explainer`: integrated gradients (Sundararajan et al. 2017, 64 midpoints
 from the mean row) or gradient x input, of the probability's logit for the predicted class. One that fails here should not be shown.
 - completeness_error: sum of |attributions' sum - (f(x) - f(mean))| over sum of |f(x) - f(mean)|.
 - randomization_similarity: Spearman correlation of attributions with those after every weight is redrawn (Adebayo et al. 2018, "Sanity Checks for
@@ -41,7 +41,7 @@ Explainer = Callable[[Function, Tensor, Tensor, Tensor], Tensor]  # f, x (B, ...
 SECONDS = 5.0
 
 
-def integrated_gradients(f: Function, x: Tensor, classes: Tensor, base: Tensor, steps: int = 32) -> Tensor:
+def integrated_gradients(f: Function, x: Tensor, classes: Tensor, base: Tensor, steps: int = 64) -> Tensor:
     """(x - base) times the mean gradient on the way from base to x, at midpoints."""
     total = torch.zeros_like(x)
     for i in range(steps):
@@ -100,9 +100,7 @@ class Explanation(Audit):
 
         opened = subject.open(target, part) if subject.open is not None else None
         if opened is None:
-            return nothing(
-                "explanation.no_gradients", "the model cannot be opened as a differentiable function of one picture or of a table's numbers"
-            )
+            return nothing("explanation.no_gradients", "the model cannot be opened as a differentiable function of one picture or of a table's numbers")
         x, rows = opened.x.detach().float(), torch.arange(len(opened.x))
         if not x[0].numel():
             return []
@@ -217,9 +215,7 @@ def spearman(a: Tensor, b: Tensor, keep: Tensor) -> np.ndarray:
     return np.where(size > 0, (centred[0] * centred[1]).sum(1) / np.maximum(size, 1e-12), 0.0)
 
 
-def curves(
-    f: Function, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor, rng: torch.Generator, points: int = 10
-) -> tuple[np.ndarray, np.ndarray]:
+def curves(f: Function, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor, rng: torch.Generator, points: int = 10) -> tuple[np.ndarray, np.ndarray]:
     """((B,) insertion's mean probability minus deletion's in the order of attribution, the same in random order)."""
     flat, plain = x.flatten(1), base.flatten()
     d = flat.shape[1]

@@ -244,10 +244,7 @@ def comparable(schema, kind, target, members, others, seed) -> dict:
     """Two samples by a forest's out-of-bag votes on inputs and label; apart above four standard errors and 0.57."""
     from sklearn.ensemble import ExtraTreesClassifier
 
-    few = [
-        t.slice(0, 500) if t.num_rows <= 500 else t.take(pa.array(np.random.default_rng(seed).permutation(t.num_rows)[:500]))
-        for t in (members, others)
-    ]
+    few = [t.slice(0, 500) if t.num_rows <= 500 else t.take(pa.array(np.random.default_rng(seed).permutation(t.num_rows)[:500])) for t in (members, others)]
     x = np.concatenate([np.column_stack([inputs_of(schema, t), kind.encode_target(kind.column(t, target))["values"]]) for t in few])
     y = np.repeat([1, 0], [len(t) for t in few])
     forest = ExtraTreesClassifier(60, min_samples_leaf=5, bootstrap=True, oob_score=True, random_state=seed, class_weight="balanced").fit(x, y)
@@ -265,8 +262,6 @@ def steady(subject, target, pool, y, rng, draws: int = 4) -> np.ndarray:
         noised = pool
         for n in numbers:
             x = noised.column(n).to_numpy()
-            noised = noised.set_column(
-                noised.column_names.index(n), n, pa.array(x + 0.05 * np.nanstd(x) * rng.standard_normal(len(x)), from_pandas=True)
-            )
+            noised = noised.set_column(noised.column_names.index(n), n, pa.array(x + 0.05 * np.nanstd(x) * rng.standard_normal(len(x)), from_pandas=True))
         score = score + (subject.predictor.predict(noised)[target].value.numpy() == y) / draws
     return score

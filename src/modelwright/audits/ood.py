@@ -73,9 +73,7 @@ class OOD(Audit):
                             for r, s in scores[name].items() if r in roles},
             }  # fmt: skip
             found.append(self._line(subject, "auroc", target, interval(ours, n, **given), n, began, details))
-            found.append(
-                self._line(subject, "gain_over_trivial", target, paired(ours, theirs, n, **given), n, began, {"score": name, "trivial": best})
-            )
+            found.append(self._line(subject, "gain_over_trivial", target, paired(ours, theirs, n, **given), n, began, {"score": name, "trivial": best}))
         return found
 
     def _drawn(self, table: pa.Table, rng) -> pa.Table:

@@ -5,9 +5,8 @@ it says exclude each other, there is no finite epsilon (value null, and any limi
 distributions of Poisson-subsampled Gaussians, connect-the-dots, Doroshenko et al. 2022) on a finer grid than the run's; the Renyi accountant's
 looser bound stands beside it. The larger of stated and computed counts; a statement more than 1 % below is understated.
 
-Composition is basic, over stages, segments of a resumed stage, runs that were tried for tuning, and seeds of which one was chosen (all saw the same
-rows): epsilons and deltas add up. Exact, not estimated; what a model gives away in fact is audit `membership`. A model whose training stated
-nothing has no figure.
+Segments of a resumed stage, and runs that were tried for tuning, are composed by the accountant; stages, and seeds of which one was chosen, add up
+(all saw the same rows). Exact, not estimated; what a model gives away in fact is audit `membership`. A model whose training stated nothing has no figure.
 """
 
 from __future__ import annotations
@@ -38,27 +37,23 @@ class Privacy(Audit):
             found, why = wrong(said, stage.get("steps"))
             reasons += [r for r in found if r not in reasons]
             if not found:
-                computed = sum(epsilon_of(*part, float(said["delta"])) for part in parts(said))
-                runs = tries * max(1, int(said.get("tuning_runs", 1)))
-                if said["epsilon"] < 0.99 * computed * max(1, int(said.get("tuning_runs", 1))):
+                done = parts(said) * max(1, int(said.get("tuning_runs", 1)))
+                computed, renyi = (epsilon_of(tuple(done), float(said["delta"]), a) for a in ("pld", "rdp"))
+                if said["epsilon"] < 0.99 * computed:
                     reasons, why = [*reasons, "privacy.understated"], {"epsilon": f"stated {said['epsilon']:.4g}, computed {computed:.4g}"}
-                renyi = sum(epsilon_of(*part, float(said["delta"]), "rdp") for part in parts(said))
-                epsilon, delta = (
-                    epsilon + runs * max(computed, float(said["epsilon"]) / max(1, int(said.get("tuning_runs", 1)))),
-                    delta + runs * said["delta"],
-                )
-                told.append({**stage["statement"]["privacy"], "computed": computed, "renyi": renyi, "runs": runs, **({"wrong": why} if why else {})})
+                epsilon, delta = epsilon + tries * max(computed, float(said["epsilon"])), delta + tries * said["delta"]
+                told.append({**stage["statement"]["privacy"], "computed": computed, "renyi": renyi, **({"wrong": why} if why else {})})
             else:
                 told.append({**stage["statement"]["privacy"], "wrong": why})
         if delta * private[0].get("rows", 1) >= 1 and not reasons:
             reasons = ["privacy.delta"]
         value = None if reasons else epsilon
         rows = subject.splits["train"].num_rows if "train" in subject.splits else int(private[0].get("rows") or 0)
-        method = "PLD accountant on the statement, basic composition over stages and runs"
+        method = "PLD accountant on the statement, basic composition over stages and seeds"
         return [
             Measurement(
                 "privacy", "privacy.epsilon", None, "train", None, value, value, value, 1.0, rows, method, 0, time.perf_counter() - began,
-                {"stages": told, "delta": delta, "runs": tries}, reasons,
+                {"stages": told, "delta": delta, "seeds": tries}, reasons,
             )
         ]  # fmt: skip
 
@@ -69,11 +64,7 @@ def wrong(said: dict[str, Any], taken: int | None = None) -> tuple[list[str], di
     if why:
         return ["privacy.incomplete"], why
     numbers = {f: said[f] for f in NEEDS if f not in ("neighbours", "accountant")}
-    why = {
-        f: f"{v!r} is not a positive number"
-        for f, v in numbers.items()
-        if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 < v < math.inf
-    }
+    why = {f: f"{v!r} is not a positive number" for f, v in numbers.items() if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 < v < math.inf}
     if why:
         return ["privacy.invalid"], why
     codes = []
@@ -102,13 +93,15 @@ def parts(said: dict[str, Any]) -> list[tuple[float, float, int]]:
 
 
 @cache
-def epsilon_of(noise: float, rate: float, steps: int, delta: float, accountant: str = "pld") -> float:
-    """An upper bound of the epsilon of so many Poisson-subsampled Gaussians."""
+def epsilon_of(done: tuple[tuple[float, float, int], ...], delta: float, accountant: str = "pld") -> float:
+    """An upper bound of the epsilon of Poisson-subsampled Gaussians, (noise, rate, steps) each, composed."""
     import dp_accounting
 
-    step = dp_accounting.GaussianDpEvent(noise)
-    event = dp_accounting.SelfComposedDpEvent(step if rate >= 1 else dp_accounting.PoissonSampledDpEvent(rate, step), steps)
     if accountant == "rdp":
-        return float(dp_accounting.rdp.RdpAccountant().compose(event).get_epsilon(delta))
-    made = dp_accounting.pld.PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=5e-4)
-    return float(made.compose(event).get_epsilon(delta))
+        made = dp_accounting.rdp.RdpAccountant()
+    else:
+        made = dp_accounting.pld.PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=5e-4)
+    for noise, rate, steps in done:
+        step = dp_accounting.GaussianDpEvent(noise)
+        made.compose(dp_accounting.SelfComposedDpEvent(step if rate >= 1 else dp_accounting.PoissonSampledDpEvent(rate, step), steps))
+    return float(made.get_epsilon(delta))

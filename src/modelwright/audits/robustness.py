@@ -82,9 +82,7 @@ class Robustness(Audit):
 
         opened = subject.open(target, part) if subject.open is not None else None
         if opened is None:
-            return nothing(
-                "robustness.no_gradients", "the model cannot be opened as a differentiable function of one picture or of a table's numbers"
-            )
+            return nothing("robustness.no_gradients", "the model cannot be opened as a differentiable function of one picture or of a table's numbers")
         x = opened.x.detach().float()
         if not x[0].numel():
             return []
@@ -125,11 +123,7 @@ class Robustness(Audit):
                 certified, why = None, "an attack moved a certified row"
             i = self._interval(subject, left.numpy().astype(float), pick)
             if reasons:
-                proved = (
-                    self._interval(subject, (safe & right & left).numpy().astype(float), pick).low
-                    if norm == "linf" and certified is not None
-                    else 0.0
-                )
+                proved = self._interval(subject, (safe & right & left).numpy().astype(float), pick).low if norm == "linf" and certified is not None else 0.0
                 i = type(i)(i.value, proved, i.high, i.method)
             method = f"{i.method}; APGD-CE, APGD-DLR targeted, random search, transfer; {norm} {eps[norm]:.4g}, {self.steps} steps"
             details = {"epsilon": eps[norm], "accuracy": float(right.float().mean()), **told, **seen}

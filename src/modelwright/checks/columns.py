@@ -19,8 +19,10 @@ CODES = [sign * float("9" * k) for k in (2, 3, 4, 5, 6) for sign in (-1, 1)] + [
     sign * x for x in (888.0, 8888.0, 777.0, 999.9, 9998.0, 1e9) for sign in (-1, 1)
 ]
 CODES += [-1.0, -9.0, -77.0, -88.0, -99.9, -1e6, float(2**31 - 1), float(-(2**31))]
-MISSING = set(["n/a", "na", "#n/a", "#na", "nan", "null", "nil", "unknown", "unk", "?", "??", "missing", "undefined", "未知", "缺失", "不详", "未填", "暂无", "未提供"]) | {
-    "not available", "not applicable", "not known", "no data", "not recorded", "not specified", "-999", "-9999", "9999", "99999", "-99", "#value!",
+MISSING = {
+    "n/a", "na", "#n/a", "#na", "nan", "null", "nil", "unknown", "unk", "?", "??", "missing", "undefined", "not available", "not applicable",
+    "not known", "no data", "not recorded", "not specified", "-999", "-9999", "9999", "99999", "-99", "#value!",
+    "未知", "缺失", "不详", "未填", "暂无", "未提供",
 }  # fmt: skip
 FACTORS = {
     "10": (10, 0), "100": (100, 0), "1000": (1000, 0), "1e6": (1e6, 0), "2.54 (inch, cm)": (2.54, 0), "25.4 (inch, mm)": (25.4, 0),

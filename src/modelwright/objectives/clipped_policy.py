@@ -27,8 +27,6 @@ Weight = Annotated[float, Field(ge=0)]
 
 
 class ClippedPolicy(Objective):
-    validates = False  # a policy is judged by playing, never by a loss on held-out rows
-
     def __init__(
         self,
         clip: Annotated[float, Field(gt=0)] = 0.2,
@@ -48,7 +46,7 @@ class ClippedPolicy(Objective):
 
     def learning(self, rows: int) -> dict[str, Any]:
         """A straight fall of the rate; fp32 as in acting (else old and new policy differ by rounding); epochs are collections."""
-        return {"lr": 5e-3, "schedule": "linear", "warmup": 0.0, "clip": 0.5, "weight_decay": 0.0, "precision": "fp32", "keep": "last", "epochs": 80}
+        return {"lr": 5e-3, "schedule": "linear", "warmup": 0.0, "clip": 0.5, "weight_decay": 0.0, "precision": "fp32", "validations": 8, "epochs": 80}
 
     def build(self, model: Model, schema) -> None:
         policies = [t for t, head in model.heads.items() if head.acts]
