@@ -15,7 +15,7 @@ from ._nets import Model, digits, fit, mlp, picture_schema, pictures
 
 ROWS = 192
 QUICK = {"robustness": {"rows": ROWS, "steps": 15}}
-LINF = {"robustness.linf_accuracy": ">= 0.6"}  # at 0.1: undefended nets keep about 0.45, trained ones 0.77
+LINF = {"robustness.linf_accuracy": ">= 0.65"}  # at 0.1: undefended nets keep 0.45 to 0.55, trained ones about 0.77
 
 
 @functools.lru_cache(maxsize=4)

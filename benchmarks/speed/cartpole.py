@@ -1,4 +1,4 @@
-"""Seconds until a policy plays CartPole-v1 well: `python benchmarks/speed/cartpole.py [SEEDS]`.
+"""Seconds until a policy plays CartPole-v1 well: `python benchmarks/speed/cartpole.py [SEEDS] [FIRST]`.
 
 `clipped_policy` as a task file of one line has it, against stable-baselines3's PPO with the settings that rl-zoo tuned for CartPole-v1. After every
 2,048 steps the likeliest action is played for 100 episodes (one evaluator for both, its time not counted); the clock stops at a mean return of 475.
@@ -85,10 +85,10 @@ def theirs(seed: int) -> np.ndarray:
     return judge.run(lambda: model.learn(100_000, callback=Watch()))
 
 
-def main(seeds: int = 5) -> None:
+def main(seeds: int = 5, first: int = 0) -> None:
     torch.set_num_threads(1)
     print("cartpole:", machine("stable-baselines3", "gymnasium", threads=1))
-    seeds_of = {ours: iter(range(seeds)), theirs: iter(range(seeds))}
+    seeds_of = {f: iter(range(first, first + seeds)) for f in (ours, theirs)}
     contenders = {"ours": lambda: ours(next(seeds_of[ours])), "stable-baselines3": lambda: theirs(next(seeds_of[theirs]))}
     found = interleave(contenders, seeds, warm=0)
     report(found, "ours", {"stable-baselines3": "aim 0.33"}, "s")

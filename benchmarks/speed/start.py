@@ -1,4 +1,4 @@
-"""How long the command line takes to answer: `python benchmarks/speed/start.py [ROUNDS]`.
+"""How long the command line takes to answer: `python benchmarks/speed/start.py [ROUNDS] [quick|plan]`.
 
 Whole processes, interleaved with a bare interpreter and with `import torch`, which is most of what `plan` waits for. Best and median of 7, elapsed and
 on the processor.
@@ -30,19 +30,19 @@ def process(*arguments: str) -> np.ndarray:
     return np.array([elapsed, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime])
 
 
-def main(rounds: int = 7) -> None:
+def main(rounds: int = 7, only: str = "") -> None:
     print("start:", machine())
     with tempfile.TemporaryDirectory() as folder:
         task = Path(folder) / "demo.yaml"
         task.write_text(json.dumps(DEMO))  # JSON is YAML
-        commands = {
+        quick = {
             "a bare interpreter": ("-c", ""),
             "import modelwright": ("-c", "import modelwright"),
             "modelwright --help": ("-m", "modelwright.cli", "--help"),
-            "import torch": ("-c", "import torch"),
-            "modelwright plan, the demo": ("-m", "modelwright.cli", "plan", str(task)),
         }
-        found = interleave({name: lambda c=c: process(*c) for name, c in commands.items()}, rounds)
+        slow = {"import torch": ("-c", "import torch"), "modelwright plan, the demo": ("-m", "modelwright.cli", "plan", str(task))}
+        commands = {"quick": quick, "plan": slow}.get(only, quick | slow)
+        found = interleave({name: lambda c=c: process(*c) for name, c in commands.items()}, rounds, warm=0)
     for name, pairs in found.items():
         (best, least), (median, middle) = pairs.min(0), np.median(pairs, 0)
         print(f"  {name:<28} best {best:.3f} s, median {median:.3f} s; processor best {least:.3f} s, median {middle:.3f} s", end="")
@@ -50,4 +50,4 @@ def main(rounds: int = 7) -> None:
 
 
 if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))
+    main(*map(int, sys.argv[1:2]), *sys.argv[2:])

@@ -82,8 +82,9 @@ def _near_texts(test: pa.ChunkedArray, train: pa.ChunkedArray, cosine: float = 0
 
 def entities(tables: Iterable[pa.Table], declared: str | None, leave: set[str]) -> list[str]:
     """Columns whose values are persons or things with several rows: the declared one, and those that are named so and repeat."""
-    found = [declared] if declared else []
-    table = pa.concat_tables([t.select(list(first.column_names)) for t in tables], promote_options="permissive") if (first := next(iter(tables))) else None
+    found, tables = [declared] if declared else [], list(tables)
+    names = [n for n in tables[0].column_names if all(n in t.column_names for t in tables)]
+    table = pa.concat_tables([t.select(names) for t in tables], promote_options="permissive")
     for name in table.column_names:
         if name in leave or name in found or not ENTITY.fullmatch(name.strip()) or pa.types.is_nested(table.column(name).type):
             continue
