@@ -81,9 +81,12 @@ def folder(tmp_path_factory):
     return folder, wanted
 
 
+QUICK = ["accuracy", "calibration"]
+
+
 def audited(folder, model, out, **roles):
     data = {role: str(folder / file) for role, file in ({"test": "test.csv"} | roles).items()}
-    return mw.audit(f"{folder}/{model}", data, mw.load_task(folder / "task.yaml"), out)
+    return mw.audit(f"{folder}/{model}", data, mw.load_task(folder / "task.yaml"), out, only=QUICK)
 
 
 def figure(done, metric):
@@ -140,10 +143,10 @@ def test_without_a_task_a_foreign_model_is_refused(folder, tmp_path):
 def test_our_own_run_is_audited_again_on_its_own_rows_and_on_others(folder, tmp_path):
     task = mw.task_of({"data": "train.csv", "target": "diagnosis", "stages": [{"train": {"epochs": 2}}]}, root=folder[0])
     run = mw.run(task, tmp_path / "run")
-    again = mw.audit(tmp_path / "run", out=tmp_path / "again")
+    again = mw.audit(tmp_path / "run", out=tmp_path / "again", only=QUICK)
     mine, theirs = ({e["metric"]: e["value"] for e in x["evidence"] if e["audit"] == "accuracy"} for x in (run.evidence, again.evidence))
     assert mine == theirs and again.evidence["model"] == run.evidence["model"] and again.evidence["test_openings"] == 2
-    other = mw.audit(tmp_path / "run", {"test": str(folder[0] / "test.csv")}, out=tmp_path / "other")
+    other = mw.audit(tmp_path / "run", {"test": str(folder[0] / "test.csv")}, out=tmp_path / "other", only=QUICK)
     assert figure(other, "accuracy")["n"] == 269
 
 

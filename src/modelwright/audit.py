@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from . import find
 from .errors import did_you_mean, refuse
 from .forms import Measurement, Prediction
 from .kind import Metric
@@ -56,10 +57,17 @@ class Subject:
 
 class Audit:
     is_component: ClassVar[bool] = True
+    costly: ClassVar[str | None] = None  # its area, if it takes seconds: a run then measures it only where a limit is of that area, an audit always
     spec: dict[str, Any]
 
     def measure(self, subject: Subject) -> list[Measurement]:
         raise NotImplementedError
+
+
+def due(areas: set[str]) -> list[str]:
+    """The audits of a run: all but the costly ones whose area no limit is of."""
+    costly = {name: find.find("audits", name).costly for name in find.names("audits")}
+    return [name for name, area in costly.items() if area is None or area in areas]
 
 
 def metrics_of(subject: Subject, split: str, target: str, who: str = "model") -> dict[str, Metric]:

@@ -58,18 +58,19 @@ class Audited:
 def conclude(
     folder: Path, of: Prepared | Plan, subject: Subject, policy: gate.Policy, model: str, digests: dict[str, str], facts: dict[str, Any],
     beside: list[Measurement] = (), told: list[Any] = (), lines: list[Any] = (), cost: list[Any] = (), budget: float | None = None,
+    only: list[str] | None = None,
 ) -> Audited:  # fmt: skip
     """Open the test rows (which is counted), measure, decide, and write evidence.json, card.md and report.html.
 
     model: digest of the bytes; digests: of each split's rows; facts: of the model, for the report; beside: measurements made elsewhere; told, lines, cost:
-    of training. budget: seconds after which no further audit begins."""
+    of training. budget: seconds after which no further audit begins. only: these audits; None: all."""
     began = time.perf_counter()
     rows, registry = evidence.rows_digest(subject.splits["test"]), Registry()
     of.warnings += registry.edited_limits(rows, of.task.targets, policy)
     openings = registry.open_test(rows, folder.name, policy, of.task.targets)
     code = subject.lineage["code"]
     subject.lineage = {"size_bytes": size_of(folder / "model"), "parameters": facts.get("parameters"), **subject.lineage}
-    measured = measure(subject, budget)
+    measured = measure(subject, budget, only)
     for line in measured:
         line.digests = {"model": model, "data": digests[line.split], "code": code}
         line.details = {**line.details, "test_openings": openings} if line.split == "test" else line.details
@@ -89,13 +90,16 @@ ROLES = ("train", "validation", "calibration", "test", "reference", "ood", "trus
 
 
 def audit(
-    model: str | Path | None, data: Mapping[str, Any] | None = None, task: Task | None = None, out: str | Path = "audit", *, budget: float | None = None
-) -> Audited:
+    model: str | Path | None, data: Mapping[str, Any] | None = None, task: Task | None = None, out: str | Path = "audit", *, budget: float | None = None,
+    only: list[str] | None = None,
+) -> Audited:  # fmt: skip
     """Audit any model: a run folder, an ONNX file, `file.py:factory`; or data alone (model None).
 
     data: {role: source}; without it a run's own splits. task: columns, target and limits; a run brings its own. budget: seconds after which no further
-    audit begins. Raises a Refusal where model, data and task do not fit each other."""
+    audit begins. only: the names of some audits. Raises a Refusal where model, data and task do not fit each other."""
     folder = Path(out)
+    for name in only or ():
+        find.find("audits", name, "--only")
     if (folder / "evidence.json").exists():
         raise refuse("run.used", f"{folder} already holds evidence", why="an earlier result is never overwritten", fix="name another --out")
     given, model = model, None if model is None else located(model)
@@ -132,7 +136,7 @@ def audit(
     again = {"model": _relative(given, folder), "data": {r: _relative(f, folder) for r, f in (data or {}).items()}}
     again["task"] = None if task is None else _relative(Path(task.root, task.file), folder)
     write(folder / "audit.json", json.dumps(again, ensure_ascii=False, indent=1))
-    return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget)
+    return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget, only=only)
 
 
 def reproduce(kept: str | Path, out: str | Path) -> dict[str, Any]:

@@ -18,7 +18,14 @@ import typer
 from .cli_registry import add_to
 from .errors import ModelwrightError, Problem, refuse
 
-app = typer.Typer(help="From raw data to a model that you can defend.", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app = typer.Typer(
+    help="From raw data to a model that you can defend.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: importing rich would double the time that it takes
+    context_settings={"max_content_width": 120},
+)
 PATH_ERRORS = (errno.EPERM, errno.ENOENT, errno.EACCES, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
@@ -174,6 +181,7 @@ def audit(
     task: Annotated[Path | None, typer.Option(help="A task file: columns, target, labels, limits.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of the report; default audits/TIME.")] = None,
     reproduce: Annotated[Path | None, typer.Option(help="An evidence.json: measure all of it again, and say same or different.")] = None,
+    only: Annotated[str | None, typer.Option(help="Some audits, joined by commas; default all.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time after which no further audit begins: 90s, 2m.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -197,7 +205,7 @@ def audit(
         if role in roles:
             raise refuse("usage", f"two files for {role}", where="--data", fix="give each role once")
         roles[role] = file
-    done = go(model, roles, load_task(task) if task else None, out, budget=_seconds(budget))
+    done = go(model, roles, load_task(task) if task else None, out, budget=_seconds(budget), only=only.split(",") if only else None)
     print(json.dumps(done.as_json(), default=str, ensure_ascii=False)) if as_json else show_audit(done)
     if done.decision is not None and done.decision["verdict"] != "pass":
         raise typer.Exit(3)

@@ -20,6 +20,7 @@ import torch
 
 from . import baselines, find
 from .artifact import assemble_model
+from .audit import due
 from .data import cache, sources
 from .data.dataset import Dataset
 from .data.schema import TABLE, Schema
@@ -127,7 +128,7 @@ class Plan:
             ],
             "memory_mb": round(self.memory_mb),
             "disk_mb": round(self.disk_mb, 1),
-            "audits": find.names("audits"),
+            "audits": due({limit.area for limit in self.policy.limits}),
             "limits": {limit.name: limit.text for limit in self.policy.limits},
             "interval_level": gate.level_for(self.policy),
             "digests": self.digests,

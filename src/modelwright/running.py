@@ -22,7 +22,7 @@ import yaml
 
 from . import __version__, baselines, evidence, find, planning
 from .artifact import Loaded, open_model, save
-from .audit import Subject
+from .audit import Subject, due
 from .auditing import VALIDATION, code_digest, conclude, player
 from .curves import Curves, Log
 from .errors import refuse
@@ -151,7 +151,8 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
     facts = {"model": plan.parts, "parameters": plan.parameters}
     seeds = seeds_apart(plan, fits) if len(fits) > 1 else []
     digest = evidence.model_digest(folder / "model")
-    done = conclude(folder, plan, subject, plan.policy, digest, plan.digests, facts, seeds, told, curves.lines, cost)
+    asked = due({limit.area for limit in plan.policy.limits})
+    done = conclude(folder, plan, subject, plan.policy, digest, plan.digests, facts, seeds, told, curves.lines, cost, only=asked)
     found, story = done.evidence, done.story
     return Run(folder, found, dict(story.baselines), story.ahead, time.perf_counter() - began, story.headline(), told)
 

@@ -12,6 +12,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from . import find
+from .audit import due
 
 out = Console(highlight=False, soft_wrap=True)
 
@@ -89,7 +90,7 @@ def show_plan(plan: Any) -> None:
     seconds = sum(s.seconds for s in plan.stages) * plan.task.seeds
     out.print(f"\n[bold]cost[/bold]   about {seconds:.0f} s of training, {plan.memory_mb:.0f} MB of memory, {plan.disk_mb:.0f} MB in the run's folder")
     limits = [f"{limit.name} {limit.text}" for limit in plan.policy.limits]
-    out.print(f"\n[bold]audit[/bold]  due: {', '.join(find.names('audits'))}")
+    out.print(f"\n[bold]audit[/bold]  due: {', '.join(due({limit.area for limit in plan.policy.limits}))}")
     out.print("       " + (", ".join(limits) if limits else "no limits declared: figures are reported, nothing is decided"))
     out.print(f"       then: modelwright run {escape(plan.task.file)}")
 

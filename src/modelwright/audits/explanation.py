@@ -64,6 +64,8 @@ OWN: dict[str, Explainer] = {"integrated_gradients": integrated_gradients, "grad
 
 
 class Explanation(Audit):
+    costly = "explanation"
+
     def __init__(self, explainer: str = "integrated_gradients", rows: int = 128):
         """explainer: integrated_gradients or gradient_times_input. rows: at most, drawn at random."""
         if explainer not in OWN:

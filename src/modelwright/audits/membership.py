@@ -35,6 +35,8 @@ SHADOWS, FEWEST, CANARIES = 32, 8, 300  # of the canaries a half stays out: 86 i
 
 
 class Membership(Audit):
+    costly = "privacy"
+
     def __init__(self, rows: int = 1000):
         """rows: at most of either set, drawn at random."""
         self.rows = rows

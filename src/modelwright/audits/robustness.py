@@ -38,6 +38,8 @@ LARGE = 3.0  # standard deviations of a table's numbers: the largest epsilon
 
 
 class Robustness(Audit):
+    costly = "robustness"
+
     def __init__(self, rows: int = 256, steps: int = 30, linf: float | None = None, l2: float | None = None):
         """rows: at most, drawn at random. steps: of each attack. linf, l2: epsilon, None: as above."""
         if rows < 1 or steps < 5:
