@@ -57,6 +57,7 @@ class Subject:
 
 class Audit:
     is_component: ClassVar[bool] = True
+    clocked: ClassVar[bool] = False  # its figures are readings of a clock, which no two runs share
     costly: ClassVar[str | None] = None  # its area, if it takes seconds: a run then measures it only where a limit is of that area, an audit always
     spec: dict[str, Any]
 

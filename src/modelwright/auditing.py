@@ -153,7 +153,7 @@ def reproduce(kept: str | Path, out: str | Path) -> dict[str, Any]:
     else:
         what = f"beside {kept} stands neither a model nor audit.json"
         raise refuse("audit.reproduce", what, fix="name the evidence.json in a run's or an audit's own folder")
-    timed = ("efficiency",)  # of a clock, which nothing can repeat
+    timed = [name for name in find.names("audits") if find.find("audits", name).clocked]
 
     def figures(found: dict[str, Any]) -> dict[str, Any]:
         lines = [e for e in found["evidence"] if e["audit"] not in (*timed, "seeds", "gate") and e["method"] != "not measured"]

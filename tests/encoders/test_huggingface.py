@@ -182,7 +182,7 @@ def test_a_plan_takes_what_suits_the_checkpoint_and_the_strategy(bert, tmp_path)
     assert (s.lr, s.epochs, s.batch_size, s.weight_decay) == (1e-3, 20, 32, 0.1)
     assert text.max_tokens == 40 and text.special_["before"] == [2] and "of tiny-bert" in text.describe()
     encoder = find.make("encoders", {"huggingface": "anything"})
-    assert encoder.learning(6920) == {"lr": 5e-5, "weight_decay": 0.01, "batch_size": 32, "epochs": 3}
+    assert encoder.learning(6920) == {"lr": 1e-4, "weight_decay": 0.01, "batch_size": 32, "epochs": 3}
 
 
 @pytest.mark.parametrize(("strategies", "lr"), [([], 3e-3), ([{"lora": {"rank": 8}}], 2e-2)])

@@ -21,6 +21,8 @@ from ..forms import Measurement
 
 
 class Efficiency(Audit):
+    clocked = True
+
     def __init__(self, batch: int = 1, threads: int = 1, repeats: int = 800, seconds: float = 2.0, watts: float = 15.0):
         """seconds: the most that measuring latency takes. watts: of one busy core, for the energy estimate."""
         self.batch, self.threads, self.repeats, self.seconds, self.watts = batch, threads, repeats, seconds, watts

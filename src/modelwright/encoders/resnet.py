@@ -70,5 +70,5 @@ class ResNet(Encoder):
         for stage in self.stages:
             h = stage(h)
             pyramid.append(h)
-        z = h.flatten(2).transpose(1, 2)  # pooled over tokens: in channels-last the backward pass of a mean over (2, 3) takes five times as long
+        z = h.flatten(2).transpose(1, 2)  # pooled over tokens: in channels-last the backward pass of a mean over (2, 3) takes several times as long
         return Encoded(z, grid=self.grid, vector=(z.amax(1) + z.mean(1)) / 2, pyramid=pyramid)
