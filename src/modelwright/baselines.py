@@ -7,6 +7,7 @@ tokens, a series' mean, spread, ends and extremes, a picture's pixels. A linear 
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -45,9 +46,12 @@ class Baseline:
         if self.name == "majority":
             return {"constant": np.array([np.mean(y)]) if numeric else np.bincount(y) / len(y)}
         if self.name == "linear":
-            from sklearn.linear_model import LogisticRegression, Ridge  # a plan only asks what applies, and should not wait for these
+            from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression, Ridge  # a plan only asks what applies, and should not wait for these
 
-            made = Ridge().fit(x, y) if numeric else LogisticRegression(max_iter=300).fit(x, y)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # 300 iterations are what it gets
+                made = Ridge().fit(x, y) if numeric else LogisticRegression(max_iter=300).fit(x, y)
             arrays = {"weight": np.atleast_2d(made.coef_).astype(np.float64), "bias": np.atleast_1d(made.intercept_).astype(np.float64)}
         else:
             from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
