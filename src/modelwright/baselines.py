@@ -47,7 +47,7 @@ class Baseline:
             return {"constant": np.array([np.mean(y)]) if numeric else np.bincount(y) / len(y)}
         if self.name == "linear":
             from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression, Ridge  # a plan only asks what applies, and should not wait for these
+            from sklearn.linear_model import LogisticRegression, Ridge  # a plan only asks what applies, and should not wait for these
 
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # 300 iterations are what it gets
