@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from modelwright.audit import Subject
+from modelwright.subject import Subject
 
 
 @dataclass(frozen=True)

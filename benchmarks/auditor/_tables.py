@@ -10,9 +10,9 @@ import pyarrow as pa
 import torch
 
 from modelwright import find
-from modelwright.audit import Subject
 from modelwright.data.schema import Schema, infer, profile
 from modelwright.forms import Prediction
+from modelwright.subject import Subject
 
 NAMES = ["age", "height", "income", "dose", "score", "visits", "weight", "length", "speed", "density", "rate", "volume", "depth", "charge"]
 

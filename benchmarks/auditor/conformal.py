@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pyarrow as pa
 
-from modelwright.audit import Subject
+from modelwright.subject import Subject
 
 from . import Planted
 from ._tables import Says, subject

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from modelwright.audit import Subject
+from modelwright.subject import Subject
 
 from . import Planted
 from ._tables import made, split, subject

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from modelwright.audit import Subject
 from modelwright.forms import Prediction
+from modelwright.subject import Subject
 
 from . import Planted
 from ._nets import Model, digits, fit, mlp, number_schema, numbers, picture_schema, pictures

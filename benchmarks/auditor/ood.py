@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from modelwright.audit import Subject
+from modelwright.subject import Subject
 
 from . import Planted
 from ._nets import Model, digits, fit, mlp, picture_schema, pictures

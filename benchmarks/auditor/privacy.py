@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent, SelfComposedDpEvent, pld
 
-from modelwright.audit import Subject
+from modelwright.subject import Subject
 
 from . import Planted
 from ._nets import Model, fit, mlp, number_schema, numbers

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from modelwright.audit import Subject
+from modelwright.subject import Subject
 
 from . import Planted
 from ._nets import Model, digits, fit, mlp, picture_schema, pictures

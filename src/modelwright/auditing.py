@@ -20,7 +20,6 @@ import numpy as np
 
 from . import baselines, evidence, find, report
 from .artifact import Chosen, Loaded, located, open_model
-from .audit import Subject
 from .curves import Log
 from .data import sources
 from .errors import Problem, Refusal, did_you_mean, refuse
@@ -32,6 +31,7 @@ from .registry import gate
 from .registry import policy as policies
 from .registry.store import Registry
 from .report.story import Story
+from .subject import Subject
 from .task import Task, load_task
 from .telling import tell
 

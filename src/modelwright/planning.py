@@ -20,7 +20,6 @@ import torch
 
 from . import baselines, find
 from .artifact import assemble_model
-from .audit import due
 from .data import cache, sources
 from .data.dataset import Dataset
 from .data.schema import TABLE, Schema
@@ -36,6 +35,7 @@ from .registry import gate
 from .registry import policy as policies
 from .settings import Settings
 from .strategy import Context
+from .subject import due
 from .task import Task
 
 CORES = torch.get_num_threads()

@@ -22,7 +22,6 @@ import yaml
 
 from . import __version__, baselines, evidence, find, planning
 from .artifact import Loaded, open_model, save
-from .audit import Subject, due
 from .auditing import VALIDATION, code_digest, conclude, player
 from .curves import Curves, Log
 from .errors import refuse
@@ -34,6 +33,7 @@ from .learn.calibrate import temperature
 from .objective import Learner
 from .registry import gate
 from .registry import policy as policies
+from .subject import Subject, due
 from .task import Task
 
 

@@ -12,7 +12,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 
 from . import find
-from .audit import due
+from .subject import due
 
 out = Console(highlight=False, soft_wrap=True)
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from . import find
 from . import metrics as m
-from .audit import Subject, metrics_of
 from .forms import Prediction
 from .intervals import interval
 from .report.story import Story, TargetPlots
+from .subject import Subject, metrics_of
 
 if TYPE_CHECKING:
     from .planning import Plan

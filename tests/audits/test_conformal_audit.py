@@ -7,13 +7,13 @@ import torch
 from scipy.stats import beta
 
 from modelwright import auditing, find
-from modelwright.audit import Subject
 from modelwright.audits.calibration import above, classwise
 from modelwright.audits.conformal import class_scores, threshold
 from modelwright.audits.efficiency import order_interval
 from modelwright.audits.slices import search
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
+from modelwright.subject import Subject
 
 
 class Says:

@@ -7,9 +7,9 @@ from sklearn.datasets import make_classification
 from sklearn.metrics import roc_auc_score
 
 from modelwright import auditing, find
-from modelwright.audit import Subject
 from modelwright.checks import columns, copies, labels, leaks, shift
 from modelwright.data.schema import Schema, infer, profile
+from modelwright.subject import Subject
 
 
 def subject(splits, target="y", kinds=None, **more):

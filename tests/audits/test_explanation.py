@@ -6,12 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from modelwright.audit import Subject
 from modelwright.audits import explanation as e
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
+from modelwright.subject import Subject
 
 
 def rng(seed=0):

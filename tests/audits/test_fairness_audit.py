@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from modelwright import auditing, find
-from modelwright.audit import Subject
 from modelwright.audits.fairness import worst_difference
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
+from modelwright.subject import Subject
 
 
 class Says:

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from modelwright.audit import Subject
 from modelwright.audits import membership as mb
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
+from modelwright.subject import Subject
 
 
 def test_rate_at_counts_whole_ties_only():

@@ -5,12 +5,12 @@ import pyarrow as pa
 import pytest
 import torch
 
-from modelwright.audit import Subject
 from modelwright.audits import ood
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
+from modelwright.subject import Subject
 
 
 def test_mahalanobis_by_definition():

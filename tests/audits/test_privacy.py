@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from modelwright.audit import Subject
 from modelwright.audits.privacy import Privacy, epsilon_of, parts
 from modelwright.data.schema import Schema
+from modelwright.subject import Subject
 
 
 def test_one_gaussian_is_its_closed_form():

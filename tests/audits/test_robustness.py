@@ -7,7 +7,6 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from modelwright.audit import Subject
 from modelwright.audits import _attacks as a
 from modelwright.audits import _corruptions as c
 from modelwright.audits._bounds import Box, NoBounds, ends, margins
@@ -16,6 +15,7 @@ from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
+from modelwright.subject import Subject
 
 
 def rng(seed=0):

@@ -9,10 +9,10 @@ import torch
 from small_data import TARGETS, schema, spec_of, table
 
 from modelwright import artifact, find
-from modelwright.audit import Subject
 from modelwright.auditing import measure
 from modelwright.evidence import dumps
 from modelwright.forms import Measurement
+from modelwright.subject import Subject
 
 KINDS = [k for k in TARGETS if k not in ("value",)]  # no table holds it
 kept = {}

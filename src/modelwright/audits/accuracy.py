@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 
-from ..audit import Audit, Subject, metrics_of, rows_of
 from ..forms import Measurement
 from ..intervals import interval, paired
 from ..kind import Metric
+from ..subject import Audit, Subject, metrics_of, rows_of
 
 
 class Accuracy(Audit):

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from .. import metrics as m
-from ..audit import Audit, Subject, rows_of
 from ..forms import Measurement
 from ..intervals import Interval, interval
 from ..kind import Metric
+from ..subject import Audit, Subject, rows_of
 
 DRAWS = 50
 LEAST = 30  # rows of a slice

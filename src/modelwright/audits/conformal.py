@@ -17,10 +17,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
-from ..audit import Audit, Subject, rows_of
 from ..forms import Measurement, Prediction
 from ..intervals import interval
 from ..kind import Kind, Metric
+from ..subject import Audit, Subject, rows_of
 
 
 class Conformal(Audit):

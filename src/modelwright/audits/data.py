@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..audit import Audit, Subject
 from ..checks import columns, copies, labels, leaks, shift
 from ..checks.learner import features, out_of_fold
 from ..forms import Measurement
 from ..intervals import interval
 from ..kind import Metric
+from ..subject import Audit, Subject
 
 ALARM = 0.01  # the chance of a false finding, per metric
 SHORT = 5  # columns or rows that details name

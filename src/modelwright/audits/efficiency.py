@@ -16,8 +16,8 @@ import numpy as np
 import torch
 from scipy.stats import binom
 
-from ..audit import Audit, Subject
 from ..forms import Measurement
+from ..subject import Audit, Subject
 
 
 class Efficiency(Audit):

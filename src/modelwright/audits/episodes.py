@@ -10,10 +10,10 @@ import time
 
 import numpy as np
 
-from ..audit import Audit, Subject
 from ..forms import Measurement
 from ..intervals import interval
 from ..kind import Metric
+from ..subject import Audit, Subject
 
 
 class Episodes(Audit):

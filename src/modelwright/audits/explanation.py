@@ -31,10 +31,10 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from ..audit import Audit, Subject
 from ..forms import Measurement
 from ..intervals import interval, paired
 from ..kind import Metric
+from ..subject import Audit, Subject
 
 Function = Callable[[Tensor], Tensor]  # x (B, ...) -> (B, K)
 Explainer = Callable[[Function, Tensor, Tensor, Tensor], Tensor]  # f, x (B, ...), classes (B,), baseline like one x -> like x

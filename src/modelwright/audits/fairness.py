@@ -26,10 +26,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..audit import Audit, Subject
 from ..forms import Measurement
 from ..intervals import interval
 from ..kind import Metric
+from ..subject import Audit, Subject
 
 NAMES = {
     "demographic_parity_difference": ("selection rate",),

@@ -25,10 +25,10 @@ import pyarrow as pa
 from scipy.special import betaincinv
 
 from .. import metrics as m
-from ..audit import Audit, Subject
 from ..forms import Measurement
 from ..intervals import interval
 from ..kind import Metric
+from ..subject import Audit, Subject
 
 SECONDS = 5.0
 SHADOWS, FEWEST, CANARIES = 32, 8, 300  # of the canaries a half stays out: 86 is the fewest at which a rate of 5 % can be sure

@@ -21,10 +21,10 @@ import torch
 from torch import Tensor
 
 from .. import metrics as m
-from ..audit import Audit, Subject
 from ..forms import Measurement
 from ..intervals import interval, paired
 from ..kind import Metric
+from ..subject import Audit, Subject
 
 TAIL = 0.05  # of validation rows lie above the threshold
 

@@ -16,8 +16,8 @@ import time
 from functools import cache
 from typing import Any
 
-from ..audit import Audit, Subject
 from ..forms import Measurement
+from ..subject import Audit, Subject
 
 NEEDS = ("epsilon", "delta", "noise_multiplier", "sample_rate", "steps", "clip", "divisor", "rows", "neighbours", "accountant")
 

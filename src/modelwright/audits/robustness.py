@@ -24,10 +24,10 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from ..audit import Audit, Subject
 from ..forms import Measurement
 from ..intervals import interval
 from ..kind import Metric
+from ..subject import Audit, Subject
 from . import _attacks as a
 from . import _corruptions as c
 from ._bounds import NoBounds, margins

@@ -16,10 +16,10 @@ from itertools import combinations
 import numpy as np
 import pyarrow as pa
 
-from ..audit import Audit, Subject, rows_of
 from ..forms import Measurement
 from ..intervals import Interval, interval, paired
 from ..kind import Metric
+from ..subject import Audit, Subject, rows_of
 
 
 class Slices(Audit):
