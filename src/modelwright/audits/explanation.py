@@ -38,7 +38,6 @@ from ..subject import Audit, Subject
 
 Function = Callable[[Tensor], Tensor]  # x (B, ...) -> (B, K)
 Explainer = Callable[[Function, Tensor, Tensor, Tensor], Tensor]  # f, x (B, ...), classes (B,), baseline like one x -> like x
-SECONDS = 5.0
 
 
 def integrated_gradients(f: Function, x: Tensor, classes: Tensor, base: Tensor, steps: int = 64) -> Tensor:
