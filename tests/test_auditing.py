@@ -140,7 +140,8 @@ def test_without_a_task_a_foreign_model_is_refused(folder, tmp_path):
         mw.audit(f"{folder[0]}/model.py:module", {"test": str(folder[0] / "test.csv")}, None, tmp_path / "out")
 
 
-def test_our_own_run_is_audited_again_on_its_own_rows_and_on_others(folder, tmp_path):
+def test_our_own_run_is_audited_again_on_its_own_rows_and_on_others(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELWRIGHT_HOME", str(tmp_path / "home"))  # openings are counted from the first
     task = mw.task_of({"data": "train.csv", "target": "diagnosis", "stages": [{"train": {"epochs": 2}}]}, root=folder[0])
     run = mw.run(task, tmp_path / "run")
     again = mw.audit(tmp_path / "run", out=tmp_path / "again", only=QUICK)
@@ -169,3 +170,17 @@ def test_the_command_says_what_was_not_shown(folder, tmp_path):
     command += ["--task", str(folder[0] / "task.yaml"), "--out", str(tmp_path / "out"), "--budget", "0s"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 3 and "audit.budget" in done.stdout + done.stderr
+
+
+def test_data_alone_is_audited_without_a_model(folder, tmp_path):
+    folder, _ = folder
+    data = {"train": str(folder / "train.csv"), "test": str(folder / "test.csv"), "validation": str(folder / "test.csv")}
+    done = mw.audit(None, data, mw.load_task(folder / "task.yaml"), tmp_path / "out")
+    assert figure(done, "data.duplicate_rate")["value"] > 0 and (tmp_path / "out" / "report.html").is_file()
+    assert done.decision["verdict"] == "fail"  # accuracy was asked for, and nothing was there to have one
+
+
+@pytest.mark.parametrize("model", ["nosuch", "nosuch.onnx", "nosuch.py", "nosuch.py:factory"])
+def test_a_model_that_is_not_there_is_said_to_be(folder, model, tmp_path):
+    with pytest.raises(Refusal, match="does not exist"):
+        audited(folder[0], model, tmp_path / "out")

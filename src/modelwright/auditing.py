@@ -104,6 +104,9 @@ def audit(
         raise refuse("run.used", f"{folder} already holds evidence", why="an earlier result is never overwritten", fix="name another --out")
     given, model = model, None if model is None else located(model)
     ours = model is not None and model.is_dir()
+    if model is not None and not ours and not Path(str(model).rpartition(":")[0] or model).exists() and not Path(model).exists():
+        fix = "a run folder, a file.onnx, FILE.py:factory, or NAME@ALIAS of the registry"
+        raise refuse("model.missing", f"{given} does not exist", where=str(given), fix=fix)
     task = task or (load_task(Path(model) / "task.yaml") if ours and (Path(model) / "task.yaml").is_file() else None)
     if task is None and not ours:
         what = "a model from elsewhere says nothing of its columns and labels" if model else "data alone says nothing of its target"

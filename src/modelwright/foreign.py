@@ -147,7 +147,10 @@ class Worker:
     """The user's code, run from a frozen copy of its file in a process of its own."""
 
     def __init__(self, path: str):
-        file, _, self.name = path.rpartition(":")
+        file, _, self.name = path.rpartition(":") if ":" in path else (path, "", "")
+        if not self.name:
+            what = f"{path} is no model" if Path(path).exists() else f"{path} does not exist"
+            raise refuse("model.missing", what, where=path, fix="a run folder, a file.onnx, FILE.py:factory, or NAME@ALIAS of the registry")
         if not Path(file).is_file():
             raise refuse("model.missing", f"{file} does not exist", where=path, fix="name FILE.py:factory")
         self.folder = Path(tempfile.mkdtemp(prefix="modelwright-"))

@@ -52,9 +52,9 @@ def tell(
         target=target,
         baselines=compared,
         ahead=ahead,
-        plots={t: plots(subject, t) for t in of.schema.truths},
+        plots={t: plots(subject, t) for t in of.schema.truths if subject.predictor is not None},
         slices=[e for e in found["evidence"] if e["slice"] is not None and e["metric"] in (primary, "accuracy")],
-        worst=worst(of, subject, target) if target in of.schema.truths and "validation" in subject.splits else [],
+        worst=worst(of, subject, target) if target in of.schema.truths and "validation" in subject.splits and subject.predictor is not None else [],
         cost=cost,
         lineage=lineage,
     )  # fmt: skip
