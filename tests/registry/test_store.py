@@ -10,7 +10,7 @@ import pytest
 
 from modelwright.errors import Refusal, Stopped
 from modelwright.registry import database, store
-from modelwright.registry.store import Registry, open_test
+from modelwright.registry.store import Registry
 
 
 def code(error):
@@ -29,7 +29,7 @@ def test_openings_are_counted_by_rows(tmp_path):
 
 def test_home_is_where_it_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELWRIGHT_HOME", str(tmp_path / "家 home"))
-    assert open_test("sha256:a", "me") == 1 and open_test("sha256:a", "me") == 2
+    assert [Registry().open_test("sha256:a", "me") for _ in range(2)] == [1, 2]
     assert Registry().path == tmp_path / "家 home" / "registry.sqlite"
 
 

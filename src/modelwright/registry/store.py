@@ -382,8 +382,3 @@ def is_reference(text: str) -> bool:
 
 def _unique() -> str:
     return f"{os.getpid()}-{os.urandom(4).hex()}"
-
-
-def open_test(digest: str, who: str) -> int:
-    """`Registry().open_test` on the home's registry."""
-    return Registry().open_test(digest, who)
