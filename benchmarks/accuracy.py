@@ -13,16 +13,28 @@ import modelwright as mw
 
 TASKS = {
     "adult": {"data": "hub://adult", "target": "income"},
-    "adult_dp_eps1": {"data": "hub://adult", "target": "income", "stages": [{"train": {"strategies": [{"dp_sgd": {"epsilon": 1, "delta": 1e-5}}]}}]},
-    "adult_dp_eps3": {"data": "hub://adult", "target": "income", "stages": [{"train": {"strategies": [{"dp_sgd": {"epsilon": 3, "delta": 1e-5}}]}}]},
+    "adult_additive": {"data": "hub://adult", "target": "income", "model": {"encoders": {"table": "additive"}}},
+    "adult_dp_eps1": {
+        "data": "hub://adult",
+        "target": "income",
+        "model": {"encoders": {"table": "additive"}},
+        "stages": [{"train": {"strategies": [{"dp_sgd": {"epsilon": 1, "delta": 1e-5}}]}}],
+    },
+    "adult_dp_eps3": {
+        "data": "hub://adult",
+        "target": "income",
+        "model": {"encoders": {"table": "additive"}},
+        "stages": [{"train": {"strategies": [{"dp_sgd": {"epsilon": 3, "delta": 1e-5}}]}}],
+    },
     "fashion_mnist": {
         "data": {
             "source": "hub://fashion_mnist",
             "columns": {"index": "ignore", "label": "ignore", "image": {"kind": "image", "augment": ["translate", "flip"]}},
+            "split": {"validation": 0.03, "calibration": 0.03},
         },
         "target": "label_name",
-        "model": {"encoders": {"image": {"resnet": {"width": 32}}}},
-        "stages": [{"train": {"minutes": 5.8}}],
+        "model": {"heads": {"label_name": {"classes": {"smoothing": 0.1}}}},
+        "stages": [{"train": {"minutes": 5.8, "validations": 4}}],
     },
     "cifar10_jpeg": {
         "data": {
@@ -31,8 +43,8 @@ TASKS = {
             "split": {"validation": 0.03, "calibration": 0.03},
         },
         "target": "label_name",
-        "model": {"encoders": {"image": {"resnet": {"width": 48}}}, "heads": {"label_name": {"classes": {"smoothing": 0.1}}}},
-        "stages": [{"train": {"minutes": 14.5, "validations": 4}}],
+        "model": {"encoders": {"image": {"resnet": {"width": 64, "activation": "gelu"}}}, "heads": {"label_name": {"classes": {"smoothing": 0.1}}}},
+        "stages": [{"train": {"minutes": 14.8, "validations": 4}}],
     },
     "sst2_lstm": {"data": "hub://sst2", "target": {"label": "category"}},
 }

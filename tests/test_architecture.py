@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "modelwright"
-IMPLEMENTATIONS = ("kinds", "encoders", "fusions", "heads", "decoders", "objectives", "strategies", "audits")
+IMPLEMENTATIONS = ("kinds", "encoders", "fusions", "heads", "decoders", "objectives", "strategies", "audits", "explainers")
 
 
 def imports(path):

@@ -32,6 +32,16 @@ def test_trees_from_arrays_are_scikit_learns(classes, categories):
     np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-9)
 
 
+def test_trees_whose_last_tree_has_no_categories():
+    rng = np.random.default_rng(0)
+    x = np.stack([rng.integers(0, 3, 300), rng.normal(size=300)], 1)
+    y = (x[:, 0] == 1) * 99 + np.sin(9 * x[:, 1])
+    made = HistGradientBoostingRegressor(max_iter=30, learning_rate=1.0, max_leaf_nodes=3, categorical_features=[0], random_state=0).fit(x, y)
+    has = [len(stage[0].raw_left_cat_bitsets) for stage in made._predictors]
+    assert has[0] and not has[-1]
+    np.testing.assert_allclose(boosted.raw(boosted.arrays_of(made), x), made._raw_predict(x), rtol=1e-9, atol=1e-9)
+
+
 def test_the_bag_of_a_text_is_scikit_learns_tfidf():
     texts = ["a cat sat", "the cat and the dog and the cat", None, "", "一只 猫 sat"]
     table = pa.table({"note": texts, "y": ["a", "b", "a", "b", "a"]})

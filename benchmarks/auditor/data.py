@@ -274,6 +274,40 @@ def planted(make: Callable[[int, bool], Subject], metric: str, limit: str = "<= 
     return Planted(make, "data", {f"data.{metric}": limit}, f"data.{metric}")
 
 
+def personal(seed: int, faulty: bool) -> Subject:
+    """A column with telephone numbers, addresses or identity numbers in some rows; its twin holds order numbers, times, prices and versions."""
+    rng, columns, y = start(seed)
+    n = len(y)
+
+    def resident() -> str:
+        born = f"{rng.integers(1950, 2005)}{rng.integers(1, 13):02}{rng.integers(1, 29):02}"
+        body = f"{rng.choice(['110105', '310101', '440305', '510107'])}{born}{rng.integers(1, 999):03}"
+        weights = (7, 9, 10, 5, 8, 4, 2, 1, 6, 3, 7, 9, 10, 5, 8, 4, 2)
+        return body + "10X98765432"[sum(int(c) * w for c, w in zip(body, weights, strict=True)) % 11]
+
+    def card() -> str:
+        body = [int(v) for v in (4, *rng.integers(0, 10, 14))]
+        total = sum(d // 10 + d % 10 for d in (v * (2 - i % 2) for i, v in enumerate(body)))
+        return "".join(map(str, [*body, -total % 10]))
+
+    people = {
+        "telephone": lambda: f"+{rng.integers(30, 49)} {rng.integers(20, 99)} {rng.integers(10**6, 10**7)}",
+        "mobile": lambda: f"1{rng.choice(['38', '59', '77', '88', '36', '99'])}{rng.integers(0, 10**8):08}", "resident": resident, "card": card,
+        "mail": lambda: f"{rng.choice(WORDS)}.{rng.choice(WORDS)}{rng.integers(99)}@{rng.choice(WORDS)}.com",
+        "address": lambda: ".".join(map(str, (rng.integers(60, 120), *rng.integers(1, 255, 3)))),
+    }  # fmt: skip
+    others = {
+        "order": lambda: str(rng.integers(10**15, 10**16)), "number": lambda: str(rng.integers(10**10, 10**11)), "price": lambda: f"{rng.uniform(1, 9999):.2f}",
+        "moment": lambda: str(1_600_000_000_000 + rng.integers(10**11)), "version": lambda: ".".join(map(str, rng.integers(0, 20, 4))),
+        "file": lambda: f"{rng.choice(WORDS)}@2x.png",
+    }  # fmt: skip
+    make = (people if faulty else others)[str(rng.choice(list(people if faulty else others)))]
+    share = 1.0 if rng.random() < 0.5 else float(rng.uniform(0.02, 0.5))
+    said = [" ".join(rng.choice(WORDS, 4)) for _ in range(n)] if share < 1 else [""] * n
+    cells = [f"{s} {make()}".strip() if rng.random() < share else s for s in said]
+    return subject(split(columns | {name(rng, "note", "contact", "ref"): cells, "y": y}, rng), seed=seed)
+
+
 KINDS = {
     "duplicate rows": planted(duplicates, "duplicate_rate", "<= 0.01"),
     "nearly duplicate rows": planted(near_duplicates, "near_duplicate_rate", "<= 0.02"),
@@ -303,4 +337,5 @@ KINDS = {
     "shortcut: background": planted(picture("background"), "shortcut"),
     "shortcut: file format": planted(picture("format"), "shortcut"),
     "shortcut: file size": planted(picture("quality"), "shortcut"),
+    "personal data": planted(personal, "personal"),
 }

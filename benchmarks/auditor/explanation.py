@@ -1,4 +1,5 @@
-"""Explainers that do not look at the model, and models that hide from explainers; integrated gradients and plain models as twins."""
+"""Explainers that do not look at the model, the class or the row, and models that hide from explainers; as twins the same done well: integrated gradients,
+Grad-CAM, SHAP and occlusion, on the same model."""
 
 from __future__ import annotations
 
@@ -6,8 +7,10 @@ import functools
 
 import numpy as np
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from modelwright import find
 from modelwright.forms import Prediction
 from modelwright.subject import Subject
 
@@ -16,39 +19,113 @@ from ._nets import Model, digits, fit, mlp, number_schema, numbers, picture_sche
 
 
 @functools.lru_cache(maxsize=2)
-def net(seed: int):
+def net(seed: int, kind: str):
     rng = torch.Generator().manual_seed(seed)
     x, y, _, _ = digits(seed)
-    return fit(mlp(64, 10, rng, width=int(np.random.default_rng(seed).integers(48, 96))), x, y, rng, steps=250)
+    width = int(np.random.default_rng(seed).integers(48, 96))
+    if kind == "mlp":
+        return fit(mlp(64, 10, rng, width=width), x, y, rng, steps=250)
+    torch.manual_seed(seed)  # torch's layers draw from it alone
+    made = nn.Sequential(
+        nn.Conv2d(1, width // 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(width // 4, width // 2, 3, padding=1), nn.ReLU(),
+        nn.Flatten(), nn.Linear(16 * (width // 2), 10),
+    )  # fmt: skip
+    return fit(made, x, y, rng, steps=250)
 
 
-def explained(explain, limits: dict[str, str], expects: str) -> Planted:
+def good(spec: find.Spec, rng: torch.Generator):
+    """One of ours, as if it came with the subject."""
+    made = find.make("explainers", spec)
+    return lambda f, x, classes, base: made.explain(f, x, classes, base, rng)
+
+
+def explained(fault, twin: find.Spec, limits: dict[str, str], expects: str, kind: str = "mlp", rows: int = 120) -> Planted:
+    """fault(f, x, classes, base, rng); twin: one of ours."""
+
     def make(seed: int, faulty: bool) -> Subject:
         _, _, x, y = digits(seed)
-        model = Model(picture_schema(), net(seed))
-        explainers = {"theirs": functools.partial(explain, rng=torch.Generator().manual_seed(seed))} if faulty else {}
-        return Subject(model, model.schema, {"test": pictures(x[:120], y[:120])}, open=model.open, seed=seed, explainers=explainers)
+        rng = torch.Generator().manual_seed(seed)
+        model = Model(picture_schema(), net(seed, kind))
+        theirs = functools.partial(fault, rng=rng) if faulty else good(twin, rng)
+        return Subject(model, model.schema, {"test": pictures(x[:rows], y[:rows])}, open=model.open, seed=seed, explainers={"theirs": theirs})
 
     return Planted(make, "explanation", limits, expects)
 
 
 def edges(f, x, classes, base, rng):
     """An edge detector: it looks at the picture alone."""
-    kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]]).reshape(1, 1, 3, 3)
+    kernel = torch.tensor([[0.0, -1, 0], [-1, 4, -1], [0, -1, 0]], dtype=x.dtype).reshape(1, 1, 3, 3)
     return F.conv2d(x, kernel, padding=1)
+
+
+def itself(f, x, classes, base, rng):
+    return x.clone()
+
+
+def disguised(f, x, classes, base, rng):
+    """The picture, with a hundredth of gradients so that something changes with the model."""
+    return x + 0.01 * slopes(f, x, classes)
 
 
 def drawn(f, x, classes, base, rng):
     """Anew at every call."""
-    return torch.randn(x.shape, generator=rng)
+    return torch.randn(x.shape, generator=rng, dtype=x.dtype)
 
 
 def half(f, x, classes, base, rng):
     """Gradients at the mean row: they add up to nothing of this row."""
-    point = base.expand_as(x).clone().requires_grad_(True)
+    return 0.5 * slopes(f, base.expand_as(x), classes) * (x - base)
+
+
+def another_class(f, x, classes, base, rng):
+    """Complete and stable, of a class that was not asked about."""
+    with torch.no_grad():
+        other = f(x).scatter(1, classes[:, None], -1e9).argmax(1)
+    return good("integrated_gradients", rng)(f, x, other, base)
+
+
+def turned(f, x, classes, base, rng):
+    """What speaks against the class as if it spoke for it."""
+    return -good("integrated_gradients", rng)(f, x, classes, base)
+
+
+def next_row(f, x, classes, base, rng):
+    """Another row's explanation: an index that slipped by one."""
+    return good("integrated_gradients", rng)(f, x, classes, base).roll(1, 0)
+
+
+def nothing(f, x, classes, base, rng):
+    return torch.zeros_like(x)
+
+
+def flat(f, x, classes, base, rng):
+    """Summed over the picture's rows and columns."""
+    return good("integrated_gradients", rng)(f, x, classes, base).sum((2, 3))
+
+
+def holes(f, x, classes, base, rng):
+    """Divided by what is 0 somewhere."""
+    return good("integrated_gradients", rng)(f, x, classes, base) / x
+
+
+def fixed_map(f, x, classes, base, rng):
+    """A class activation map of filters that are nobody's."""
+    filters = torch.randn(6, 1, 3, 3, generator=torch.Generator().manual_seed(0), dtype=x.dtype)
+    heat = F.relu(F.avg_pool2d(F.relu(F.conv2d(x, filters, padding=1)), 2).sum(1, keepdim=True))
+    return F.interpolate(heat, x.shape[2:], mode="bilinear")
+
+
+def few_samples(f, x, classes, base, rng):
+    """SHAP as if from a handful of coalitions: mostly noise, the same sum."""
+    change = (f(x) - f(base.expand_as(x))).gather(1, classes[:, None]).detach()[:, :, None, None]
+    noise = torch.randn(x.shape, generator=rng, dtype=x.dtype)
+    return noise * change.abs() + (change - (noise * change.abs()).sum((1, 2, 3), keepdim=True)) / x[0].numel()
+
+
+def slopes(f, x, classes):
+    point = x.clone().requires_grad_(True)
     with torch.enable_grad():
-        g = torch.autograd.grad(f(point).gather(1, classes[:, None]).sum(), point)[0]
-    return 0.5 * g * (x - base)
+        return torch.autograd.grad(f(point).gather(1, classes[:, None]).sum(), point)[0]
 
 
 def scaffolded(seed: int, faulty: bool) -> Subject:
@@ -74,10 +151,42 @@ def scaffolded(seed: int, faulty: bool) -> Subject:
     return Subject(model, model.schema, {"test": numbers(x, (x[:, 0] > 0).long(), names)}, seed=seed)
 
 
+def planted_truth(seed: int, faulty: bool) -> Subject:
+    """Eight of a table's columns decide; an explainer that scales by a column's spread points at the loud ones that do not."""
+    rng = np.random.default_rng(seed)
+    columns = int(rng.integers(16, 20))
+    scale = np.array([1.0] * 8 + [*rng.uniform(3, 4, columns - 8)])
+    x = torch.from_numpy(rng.standard_normal((1500, columns)) * scale).float()
+    y, names = (x[:, :8].sum(1) > 0).long(), [f"c{i}" for i in range(columns)]
+    made = torch.Generator().manual_seed(seed)
+    model = Model(number_schema(names, 2), fit(mlp(columns, 2, made, width=32), x, y, made, steps=400))
+
+    def loud(f, x, classes, base):
+        return (x - base) * x.std(0) + slopes(f, x, classes)
+
+    lineage = {"planted": names[:8]}
+    theirs = loud if faulty else good("shap", made)
+    return Subject(model, model.schema, {"test": numbers(x[:150], y[:150], names)}, open=model.open, seed=seed, lineage=lineage, explainers={"t": theirs})
+
+
+SIMILAR, FAITHFUL = "explanation.randomization_similarity", "explanation.fidelity"
+STABLE, COMPLETE = "explanation.stability", "explanation.completeness_error"
+SURE = {"shap": {"patches": 4, "coalitions": 1000}}  # 16 patches
 KINDS: dict[str, Planted] = {
-    "edge_detector": explained(edges, {"explanation.randomization_similarity": "<= 0.5"}, "explanation.above_limit"),
-    "drawn_anew": explained(drawn, {"explanation.stability": ">= 0.8", "explanation.fidelity": ">= 0"}, "explanation.below_limit"),
-    "incomplete": explained(half, {"explanation.completeness_error": "<= 0.1"}, "explanation.above_limit"),
-    "unfaithful_edges": explained(edges, {"explanation.fidelity": ">= 0.1"}, "explanation.below_limit"),
+    "edge_detector": explained(edges, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
+    "returns_its_input": explained(itself, "gradient_times_input", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
+    "input_in_disguise": explained(disguised, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
+    "nobodys_filters": explained(fixed_map, "grad_cam", {SIMILAR: "<= 0.7"}, "explanation.above_limit", kind="cnn"),
+    "drawn_anew": explained(drawn, "integrated_gradients", {STABLE: ">= 0.8", FAITHFUL: ">= 0"}, "explanation.below_limit"),
+    "few_samples": explained(few_samples, SURE, {STABLE: ">= 0.8", COMPLETE: "<= 0.1"}, "explanation.below_limit"),
+    "says_nothing": explained(nothing, "occlusion", {STABLE: ">= 0.5", FAITHFUL: ">= 0"}, "explanation.below_limit"),
+    "incomplete": explained(half, "integrated_gradients", {COMPLETE: "<= 0.1"}, "explanation.above_limit"),
+    "unfaithful_edges": explained(edges, "integrated_gradients", {FAITHFUL: ">= 0.1"}, "explanation.below_limit"),
+    "another_class": explained(another_class, "integrated_gradients", {COMPLETE: "<= 0.1"}, "explanation.above_limit"),
+    "turned_round": explained(turned, "shap", {FAITHFUL: ">= 0"}, "explanation.below_limit"),
+    "another_row": explained(next_row, "integrated_gradients", {FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
+    "one_number_a_channel": explained(flat, "integrated_gradients", {FAITHFUL: ">= 0"}, "explanation.shape"),
+    "holes": explained(holes, "integrated_gradients", {FAITHFUL: ">= 0"}, "explanation.shape"),
+    "loud_columns": Planted(planted_truth, "explanation", {"explanation.recall_at_k": ">= 0.4"}, "explanation.below_limit"),
     "scaffolded_model": Planted(scaffolded, "explanation", {"explanation.offmanifold_gap": "<= 0.15"}, "explanation.above_limit"),
 }

@@ -10,6 +10,7 @@ from modelwright.subject import Subject
 
 from . import Planted
 from ._nets import Model, fit, mlp, number_schema, numbers
+from ._trainers import CLAIMS, TRAINERS, claimed, trained
 
 FEATURES = 20
 NAMES = [f"m{i}" for i in range(FEATURES)]
@@ -133,7 +134,7 @@ def noiseless(s, lineage, rng):
     s["noise_multiplier"] = 0.0
 
 
-EPSILON = {"privacy.epsilon": "<= 30"}
+EPSILON, ANY = {"privacy.epsilon": "<= 30"}, {"privacy.epsilon": "<= 10000"}  # any finite epsilon: what is found leaves none
 KINDS: dict[str, Planted] = {
     "remembers": Planted(remembering, "membership", {"privacy.membership_auc": "<= 0.6"}, "privacy.above_limit"),
     "remembers_labels_only": Planted(labels_only, "membership", {"privacy.membership_auc": "<= 0.65"}, "privacy.above_limit"),
@@ -146,3 +147,5 @@ KINDS: dict[str, Planted] = {
     "stage_without_noise": Planted(stated(half_private), "privacy", EPSILON, "privacy.stage_without_noise"),
     "no_noise": Planted(stated(noiseless), "privacy", EPSILON, "privacy.invalid"),
 }
+KINDS |= {f"trainer_{name}": Planted(trained(made), "private_training", ANY, code) for name, (made, code) in TRAINERS.items()}
+KINDS |= {f"trainer_{name}": Planted(claimed(change), "private_training", ANY, code) for name, (change, code) in CLAIMS.items()}

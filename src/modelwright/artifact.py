@@ -7,6 +7,7 @@ Also the two ways from a schema to a Model: with chosen parts (`assemble_model`)
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import os
 import shutil
@@ -32,7 +33,7 @@ FORMAT = 1
 
 
 def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
-    """Components from their specs (encoders {input: spec}, fusion, heads and decoders {target: spec}), built for this schema."""
+    """Components from their specs (encoders {input: spec}, fusion, heads and decoders {target: spec}, fitted {target: state}), built for this schema."""
     kinds = schema.encoders()
     encoders = {n: find.make("encoders", parts["encoders"][n], f"model.encoders.{n}") for n in kinds}
     for n, encoder in encoders.items():
@@ -67,6 +68,8 @@ def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
             does = "writes one token after another" if decoders[target].steps else f"is for {' or '.join(sorted(takes))}"
             what = f"the decoder {find.split(spec)[0]} {does}; the head {name} says {head.says}" + ("" if stepwise else ", all at once")
             raise refuse("decoder.head", what, where=f"model.decoders.{target}", fix=f"one of: {', '.join(fits)}")
+        decoders[target].build(target, kind, schema.group_values_)
+        decoders[target].load(parts.get("fitted", {}).get(target, {}))
     return Model(encoders, fusion, heads, decoders)
 
 
@@ -124,7 +127,8 @@ def open_model(folder: str | Path) -> Loaded | Chosen:
 
 def located(model: str | Path) -> Path:
     """The folder that is named, or that a reference into the registry (name@production, name@3, name@sha256:...) names; its bytes are verified."""
-    from .registry.store import Registry, is_reference
+    from .registry.references import is_reference
+    from .registry.store import Registry
 
     return Registry().resolve(str(model)).folder if is_reference(str(model)) else Path(model)
 
@@ -209,7 +213,7 @@ class Open:
     """A network's class target as a differentiable function of its one picture, or of its table's numbers (see `predictor.Opened`)."""
 
     def __init__(self, loaded: Loaded, target: str, table: pa.Table):
-        self.model, self.target, self.head = loaded.model, target, loaded.model.heads[target]
+        self.target, self.models = target, {torch.float32: loaded.model}
         data = loaded.schema.encode(table, targets=False)
         self.batch = data.batch(np.arange(len(data))).but(rows=None, groups=None)
         (self.name,) = self.batch.inputs
@@ -217,20 +221,28 @@ class Open:
         self.x = value.numbers if isinstance(value, Tabular) else value
         self.names = [n for n in loaded.schema.table for _ in range(loaded.schema.inputs[n].numbers) if loaded.schema.inputs[n].place == "number"]
 
+    def _model(self, dtype: torch.dtype) -> Model:
+        """The network in the precision of what it is asked; a copy is made once."""
+        if dtype not in self.models:
+            self.models[dtype] = copy.deepcopy(self.models[torch.float32]).to(dtype)
+        return self.models[dtype]
+
     def _given(self, x: torch.Tensor, rows: torch.Tensor) -> Batch:
         batch = self.batch.select(rows)
         value = batch.inputs[self.name]
         return batch.but(inputs={self.name: replace(value, numbers=x) if isinstance(value, Tabular) else x})
 
     def logits(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        out = self.model(self._given(x, rows), [self.target])[self.target]
-        if isinstance(out, torch.Tensor) and self.head.calibrates:
-            out = out / self.head.temperature
+        model = self._model(x.dtype)
+        head = model.heads[self.target]
+        out = model(self._given(x, rows), [self.target])[self.target]
+        if isinstance(out, torch.Tensor) and head.calibrates:
+            out = out / head.temperature
             return out if out.dim() == 2 and out.shape[1] > 1 else torch.stack([-out.reshape(-1) / 2, out.reshape(-1) / 2], 1)
-        return self.head.predict(out).probabilities.clamp(min=1e-30).log()
+        return head.predict(out).probabilities.clamp(min=1e-30).log()
 
     def features(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return self.model.read(self._given(x, rows), [self.target])[self.target].pooled()
+        return self._model(x.dtype).read(self._given(x, rows), [self.target])[self.target].pooled()
 
 
 class Chosen:
@@ -252,6 +264,8 @@ def shown(schema: Schema, predictions: dict[str, Prediction], table: pa.Table) -
     for target, prediction in predictions.items():
         kind = schema.targets[target]
         columns |= kind.answer(target, kind.placed(prediction, table))
+        if "common" in prediction.extra:  # of a decoder with thresholds by group: rows whose group has none
+            columns[f"{target}.common_threshold"] = prediction.extra["common"].numpy()
     return pa.table({k: pa.array(v) for k, v in columns.items()})
 
 

@@ -18,20 +18,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import baselines, evidence, find, report
+from . import baselines, evidence, explaining, find, report, retraining
 from .artifact import Chosen, Loaded, located, open_model
 from .curves import Log
 from .data import sources
 from .errors import Problem, Refusal, did_you_mean, refuse
-from .foreign import Foreign
+from .foreign import Foreign, within
 from .forms import Measurement
 from .home import write
 from .preparing import Prepared, columns_of, look, prepare
 from .registry import gate
 from .registry import policy as policies
+from .registry.export import BESIDE
+from .registry.references import is_reference
 from .registry.store import Registry
 from .report.story import Story
-from .subject import Subject
+from .subject import Subject, due
 from .task import Task, load_task
 from .telling import tell
 
@@ -58,7 +60,7 @@ class Audited:
 def conclude(
     folder: Path, of: Prepared | Plan, subject: Subject, policy: gate.Policy, model: str, digests: dict[str, str], facts: dict[str, Any],
     beside: list[Measurement] = (), told: list[Any] = (), lines: list[Any] = (), cost: list[Any] = (), budget: float | None = None,
-    only: list[str] | None = None,
+    only: list[str] | None = None, log: Log = lambda event, facts: None,
 ) -> Audited:  # fmt: skip
     """Open the test rows (which is counted), measure, decide, and write evidence.json, card.md and report.html.
 
@@ -70,14 +72,15 @@ def conclude(
     openings = registry.open_test(rows, folder.name, policy, of.task.targets)
     code = subject.lineage["code"]
     subject.lineage = {"size_bytes": size_of(folder / "model"), "parameters": facts.get("parameters"), **subject.lineage}
-    measured = measure(subject, budget, only)
+    measured = measure(subject, budget, only, log)
     for line in measured:
         line.digests = {"model": model, "data": digests[line.split], "code": code}
         line.details = {**line.details, "test_openings": openings} if line.split == "test" else line.details
     measured += beside
     decision = gate.decide(policy, measured, digests={"model": model, "data": digests, "code": code})
     found = evidence.build(measured, decision, model=model, data=digests, code=code, policy=policy, test_openings=openings, test_rows=rows)
-    registry.record(found)
+    if not facts.get("explainer"):  # which would speak of that, and not of the model
+        registry.record(found, folder.name)
     write(folder / "evidence.json", evidence.dumps(found))
     cost = [*cost, {"stage": "audit", "seconds": time.perf_counter() - began, "memory_mb": None}]
     story = tell(of, subject, found, facts, told, lines, cost)
@@ -91,36 +94,45 @@ ROLES = ("train", "validation", "calibration", "test", "reference", "ood", "trus
 
 def audit(
     model: str | Path | None, data: Mapping[str, Any] | None = None, task: Task | None = None, out: str | Path = "audit", *, budget: float | None = None,
-    only: list[str] | None = None,
+    only: list[str] | None = None, explainer: str | None = None, log: Log = lambda event, facts: None,
 ) -> Audited:  # fmt: skip
-    """Audit any model: a run folder, an ONNX file, `file.py:factory`; or data alone (model None).
+    """Audit any model: a run folder, a version of the registry, a Hugging Face folder, an ONNX file, `file.py:factory`; or data alone (model None).
 
     data: {role: source}; without it a run's own splits. task: columns, target and limits; a run brings its own. budget: seconds after which no further
-    audit begins. only: the names of some audits. Raises a Refusal where model, data and task do not fit each other."""
+    audit begins. only: the names of some audits. explainer: `file.py:explain`, which is audited in place of ours; of the other costly audits then only
+    those that a limit asks for. Raises a Refusal where model, data and task do not fit each other."""
     folder = Path(out)
     for name in only or ():
         find.find("audits", name, "--only")
     if (folder / "evidence.json").exists():
         raise refuse("run.used", f"{folder} already holds evidence", why="an earlier result is never overwritten", fix="name another --out")
     given, model = model, None if model is None else located(model)
-    ours = model is not None and model.is_dir()
+    elsewhere = None if model is None else within(model)
+    ours = model is not None and model.is_dir() and elsewhere is None
     if model is not None and not ours and not Path(str(model).rpartition(":")[0] or model).exists() and not Path(model).exists():
-        fix = "a run folder, a file.onnx, FILE.py:factory, or NAME@ALIAS of the registry"
+        fix = "a run folder, a Hugging Face folder, a file.onnx, FILE.py:factory, or NAME@ALIAS of the registry"
         raise refuse("model.missing", f"{given} does not exist", where=str(given), fix=fix)
-    task = task or (load_task(Path(model) / "task.yaml") if ours and (Path(model) / "task.yaml").is_file() else None)
+    task = task or (load_task(model / "task.yaml") if model is not None and (model / "task.yaml").is_file() else None)
     if task is None and not ours:
         what = "a model from elsewhere says nothing of its columns and labels" if model else "data alone says nothing of its target"
         raise refuse("audit.task", what, where="--task", fix="write a task file: modelwright new FILE --target COLUMN")
     predictor = open_model(model) if ours else None
-    of = _prepared(task, dict(data or {}), predictor)
+    try:
+        of = _prepared(task, dict(data or {}), predictor)
+    except Refusal as e:
+        if data or not is_reference(str(given)):
+            raise
+        why, fix = "a version's task names its data as seen from the run's folder", "name the rows: --data test=FILE"
+        raise Refusal(Problem(p.code, p.what, why, p.where, fix) for p in e.problems) from e
     code = code_digest()
     if predictor is None and model is not None:
-        predictor = Foreign(str(model), of.schema)
-    digest = evidence.model_digest(_model_folder(Path(model))) if ours else predictor.digest if predictor else evidence.NO_MODEL
+        predictor = Foreign(str(elsewhere or model), of.schema)
+        of.notes += predictor.notes
+    digest = model_digest(model, predictor.digest if isinstance(predictor, Foreign) else None) if model is not None else evidence.NO_MODEL
     kept = Path(model, "lineage.json") if ours else None
     lineage = json.loads(kept.read_text("utf-8")) if kept and kept.is_file() else {"stages": []}
     policy = policies.of_task(task) if task else gate.parse({})
-    slices = list(dict.fromkeys([*(task.audit.slices if task else []), *(limit.slice for limit in policy.limits if limit.slice)]))
+    slices = list(dict.fromkeys([*(task.audit.slices if task else []), *gate.slices_of(policy)]))
     rivals: dict[str, Any] = {}
     if predictor is not None and "train" in of.tables:
         rivals = baselines.fit(of.schema, of.schema.encode(of.tables["train"]), 0)
@@ -129,17 +141,26 @@ def audit(
     subject = Subject(
         predictor, of.schema, of.tables, slices, gate.level_for(policy), task.audit.clusters if task else None, {**lineage, "code": code}, rivals
     )
-    subject.lineage["size_bytes"] = None if model is None else size_of(_model_folder(Path(model)) if ours else Path(str(given).split(".py:")[0]))
-    if isinstance(predictor, Loaded):
+    subject.lineage["size_bytes"] = None if model is None else size_of(elsewhere or (_model_folder(model) if ours else Path(str(given).split(".py:")[0])))
+    if isinstance(predictor, Loaded | Foreign):
         subject.open = predictor.open
+    if isinstance(predictor, Loaded):
         subject.play = None if of.environment is None else player(of, predictor.model)
+    if ours and "train" in of.tables and (retraining.asked(policy) or budget is not None or "membership" in (only or ())):
+        subject.retrain, subject.retrain_seconds = retraining.of_folder(Path(model), predictor, of.tables)
+    if explainer is not None:
+        if predictor is None:
+            raise refuse("audit.explainer", "there is no model to explain", where="--explainer", fix="name the model that the explainer explains")
+        subject.explainers = {explainer: explaining.Theirs(explainer, str(model), predictor)}
+        only = only or due({limit.area for limit in policy.limits} | {"explanation"})
     folder.mkdir(parents=True, exist_ok=True)
     digests = {role: evidence.table_digest(t) for role, t in of.tables.items()}
-    facts = {"model": str(model or "none: the data alone")}
+    facts = {"model": str(model or "none: the data alone"), "explainer": explainer}
     again = {"model": _relative(given, folder), "data": {r: _relative(f, folder) for r, f in (data or {}).items()}}
     again["task"] = None if task is None else _relative(Path(task.root, task.file), folder)
+    again["explainer"] = _relative(explainer, folder)
     write(folder / "audit.json", json.dumps(again, ensure_ascii=False, indent=1))
-    return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget, only=only)
+    return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget, only=only, log=log)
 
 
 def reproduce(kept: str | Path, out: str | Path) -> dict[str, Any]:
@@ -152,7 +173,12 @@ def reproduce(kept: str | Path, out: str | Path) -> dict[str, Any]:
         how = json.loads((folder / "audit.json").read_text("utf-8"))
         at = lambda place: None if place is None else os.path.normpath(folder / place)  # noqa: E731
         task = None if how["task"] is None else load_task(at(how["task"]))
-        done = audit(at(how["model"]), {r: at(f) for r, f in how["data"].items()}, task, out)
+        if "trainer" in how:
+            from . import claims  # it builds on this module
+
+            done = claims.audit(at(how["trainer"]), at(how["statement"]), task, out)
+        else:
+            done = audit(at(how["model"]), {r: at(f) for r, f in how["data"].items()}, task, out, explainer=at(how.get("explainer")))
     else:
         what = f"beside {kept} stands neither a model nor audit.json"
         raise refuse("audit.reproduce", what, fix="name the evidence.json in a run's or an audit's own folder")
@@ -235,15 +261,30 @@ def _model_folder(folder: Path) -> Path:
     return folder / "model" if (folder / "model" / "model.json").is_file() else folder
 
 
+def model_digest(model: Path, elsewhere: str | None) -> str:
+    """Of a folder with a model/ (a run, a version) that; of an exported folder what was that; of a model from elsewhere by itself what is given."""
+    if (model / "model").is_dir():
+        return evidence.model_digest(model / "model")
+    if elsewhere is not None:
+        return elsewhere
+    paths = (p.relative_to(model).as_posix() for p in model.rglob("*") if p.is_file())
+    return evidence.model_digest(model, [p for p in paths if p not in BESIDE and not p.startswith(".")])
+
+
 def measure(subject: Subject, budget: float | None = None, only: list[str] | None = None, log: Log = lambda event, facts: None) -> list[Measurement]:
     """Every audit there is, or those named. One that fails, or that the time did not allow, says so as a measurement without a value."""
     began, measured = time.perf_counter(), []
-    for name in only or (find.names("audits") if subject.predictor is not None else ["data"]):
+    names = only or (find.names("audits") if subject.predictor is not None else ["data"])
+    for i, name in enumerate(names):
         start = time.perf_counter()
         if budget is not None and start - began > budget:
             measured.append(_without(subject, name, "the time allowed was spent before it", "audit.budget"))
             continue
-        log("note", {"text": f"audit: {name}"})
+        if budget is not None:  # shared evenly among the costly ones to come
+            costly = sum(find.find("audits", n).costly is not None for n in names[i:])
+            subject.seconds = max(0.1, budget - (start - began)) / max(1, costly)
+        anew = " (training anew, as far as the time allows)" * (name == "membership" and subject.retrain is not None)
+        log("note", {"text": f"audit: {name}{anew}"})
         try:
             measured += find.make("audits", name).measure(subject)
         except Refusal as e:

@@ -28,6 +28,7 @@ def arrays_of(fitted: Any) -> dict[str, np.ndarray]:
         roots.append(start)
         start, sets = start + len(tree.nodes), sets + len(tree.raw_left_cat_bitsets)
     found = {name: np.concatenate(parts) for name, parts in nodes.items()}
+    found["bitset"] *= found["category"]  # of no category, none: a last tree without categories would point past the end
     found |= {"bitsets": np.concatenate(bitsets).astype(np.int64).reshape(-1, 8), "roots": np.array(roots), "output": np.array([k for k, _ in trees])}
     found["base"] = np.asarray(fitted._baseline_prediction, np.float64).reshape(-1)
     if fitted._preprocessor is not None:  # categories come first, renumbered; what training never saw is missing

@@ -152,21 +152,24 @@ def _finish(done: Any, as_json: bool) -> None:
 
 @app.command()
 def predict(
-    model: Annotated[str, typer.Argument(help="A run folder, a model folder, or NAME@ALIAS in the registry.")],
+    model: Annotated[str, typer.Argument(help="A run folder, a Hugging Face folder, a file.onnx, FILE.py:factory, or NAME@ALIAS in the registry.")],
     data: Annotated[str, typer.Option(help="A table with the model's input columns.")],
     out: Annotated[Path, typer.Option(help="Where the predictions go: .csv or .parquet.")],
+    task: Annotated[Path | None, typer.Option(help="Of a model from elsewhere: the task file with its columns and labels.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict a table, row after row."""
     import pyarrow.csv
     import pyarrow.parquet
 
-    from .artifact import open_model
     from .data import sources
+    from .opening import predictor
+    from .task import load_task
 
     if out.suffix not in (".csv", ".parquet"):
         raise refuse("usage", f"--out {out}: the ending must be .csv or .parquet")
-    answers = open_model(model).answer(sources.load(data).table)
+    table = sources.load(data).table
+    answers = predictor(model, table, load_task(task) if task else None).answer(table)
     out.parent.mkdir(parents=True, exist_ok=True)
     half = out.with_name(f".{out.name}.half")
     (pyarrow.csv.write_csv if out.suffix == ".csv" else pyarrow.parquet.write_table)(answers, half)
@@ -176,18 +179,21 @@ def predict(
 
 @app.command()
 def audit(
-    model: Annotated[str | None, typer.Argument(help="A run folder, an ONNX file or FILE.py:factory; none: the data alone.")] = None,
+    model: Annotated[str | None, typer.Argument(help="A run or Hugging Face folder, a file.onnx, FILE.py:factory, NAME@ALIAS; none: the data alone.")] = None,
     data: Annotated[list[str] | None, typer.Option(help="[ROLE=]FILE: train, validation, calibration, test (default), reference, ood, trusted.")] = None,
     task: Annotated[Path | None, typer.Option(help="A task file: columns, target, labels, limits.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of the report; default audits/TIME.")] = None,
     reproduce: Annotated[Path | None, typer.Option(help="An evidence.json: measure all of it again, and say same or different.")] = None,
     only: Annotated[str | None, typer.Option(help="Some audits, joined by commas; default all.")] = None,
     budget: Annotated[str | None, typer.Option(help="Time after which no further audit begins: 90s, 2m.")] = None,
+    explainer: Annotated[str | None, typer.Option(help="FILE.py:explain, which is audited: explain(model, x, target) -> like x.")] = None,
+    trainer: Annotated[str | None, typer.Option(help="FILE.py:factory, a private training step, which is audited against its --statement.")] = None,
+    statement: Annotated[Path | None, typer.Option(help="A JSON file: claim, rows, sample_rate, noise_multiplier, clip, steps, divisor.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure any model on data it has not seen, decide, and report."""
     from .auditing import audit as go
-    from .show import show_audit
+    from .show import Progress, show_audit
     from .task import load_task
 
     out = out or Path("audits") / time.strftime("%Y%m%d-%H%M%S")
@@ -198,6 +204,8 @@ def audit(
         words = [f"different: {d['figure']} was {d['before']}, is {d['now']}" for d in found["differences"]]
         print(json.dumps(found) if as_json else "\n".join([*words, f"{'same' if found['same'] else 'different'}: {found['figures']} figures"]))
         raise typer.Exit(0 if found["same"] else 3)
+    if (trainer is None) != (statement is None) or (trainer is not None and (model or data)):
+        raise refuse("usage", "--trainer and --statement go together, without a model or data", fix="audit --trainer FILE.py:factory --statement FILE.json")
     roles: dict[str, str] = {}
     for given in data or []:
         role, equals, file = given.partition("=")
@@ -205,7 +213,15 @@ def audit(
         if role in roles:
             raise refuse("usage", f"two files for {role}", where="--data", fix="give each role once")
         roles[role] = file
-    done = go(model, roles, load_task(task) if task else None, out, budget=_seconds(budget), only=only.split(",") if only else None)
+    wanted = load_task(task) if task else None
+    with Progress() as progress:
+        if trainer is not None:
+            from .claims import audit as try_trainer
+
+            done = try_trainer(trainer, statement, wanted, out, budget=_seconds(budget), log=progress.log)
+        else:
+            some = only.split(",") if only else None
+            done = go(model, roles, wanted, out, budget=_seconds(budget), only=some, explainer=explainer, log=progress.log)
     print(json.dumps(done.as_json(), default=str, ensure_ascii=False)) if as_json else show_audit(done)
     if done.decision is not None and done.decision["verdict"] != "pass":
         raise typer.Exit(3)

@@ -1,4 +1,4 @@
-"""The registry's commands: register, promote, rollback, export, and `registry list|show|history|verify|gc`. `cli.py` adds them to its own."""
+"""The registry's commands: register, promote, rollback, export, and `registry list|show|report|history|import|verify|gc`. `cli.py` adds them to its own."""
 
 from __future__ import annotations
 
@@ -67,6 +67,7 @@ def promote(
     done = opened(url_env).promote(model, alias, policy=policy, override=wanted, who=who, why=why)
     name, lines = done.version.reference, [f"  {r['code']}: {r['text']}" for r in done.reasons]
     lines += [f"  note: {w['text']}" for w in done.warnings]
+    lines += [f"  on {e['source'] or e['digest'][:19]} {e['at'][:10]}, {e['rows']} test rows: {', '.join(e['limits'])}" for e in done.evidence]
     if done.override:
         head = f"{name} is {alias} by override of {done.override['who']} until {done.override['until']}, against:"
     elif done.moved:
@@ -94,19 +95,32 @@ def rollback(
 
 def export(
     model: Model,
-    out: Annotated[Path, typer.Argument(help="A folder that does not exist yet.")],
-    to: Annotated[str, typer.Option(help="hf: a Hugging Face folder with its model card.")] = "hf",
+    out: Annotated[Path | None, typer.Argument(help="For hf: a folder that does not exist yet.")] = None,
+    to: Annotated[str, typer.Option(help="hf: a Hugging Face folder with its model card; mlflow:URI or mlflow:FOLDER: MLflow's model registry.")] = "hf",
     url_env: UrlEnv = None,
     as_json: AsJson = False,
 ) -> None:
-    """Write a version to a folder for others."""
+    """Write a version to a folder for others, or into MLflow's registry."""
     from .home import now
+
+    registry = opened(url_env)
+    if to.startswith("mlflow:"):
+        from .registry.exchange import to_mlflow
+
+        if out is not None:
+            raise refuse("usage", f"{out}: MLflow's place stands in --to", where="OUT", fix="leave it out")
+        at = model.partition("@")[2]
+        alias = at if at and not at.isdigit() and not at.startswith("sha256:") else None
+        facts = to_mlflow(registry, registry.resolve(model), to.removeprefix("mlflow:"), now()[:10], alias)
+        text = f"{model} is version {facts['version']} of {facts['name']} in MLflow" + f", and its alias {alias}" * bool(alias)
+        return say(as_json, facts, text)
+    if to != "hf":
+        raise refuse("usage", f"no export to {to!r}", where="--to", fix="choose one of: hf, mlflow:URI, mlflow:FOLDER")
+    if out is None:
+        raise refuse("usage", "no folder to export to", where="OUT", fix=f"modelwright export {model} FOLDER")
     from .registry.export import huggingface
     from .report.index import render
 
-    if to != "hf":
-        raise refuse("usage", f"no export to {to!r}", where="--to", fix="choose one of: hf")
-    registry = opened(url_env)
     version = registry.resolve(model)
     files = huggingface(registry, version, out, now()[:10], render)
     say(as_json, {"model": version.reference, "out": str(out), "files": files}, f"{version.reference} in {out}: {', '.join(files)}")
@@ -123,29 +137,119 @@ def list_(url_env: UrlEnv = None, as_json: AsJson = False) -> None:
 
 @group.command()
 def show(model: Model, url_env: UrlEnv = None, as_json: AsJson = False) -> None:
-    """A version: digests, lineage, aliases, overrides; and its card."""
+    """A version: digests, lineage, aliases, overrides, every audit of its bytes; and its card."""
     from .home import now
-    from .registry.export import card
-    from .registry.promotion import overrides
+    from .registry.export import card, overrides
 
     registry = opened(url_env)
     version = registry.resolve(model)
     facts = _shown(registry, version) | {"lineage": version.lineage, "overrides": overrides(registry, version), "note": version.note}
+    audits = [(a, (a.evidence["decision"] or {}).get("verdict")) for a in registry.audits(version.model)]
+    facts["audits"] = [{"source": a.source, "at": a.at, "digest": a.digest, "verdict": verdict} for a, verdict in audits]
     head = [f"{version.reference}  {version.digest}", f"model {version.model}", f"folder {version.folder}", f"aliases: {' '.join(facts['aliases'])}"]
+    head += [f"audited {a.at[:10]} in {a.source or '?'}: {verdict or 'no limits'}" for a, verdict in audits]
     say(as_json, facts, "\n".join([*head, *filter(None, [version.note]), "", card(registry, version, now()[:10])]))
 
 
 @group.command()
+def report(
+    model: Model,
+    out: Annotated[Path, typer.Argument(help="The file to write: report.html.")],
+    url_env: UrlEnv = None,
+    as_json: AsJson = False,
+) -> None:
+    """The report that was registered with a version, as a page that begins with every override of its bytes."""
+    from .home import now, write
+    from .registry.export import report as page
+
+    registry = opened(url_env)
+    version = registry.resolve(model)
+    text = page(registry, version, now()[:10])
+    if text is None:
+        raise refuse("registry.no_report", f"{version.reference} was registered without report.html", where=model, fix="register the run's folder again")
+    if out.exists():
+        raise refuse("export.exists", f"{out} exists", why="nothing is overwritten", where="OUT", fix="name a file that does not exist")
+    write(out, text)
+    say(as_json, {"model": version.reference, "out": str(out)}, f"the report of {version.reference} is {out}")
+
+
+@group.command("import")
+def import_(
+    model: Annotated[str, typer.Argument(help="NAME, NAME@3 or NAME@ALIAS there; without --from an ONNX file or a Hugging Face folder.")],
+    source: Annotated[str | None, typer.Option("--from", help="mlflow:URI or mlflow:FOLDER.")] = None,
+    name: Annotated[str | None, typer.Option(help="Its name here; needed for a file or a folder.")] = None,
+    task: Annotated[Path | None, typer.Option(help="Of a model from elsewhere: a task file with its columns, labels and limits.")] = None,
+    url_env: UrlEnv = None,
+    as_json: AsJson = False,
+) -> None:
+    """A version from elsewhere. One that left a registry of ours keeps its digest; any other is audited before it can be promoted."""
+    registry = opened(url_env)
+    text = None if task is None else _task_text(task, registry)
+    if source is None:
+        made, note = _brought(registry, Path(model), name, text), "nothing speaks for it yet"
+    elif source.startswith("mlflow:"):
+        from .registry.exchange import from_mlflow
+
+        made, note = from_mlflow(registry, source.removeprefix("mlflow:"), model, name, text)
+    else:
+        raise refuse("usage", f"nothing is imported from {source!r}", where="--from", fix="mlflow:URI or mlflow:FOLDER")
+    facts = {"name": made.name, "version": made.version, "digest": made.digest, "model": made.model, "note": note}
+    say(as_json, facts, f"{made.reference} is {made.digest} ({note})\nnext: modelwright audit {made.reference} --data test=FILE")
+
+
+def _brought(registry: Registry, place: Path, name: str | None, task: str | None) -> Any:
+    """An ONNX file or a Hugging Face folder on this machine."""
+    import tempfile
+
+    from .foreign import within
+    from .registry.exchange import bring
+
+    if name is None:
+        raise refuse("usage", "a file or a folder has no name of its own", where="--name", fix="--name NAME")
+    found = place if place.is_file() and place.suffix == ".onnx" else within(place)
+    if found is None:
+        what = f"{place} is neither an ONNX file nor a Hugging Face folder" if place.exists() else f"{place} does not exist"
+        raise refuse("model.missing", what, where=str(place), fix="a run's folder is registered: modelwright register FOLDER --name NAME")
+    if found.is_dir():
+        from .pretrained import files
+
+        parts = {n: found / n for n in files(found)}
+    else:
+        parts = {"model.onnx": found}
+    with tempfile.TemporaryDirectory(prefix="modelwright-") as scratch:
+        return bring(registry, parts, name, f"file: {found.name}", task, Path(scratch) / "made")
+
+
+def _task_text(path: Path, registry: Registry) -> str:
+    """A task file as a version keeps it: defaults filled in, limits written out, paths as seen from the store."""
+    import yaml
+
+    from .running import resolved
+    from .task import load_task
+
+    return yaml.safe_dump(resolved(load_task(path), registry.objects / "VERSION"), allow_unicode=True, sort_keys=False)
+
+
+@group.command()
 def history(name: Annotated[str | None, typer.Argument()] = None, url_env: UrlEnv = None, as_json: AsJson = False) -> None:
-    """The audit trail: who did what, when and why."""
+    """The audit trail: who did what, when and why; of a name, with the audits of its versions' bytes."""
     from dataclasses import asdict
 
-    events = opened(url_env).history(name)
+    registry = opened(url_env)
+    models = {v.model: v.reference for v in reversed(registry.versions(name))}
+    events = [e for e in registry.history() if name in (None, e.name) or e.what == "audit" and e.details["model"] in models]
     lines = [
-        f"{e.at}  {e.who}  {e.what}  {e.name}@{e.version}" + f" {e.alias or ''}" + f" until {e.until}" * bool(e.until) + f"  ({e.why})" * bool(e.why)
+        f"{e.at}  {e.who}  {e.what}  {_what(e, models)}" + f" {e.alias or ''}" + f" until {e.until}" * bool(e.until) + f"  ({e.why})" * bool(e.why)
         for e in events
     ]
     say(as_json, {"events": [asdict(e) for e in events]}, "\n".join(lines) or "nothing has happened")
+
+
+def _what(e: Any, models: dict[str, str]) -> str:
+    if e.what != "audit":
+        return f"{e.name}@{e.version}"
+    model = e.details["model"]
+    return f"{models.get(model, model[:19])} in {e.details['source'] or '?'}: {e.details['verdict'] or 'no limits'}"
 
 
 @group.command()

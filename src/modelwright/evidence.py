@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,10 +36,10 @@ SCHEMA = 1
 NO_MODEL = "sha256:" + "0" * 64  # of an audit of data alone
 
 
-def model_digest(folder: str | Path) -> str:
-    """sha256 over the sorted (path, sha256) of the files below a model folder. No times, no names outside it."""
+def model_digest(folder: str | Path, only: Iterable[str] | None = None) -> str:
+    """sha256 over the sorted (path, sha256) of the files below a model folder. No times, no names outside it. only: these paths of it."""
     folder = Path(folder)
-    paths = sorted(p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
+    paths = sorted(only if only is not None else (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()))
     if not paths:
         raise refuse("model.missing", "no model files", where=str(folder), fix="name a run's model folder")
     whole = hashlib.sha256()

@@ -19,7 +19,7 @@ from typing import Any
 
 from .errors import Problem, Refusal, did_you_mean, refuse
 
-FOLDERS = ("kinds", "encoders", "fusions", "heads", "decoders", "objectives", "strategies", "audits")
+FOLDERS = ("kinds", "encoders", "fusions", "heads", "decoders", "objectives", "strategies", "audits", "explainers")
 Spec = str | dict[str, Any]  # "lora", {"lora": {"rank": 8}}, {"fairness": "equalized_odds"} (the first setting)
 
 

@@ -1,4 +1,5 @@
-"""Models from elsewhere, as Predictors: an ONNX file, or a user's own `file.py:factory` in a process that sees inputs and never labels.
+"""Models from elsewhere, as Predictors: an ONNX file, a Hugging Face folder (`pretrained.py`), or a user's own `file.py:factory` in a process that sees
+inputs and never labels.
 
 What the model is given (its layout) is said by the task file: its input columns in their order. A table alone is an array (B, F) of float32: numbers as
 they stand, NaN where missing; a category its index among the declared or learnt values, -1 where missing or unseen. A picture alone is (B, C, H, W) in
@@ -26,26 +27,37 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import torch
 
+from .artifact import shown
 from .data.dataset import TABLE
 from .data.schema import Schema
 from .errors import refuse
 from .forms import Prediction
-from .worker import pack, receive, send
+from .predictor import Opened
+from .worker import pack, receive, send, unpack
 
 ROWS = 512  # a call
 SECONDS = 600  # the most that one call may take
 
 
 class Foreign:
-    """Any of them. `digest`: of the file's bytes."""
+    """Any of them. `digest`: of the bytes of the file, or of the files that are read of a folder. `notes`: what was taken for granted, for the report."""
 
     def __init__(self, path: str, schema: Schema):
         self.schema, self.path = schema, path
         if len(schema.targets) != 1:
             raise refuse("model.targets", "a model from elsewhere answers one target", fix="name one target in the task")
         (self.target,) = schema.targets
-        self.runner = Onnx(path) if path.endswith(".onnx") else Worker(path)
-        self.digest = self.runner.digest
+        self.runner = self._runner(path)
+        self.digest, self.notes = self.runner.digest, self.runner.notes
+
+    def _runner(self, path: str) -> Any:
+        if path.endswith(".onnx"):
+            return Onnx(path)
+        if Path(path).is_dir():
+            from .pretrained import Pretrained  # it brings transformers, when it is made
+
+            return Pretrained(path, self.schema)
+        return Worker(path)
 
     def predict(self, table: pa.Table) -> dict[str, Prediction]:
         inputs = [n for n in self.schema.inputs if n in table.column_names]
@@ -56,9 +68,24 @@ class Foreign:
             if len(out) != part.num_rows:
                 raise refuse("model.output", f"the model gave {len(out)} rows for {part.num_rows}", where=self.path, fix="one row of output a row of input")
             outs.append(out)
-        return {self.target: self._said(np.concatenate(outs))}
+        return {self.target: self.said(np.concatenate(outs))}
 
-    def _said(self, out: np.ndarray) -> Prediction:
+    def open(self, target: str, table: pa.Table) -> Opened | None:
+        """With gradients, where the runner has them."""
+        if isinstance(self.runner, Worker) and not self.runner.wants_table:
+            from .remote import Remote
+
+            arrays = layout(self.schema, table.select([n for n in self.schema.inputs if n in table.column_names]))
+            single = len(arrays) == 1 and next(iter(arrays.values())).dtype.kind == "f" and self.schema.targets[target].labels_ is not None
+            return Remote(self.runner, self.schema, target, table, arrays) if single else None
+        return self.runner.open(table)
+
+    def answer(self, table: pa.Table) -> pa.Table:
+        """For people."""
+        return shown(self.schema, self.predict(table), table)
+
+    def said(self, out: np.ndarray) -> Prediction:
+        """What the model gave back for B rows, as the top of this file says."""
         kind = self.schema.targets[self.target]
         if not np.isfinite(out).all():
             raise refuse("model.output", f"{int((~np.isfinite(out)).any(tuple(range(1, out.ndim))).sum())} rows are not numbers", where=self.path)
@@ -107,8 +134,23 @@ def layout(schema: Schema, table: pa.Table) -> dict[str, np.ndarray]:
     return found
 
 
+def within(model: Path) -> Path | None:
+    """The model from elsewhere that a folder holds, itself or in its model/ (as a version of the registry does): a Hugging Face folder, or one ONNX
+    file. None: there is none, or it is one of our own."""
+    for folder in (model / "model", model) if model.is_dir() else ():
+        if (folder / "model.json").is_file():
+            return None
+        if (folder / "config.json").is_file():
+            return folder
+        files = sorted(folder.glob("*.onnx")) if folder.is_dir() else []
+        if len(files) == 1:
+            return files[0]
+    return None
+
+
 class Onnx:
     wants_table = False
+    notes: list[str] = []
 
     def __init__(self, path: str):
         try:
@@ -123,6 +165,9 @@ class Onnx:
             self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
         except Exception as e:  # noqa: BLE001 - onnxruntime's errors share no base
             raise refuse("model.corrupt", f"the ONNX file cannot be read: {str(e).splitlines()[0][:200]}", where=path) from e
+
+    def open(self, table: pa.Table) -> None:
+        return None
 
     def arrays(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
         wanted = self.session.get_inputs()
@@ -146,10 +191,14 @@ class Onnx:
 class Worker:
     """The user's code, run from a frozen copy of its file in a process of its own."""
 
-    def __init__(self, path: str):
+    notes: list[str] = []
+    whose = "the model's"
+
+    def __init__(self, path: str, module: str = "modelwright.worker"):
+        """module: what the process runs, `python -m module FILE.py:name`."""
         file, _, self.name = path.rpartition(":") if ":" in path else (path, "", "")
         if not self.name:
-            what = f"{path} is no model" if Path(path).exists() else f"{path} does not exist"
+            what = f"{path} names no function" if Path(path).exists() else f"{path} does not exist"
             raise refuse("model.missing", what, where=path, fix="a run folder, a file.onnx, FILE.py:factory, or NAME@ALIAS of the registry")
         if not Path(file).is_file():
             raise refuse("model.missing", f"{file} does not exist", where=path, fix="name FILE.py:factory")
@@ -160,28 +209,32 @@ class Worker:
         self.digest = "sha256:" + hashlib.sha256(self.copy.read_bytes()).hexdigest()
         self.path = path
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(file).resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])])}
-        command = [sys.executable, "-m", "modelwright.worker", f"{self.copy}:{self.name}"]
+        command = [sys.executable, "-m", module, f"{self.copy}:{self.name}"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=Path(file).resolve().parent)
         kind = json.loads(self._answer(b"K"))
         if not kind["callable"]:
             raise refuse("model.factory", f"{self.name} made something that cannot be called", where=path, fix="return a torch module or a function")
         self.wants_table = not kind["module"]
 
+    def differentiate(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `worker.differentiated`."""
+        return unpack(self._ask(b"D", pack(arrays)))
+
     def table(self, table: pa.Table) -> np.ndarray:
         sink = io.BytesIO()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
-        return self._ask(b"T", sink.getvalue())
+        return np.load(io.BytesIO(self._ask(b"T", sink.getvalue())), allow_pickle=False)
 
     def arrays(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        return self._ask(b"X", pack(arrays))
+        return np.load(io.BytesIO(self._ask(b"X", pack(arrays))), allow_pickle=False)
 
-    def _ask(self, letter: bytes, content: bytes) -> np.ndarray:
+    def _ask(self, letter: bytes, content: bytes) -> bytes:
         try:
             send(self.process.stdin, letter, content)
         except BrokenPipeError:
             raise self._ended() from None
-        return np.load(io.BytesIO(self._answer(b"Y")), allow_pickle=False)
+        return self._answer(b"Y")
 
     def _answer(self, expected: bytes) -> bytes:
         timer = threading.Timer(SECONDS, self.process.kill)
@@ -194,14 +247,14 @@ class Worker:
             raise self._ended()
         letter, content = frame
         if letter == b"E":
-            what = f"the model's own code failed: {content.decode('utf-8', 'replace')[:400]}"
+            what = f"{self.whose} own code failed: {content.decode('utf-8', 'replace')[:400]}"
             raise refuse("model.code", what, where=self.path, fix="mend it, and try again")
         assert letter == expected, letter
         return content
 
     def _ended(self) -> Exception:
         code = self.process.wait()
-        return refuse("model.code", f"the model's process ended (status {code}) or took over {SECONDS} s", where=self.path)
+        return refuse("model.code", f"{self.whose} process ended (status {code}) or took over {SECONDS} s", where=self.path)
 
     def __del__(self):
         process: Any = self.__dict__.get("process")

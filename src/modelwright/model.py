@@ -29,7 +29,8 @@ class Encoder(nn.Module):
     steps: bool = False  # set by `build`: its tokens are steps in time, for each of which a policy acts
 
     def learning(self, rows: int) -> dict[str, Any]:
-        """Settings (epochs, lr, ...) that suit this encoder on so many training rows; what a task leaves open is taken from here."""
+        """Settings (epochs, lr, ...) that suit this encoder on so many training rows; what a task leaves open is taken from here. Under "private": those
+        that suit it where noise falls on gradients."""
         return {}
 
     def kind_settings(self) -> dict[str, Any]:
@@ -122,6 +123,22 @@ class Decoder:
     spec: dict[str, Any]
     takes: ClassVar[frozenset[str] | None] = None  # what its heads must say (Head.says), None: anything; `assemble_model` refuses others
     steps: ClassVar[bool] = False  # its heads must say one token after another (`Head.step`); `assemble_model` refuses others
+    fits: ClassVar[bool] = False  # it learns how to act after training, on the calibration split (`fit`); fitted values end in `_` and are saved
+
+    def build(self, target: str, kind: Kind, groups: list[str]) -> None:
+        """Once the data is known. groups: their names, in the order of `Batch.groups`. Raise a `Refusal` where it could not act on this target."""
+
+    def fit(self, target: str, said: Prediction, truth: Tensor, groups: Tensor | None) -> dict[str, Any]:
+        """Of a decoder that `fits`: from what the head predicts of held-out rows (N,) whose target is known. Returns what was found, as JSON;
+        its "warnings" are shown."""
+        raise NotImplementedError(f"{type(self).__name__} fits nothing")
+
+    def state(self) -> dict[str, Any]:
+        """What was fitted, as JSON."""
+        return {k: v for k, v in vars(self).items() if k.endswith("_")}
+
+    def load(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
 
     def run(self, model: Model, targets: list[str], batch: Batch, rng: torch.Generator | None = None, state: Any = None) -> dict[str, Prediction]:
         raise NotImplementedError
@@ -200,10 +217,12 @@ class Model(nn.Module):
         return found
 
     def specs(self) -> dict[str, Any]:
-        """Names and settings of every part: enough, with the schema, to build the same architecture again."""
+        """Names and settings of every part, and what decoders fitted: enough, with the schema, to build the same architecture again."""
+        fitted = {n: state for n, d in self.decoders.items() if (state := d.state())}
         return {
             "encoders": {n: e.spec for n, e in self.encoders.items()},
             "fusion": self.fusion.spec,
             "heads": {n: h.spec for n, h in self.heads.items()},
             "decoders": {n: d.spec for n, d in self.decoders.items()},
+            **({"fitted": fitted} if fitted else {}),
         }

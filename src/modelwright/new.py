@@ -29,6 +29,8 @@ def write_task(file: str, target: str | None, out: Path | None) -> Path:
         )
     if target not in profiles:
         raise refuse("data.unknown_column", f"there is no column {target!r}", where=file, fix=did_you_mean(target, profiles))
+    if len(profiles) == 1:
+        raise refuse("new.columns", f"{target!r} is the only column", why="there is nothing to predict it from", where=file, fix="bring columns to learn from")
     kind = target_kind(profiles[target])
     source = file if "://" in file else os.path.relpath(file, (out or Path.cwd() / "x").parent)
     out = out or Path(re.sub(r"\W+", "-", Path(file.rstrip("/")).stem) or "task").with_suffix(".yaml")

@@ -232,9 +232,11 @@ def resolve(plan: Plan, stage: Any, model: Model, before: dict[str, Any] | None,
     suggested = learning(model, objective, rows)
     for spec in stage.strategies:
         suggested = find.make("strategies", spec, root=plan.task.root).learning(suggested)
+    suggested.pop("private", None)
     given = stage.model_dump(include=set(Settings.model_fields), exclude_unset=True)
     given = {k: v for k, v in given.items() if v is not None or Settings.model_fields[k].default is not None}  # `clip: null` is a choice
-    if given.get("optimizer", "adamw") != suggested.get("optimizer", "adamw"):
+    chosen = given.get("optimizer", "adamw" if "lr" in given else suggested.get("optimizer", "adamw"))
+    if chosen != suggested.get("optimizer", "adamw"):
         suggested = {k: v for k, v in suggested.items() if k not in ("lr", "weight_decay", "optimizer")}
     if given.keys() & {"epochs", "steps", "minutes"}:
         suggested = {k: v for k, v in suggested.items() if k not in ("epochs", "steps")}
@@ -246,7 +248,9 @@ def resolve(plan: Plan, stage: Any, model: Model, before: dict[str, Any] | None,
         per_epoch = max(1, math.ceil(rows / s.batch_size))
     if not objective.validates:
         s.keep = "last"
-    if s.steps is None and s.epochs is None:
+    if s.steps is not None or s.epochs is not None:
+        s.minutes = None  # passes that were named are kept, however long they take
+    else:
         s.epochs = float(np.clip(round(2000 / per_epoch), 5, 60))
     steps = s.steps or max(1, round(s.epochs * per_epoch))
     if s.lr is None:
@@ -297,7 +301,7 @@ def _rehearse(plan: Plan, index: int, model: Model, wanted: Settings, before: di
         timed.items(), key=lambda t: t[1] * (1.0 if t[0] == min(timed) else 1.15) * (1.1 if t[0][1] == "bf16" else 1.0)
     )
     torch.set_num_threads(p.settings.threads)
-    if wanted.minutes is not None and wanted.steps is None and wanted.epochs is None:
+    if p.settings.minutes is not None:
         p.steps = max(1, int(60 * wanted.minutes / a_step))
         p.settings.epochs = p.steps / max(1, stage.stream.steps())
     p.seconds = p.steps * a_step

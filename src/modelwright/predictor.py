@@ -26,7 +26,8 @@ class Opened(Protocol):
     """Of a table: the column of each of the F numbers; of a picture: none."""
 
     def logits(self, x: Tensor, rows: Tensor) -> Tensor:
-        """x (B, ...) in the place of rows (B,) -> (B, K), differentiable in x; a softmax over K gives the model's probabilities."""
+        """x (B, ...) in the place of rows (B,) -> (B, K), differentiable in x; a softmax over K gives the model's probabilities. x may be float64
+        where the model can be computed so: the answer is then, too."""
         ...
 
     def features(self, x: Tensor, rows: Tensor) -> Tensor | None:

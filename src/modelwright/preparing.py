@@ -103,6 +103,7 @@ def columns_of(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: li
     split = task.data.split.column or loaded.split
     inputs, targets, columns = {}, {}, []
     group = [n for n, (_, roles) in declared.items() if roles.get("group")]
+    immutable = [n for n, (_, roles) in declared.items() if roles.get("immutable", roles.get("group"))]
     for n in task.targets:
         spec = column_kind(task.targets[n])[0] if task.targets[n] is not None else declared.get(n, (None, {}))[0]
         targets[n] = find.make("kinds", rooted(spec or target_kind(profiles[n])), f"{where}target.{n}", task.root)
@@ -153,7 +154,7 @@ def columns_of(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: li
             fix="declare a column's kind in data.columns",
         )
     acted = list(targets) if loaded.environment is not None else []
-    return Schema(inputs, {n: targets[n] for n in task.targets}, group, acted=acted), columns
+    return Schema(inputs, {n: targets[n] for n in task.targets}, group, acted=acted, immutable=immutable), columns
 
 
 def _suited(task: Task, name: str, spec: Any) -> Any:
@@ -316,4 +317,4 @@ def look(schema: Schema, tables: dict[str, pa.Table], columns: list[dict[str, st
             counts = dict(zip(*np.unique(np.array(train.column(n).drop_null().cast(pa.string()).to_pylist()), return_counts=True), strict=True))
             if len(counts) > 1 and min(counts.values()) < 20:
                 rare = min(counts, key=counts.get)
-                warnings.append(f"target {n!r}: class {rare!r} has {counts[rare]} training rows: intervals on it will be wide")
+                warnings.append(f"target {n!r}: class {str(rare)!r} has {counts[rare]} training rows: intervals on it will be wide")

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import yaml
 
-from . import __version__, baselines, evidence, find, planning
+from . import __version__, baselines, evidence, find, planning, retraining
 from .artifact import Loaded, open_model, save
 from .auditing import VALIDATION, code_digest, conclude, player
 from .curves import Curves, Log
@@ -29,7 +29,8 @@ from .forms import Measurement, Prediction
 from .home import write
 from .intervals import over_seeds
 from .learn import loop
-from .learn.calibrate import temperature
+from .learn.calibrate import calibrate
+from .learn.validation import loss_on
 from .objective import Learner
 from .registry import gate
 from .registry import policy as policies
@@ -125,7 +126,9 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         _, model, told = (min if stage.better == "lower" else max)(fits, key=lambda f: f[0])
 
     log("note", {"text": "calibrating, auditing and writing the report"})
-    calibration = temperature(model, plan.data["calibration"]) if plan.stages else {}
+    calibrations = {id(m): calibrate(m, plan.data["calibration"]) for _, m, _ in fits}
+    calibration = calibrations.get(id(model), {})
+    plan.warnings += [w for told in calibration.values() for w in told.get("decoder", {}).get("warnings", ())]
     save(folder / "model", model, plan.schema)
     lineage = {
         "modelwright": __version__, "torch": torch.__version__, "python": platform.python_version(), "code": code_digest(), "data": plan.digests,
@@ -133,7 +136,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
     }  # fmt: skip
     write(folder / "lineage.json", json.dumps(lineage, indent=1, ensure_ascii=False, default=str))
     same_answers(model, folder, plan)
-    slices = list(dict.fromkeys([*task.audit.slices, *(limit.slice for limit in plan.policy.limits if limit.slice)]))
+    slices = list(dict.fromkeys([*task.audit.slices, *gate.slices_of(plan.policy)]))
     level = gate.level_for(plan.policy)
     subject = Subject(
         open_model(folder / "model"),
@@ -147,43 +150,25 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         task.seed,
         play=None if plan.environment is None else player(plan, model),
     )
+    if retraining.asked(plan.policy):
+        subject.retrain_seconds = sum(s["seconds"] for s in told)
+        subject.retrain = retraining.of_plan(plan, subject.retrain_seconds)
     subject.open = subject.predictor.open if plan.stages else None
     facts = {"model": plan.parts, "parameters": plan.parameters}
     seeds = seeds_apart(plan, fits) if len(fits) > 1 else []
     digest = evidence.model_digest(folder / "model")
     asked = due({limit.area for limit in plan.policy.limits})
-    done = conclude(folder, plan, subject, plan.policy, digest, plan.digests, facts, seeds, told, curves.lines, cost, only=asked)
+    done = conclude(folder, plan, subject, plan.policy, digest, plan.digests, facts, seeds, told, curves.lines, cost, only=asked, log=log)
     found, story = done.evidence, done.story
     return Run(folder, found, dict(story.baselines), story.ahead, time.perf_counter() - began, story.headline(), told)
 
 
 def validator(plan: planning.Plan, stage: loop.Stage) -> Callable[[Learner], dict[str, float]]:
-    """The objective's own loss (its last player's) on (at most 4,000 rows of) the validation split, drawn the same way every time."""
+    """The objective's own loss on the validation split; of what acts, its return."""
     if stage.objective.experience is not None:
         stage.better = "higher"
         return lambda learner: {"episode_return": float(player(plan, learner.model, VALIDATION)("model", 20).mean())}
-    data = plan.data["validation"]
-    rows = np.random.default_rng(0).permutation(len(data))[:4000]
-    device = stage.settings.device
-
-    def validate(learner: Learner) -> dict[str, float]:
-        player = list(learner.objective.players)[-1]
-        rng = torch.Generator().manual_seed(0)
-        totals: dict[str, list[float]] = {}
-        for start in range(0, len(rows), 256):
-            batch = data.batch(rows[start : start + 256], rng)
-            loss = learner(learner.objective.prepare(batch.to(device), rng), player)
-            for name, term in loss.terms.items():
-                t = totals.setdefault(name, [0.0, 0.0, float(term.weight)])
-                t[0] += float(term.total.sum())
-                t[1] += float(term.count.sum())
-            if loss.coupled is not None:
-                t = totals.setdefault("coupled", [0.0, 0.0, 1.0])
-                t[0] += float(loss.coupled) * len(batch)
-                t[1] += len(batch)
-        return {"loss": sum(w * total / max(count, 1.0) for total, count, w in totals.values())}
-
-    return validate
+    return loss_on(plan.data["validation"], stage.settings.device)
 
 
 def same_answers(model: Any, folder: Path, plan: planning.Plan, rows: int = 256) -> None:

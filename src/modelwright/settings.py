@@ -15,13 +15,13 @@ class Settings(BaseModel):
 
     epochs: Positive | None = None  # passes over the training split
     steps: Count | None = None  # updates, instead of epochs
-    minutes: Positive | None = None  # of training: the plan measures a step and chooses the epochs, once
+    minutes: Positive | None = None  # of training: the plan measures a step and chooses the epochs; the first hundredth of them settles it
     batch_size: Count | None = None
     micro_batch: Count | None = None  # the most rows in one pass; larger batches accumulate, exactly
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "muon"] = "adamw"  # muon: orthogonal steps of filters and hidden matrices, AdamW for the rest
     lr: Positive | None = None
     weight_decay: Annotated[float, Field(ge=0)] | None = None
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of SGD (Nesterov); AdamW's first beta
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9  # of SGD (Nesterov); AdamW's first beta; Muon has its own
     schedule: Literal["cosine", "linear", "constant"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1  # share of the steps
     clip: Positive | None = 1.0  # gradient norm

@@ -133,7 +133,7 @@ def show_audit(done: Any) -> None:
     for line in done.evidence["evidence"]:
         if line["slice"] is None:
             name = f"{line['target']}:{line['metric']}" if line["target"] else line["metric"]
-            why = "" if line["value"] is not None else f"  {', '.join(line['reason_codes'])}"
+            why = f"  {', '.join(line['reason_codes'])}" if line["reason_codes"] else ""
             out.print(f"  {escape(name):<44} {_figure(line)}{escape(why)}")
     out.print(f"report: {escape(str(done.folder / 'report.html'))}")
 
@@ -144,8 +144,8 @@ def _decision(d: dict[str, Any] | None) -> None:
         return
     colour = {"pass": "green", "fail": "red", "inconclusive": "yellow"}[d["verdict"]]
     out.print(f"\n[bold {colour}]{d['verdict']}[/bold {colour}]")
-    for reason in d["reasons"]:
-        out.print(f"  {escape(reason['text'])}")
+    for text in dict.fromkeys(reason["text"] for reason in d["reasons"]):  # several codes may stand behind one
+        out.print(f"  {escape(text)}")
 
 
 def _figure(x: dict[str, Any]) -> str:

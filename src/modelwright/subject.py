@@ -36,7 +36,9 @@ class Subject:
     seed: int = 0
     open: Callable[[str, pa.Table], Opened | None] | None = None  # (target, table) -> the model with gradients, where it can be had
     retrain: Callable[[pa.Table, int], Predictor] | None = None  # the same recipe on other rows, with a seed
+    retrain_seconds: float = 0.0  # what the same on the training rows took; 0: not known
     seconds: float | None = None  # an audit that could take longer stops by then, and says what was not shown
+    trainer: Any = None  # of a private training from elsewhere (`trainer.Trainer`); lineage["statement"] is what is said of it
     play: Callable[[str, int], np.ndarray] | None = None  # of a policy: ("model" or "random", episodes) -> returns (E,)
     explainers: dict[str, Callable[..., Any]] = field(default_factory=dict)  # explain(x -> logits, x, classes, baseline) -> like x
     _seen: dict[tuple[str, str], dict[str, Prediction]] = field(default_factory=dict)

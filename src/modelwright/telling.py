@@ -10,6 +10,7 @@ import numpy as np
 
 from . import find
 from . import metrics as m
+from .explained import explained
 from .forms import Prediction
 from .intervals import interval
 from .report.story import Story, TargetPlots
@@ -55,6 +56,7 @@ def tell(
         plots={t: plots(subject, t) for t in of.schema.truths if subject.predictor is not None},
         slices=[e for e in found["evidence"] if e["slice"] is not None and e["metric"] in (primary, "accuracy")],
         worst=worst(of, subject, target) if target in of.schema.truths and "validation" in subject.splits and subject.predictor is not None else [],
+        explained=[e for t, k in of.schema.truths.items() if k.labels_ is not None and (e := explained(subject, found, t)) is not None],
         cost=cost,
         lineage=lineage,
     )  # fmt: skip

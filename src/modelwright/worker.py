@@ -1,18 +1,21 @@
 """The process in which code that came with a model runs: `python -m modelwright.worker FILE.py:factory`. It is given inputs and never labels.
 
 It reads frames from standard input and answers each on standard output: one letter, eight bytes of length, the content. "T" brings a table (Arrow),
-"X" a batch of arrays (npz without pickles); "Y" answers with an array (npy), "E" with the error's text, "K" says first what the factory made.
+"X" a batch of arrays (npz without pickles), "D" one to be differentiated in; "Y" answers with an array (npy; npz to "D"), "E" with the error's text,
+"K" says first what the factory made.
 What the code prints goes to standard error. The parent is `foreign.Worker`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import io
 import json
 import os
 import struct
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -45,17 +48,37 @@ def unpack(content: bytes) -> dict[str, np.ndarray]:
         return {k: found[k] for k in found.files}
 
 
-def load(path: str) -> Any:
-    """What `FILE.py:factory` makes."""
+def named(path: str) -> Any:
+    """The function that `FILE.py:name` names."""
     file, _, name = path.rpartition(":")
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     module = importlib.util.module_from_spec(spec)
     sys.path.insert(0, str(Path(file).parent))
     spec.loader.exec_module(module)
-    return getattr(module, name)()
+    return getattr(module, name)
 
 
-def answer(made: Any, letter: bytes, content: bytes) -> np.ndarray:
+def load(path: str) -> Any:
+    """What `FILE.py:factory` makes: a module in its evaluation mode, or a function."""
+    made = named(path)()
+    if is_module(made):
+        made.eval()
+    return made
+
+
+def is_module(made: Any) -> bool:
+    return any(c.__module__.startswith("torch.nn") for c in type(made).__mro__)
+
+
+def answer(made: Any, letter: bytes, content: bytes) -> bytes:
+    if letter == b"D":
+        return pack(differentiated(made, unpack(content)))
+    out = io.BytesIO()
+    np.save(out, said(made, letter, content), allow_pickle=False)
+    return out.getvalue()
+
+
+def said(made: Any, letter: bytes, content: bytes) -> np.ndarray:
     if letter == b"T":
         import pyarrow as pa
 
@@ -69,26 +92,43 @@ def answer(made: Any, letter: bytes, content: bytes) -> np.ndarray:
     return out.detach().cpu().double().numpy()
 
 
-def main() -> None:
+def differentiated(made: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """{"answer": (B, K)} of the one input; with a "cotangent" {"gradient"} of its product with the answer; with a "draw", of redrawn weights."""
+    import torch
+
+    from .explainer import Redrawn
+
+    (x,) = [torch.from_numpy(a) for name, a in arrays.items() if name.startswith("input.")]
+    backwards = "cotangent" in arrays
+    redrawn = Redrawn(int(arrays["draw"])) if "draw" in arrays else None
+    with redrawn or contextlib.nullcontext(), torch.set_grad_enabled(backwards):
+        out = made(x.requires_grad_(backwards))
+    found = {"redrew": np.array(len(redrawn.weights) if redrawn else 0)}
+    if not backwards:
+        return found | {"answer": out.cpu().numpy()}
+    slope = None
+    if out.requires_grad:
+        total = (out * torch.from_numpy(arrays["cotangent"]).reshape(out.shape).to(out)).sum()
+        (slope,) = torch.autograd.grad(total, x, allow_unused=True)
+    return found | {"gradient": np.zeros(x.shape, np.float32) if slope is None else slope.cpu().numpy()}
+
+
+def serve(make: Callable[[str], Any], answer: Callable[[Any, bytes, bytes], bytes]) -> None:
+    """Make what the command line names, then answer frames until the pipe ends."""
     pipe_in, pipe_out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a print in the model's code must not tear a frame
     try:
-        made = load(sys.argv[1])
-        is_module = any(c.__module__.startswith("torch.nn") for c in type(made).__mro__)
-        if is_module:
-            made.eval()
-        send(pipe_out, b"K", json.dumps({"module": is_module, "callable": callable(made)}).encode())
+        made = make(sys.argv[1])
+        send(pipe_out, b"K", json.dumps({"module": is_module(made), "callable": callable(made)}).encode())
     except BaseException as e:  # noqa: BLE001 - whatever the user's code raises is told to the parent
         send(pipe_out, b"E", f"{type(e).__name__}: {e}".encode())
         return
     while (frame := receive(pipe_in)) is not None:
         try:
-            out = io.BytesIO()
-            np.save(out, answer(made, *frame), allow_pickle=False)
-            send(pipe_out, b"Y", out.getvalue())
+            send(pipe_out, b"Y", answer(made, *frame))
         except BaseException as e:  # noqa: BLE001
             send(pipe_out, b"E", f"{type(e).__name__}: {e}".encode())
 
 
 if __name__ == "__main__":
-    main()
+    serve(load, answer)

@@ -50,6 +50,16 @@ def test_the_time_allowed_is_kept_and_named():
     assert all(m.value is None and m.reasons == ["data.budget"] for m in found.values())
 
 
+def test_personal_data_is_counted_and_never_shown():
+    parts = clean()
+    note = [f"call +44 20 7946 {1000 + i}" if i % 4 == 0 else "nothing" for i in range(parts["train"].num_rows)]
+    parts["train"] = parts["train"].append_column("note", pa.array(note))
+    parts["test"] = parts["test"].append_column("note", pa.array(["nothing"] * parts["test"].num_rows))
+    line = figures(subject(parts, kinds={"note": "text"}))["personal"]
+    assert line.value == 0.25 and line.reasons == ["data.personal"] and line.details["columns"] == {"note": {"telephone": 105}}
+    assert "7946" not in str(line) and figures(subject(clean()))["personal"].value == 0
+
+
 def test_equal_rows_are_those_of_a_double_loop():
     rng = np.random.default_rng(0)
     a, b = (pa.table({"u": rng.integers(0, 6, 80), "v": rng.choice(["k", "l", None], 80)}) for _ in range(2))

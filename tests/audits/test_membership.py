@@ -7,6 +7,7 @@ import torch
 
 from modelwright.audits import membership as mb
 from modelwright.data.schema import Schema
+from modelwright.errors import Problem, Stopped
 from modelwright.forms import Prediction
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
@@ -62,7 +63,7 @@ class Remembers:
         return {"label": Prediction(value=p.argmax(1), probabilities=p if self.scores else None)}
 
 
-def world(n=200, shift=0.0, scores=True, retrain=False):
+def world(n=200, shift=0.0, scores=True, retrain=False, took=0.0, seconds=None):
     g = np.random.default_rng(0)
     kind, label = Number(scale=False), Category(["0", "1"])
     kind.fit(pa.chunked_array([[0.0, 1.0]]))
@@ -71,8 +72,9 @@ def world(n=200, shift=0.0, scores=True, retrain=False):
     tables = {
         s: pa.table({"a": g.standard_normal(n) + d, "label": [str(v) for v in g.integers(0, 2, n)]}) for s, d in (("train", 0.0), ("test", shift))
     }
-    again = (lambda table, seed: Remembers(table, schema, scores)) if retrain else None
-    subject = Subject(Remembers(tables["train"], schema, scores), schema, tables, retrain=again)
+    again = (lambda table, seed: Remembers(table, schema, scores)) if retrain is True else retrain or None
+    model = Remembers(tables["train"], schema, scores)
+    subject = Subject(model, schema, tables, retrain=again, retrain_seconds=took, seconds=seconds)
     return {m.metric.removeprefix("privacy."): m for m in mb.Membership().measure(subject)}
 
 
@@ -81,9 +83,23 @@ def test_what_remembers_is_found_with_scores_labels_and_shadows():
     assert world(scores=False)["membership_auc"].low > 0.5
     found = world(retrain=True)
     assert found["membership_auc"].details["shadows"] >= mb.FEWEST and found["membership_auc"].details["aucs"]["lira"] > 0.95
-    assert found["canary_tpr_at_fpr_0.05"].value == 1.0 and found["canary_tpr_at_fpr_0.05"].details["epsilon_at_least"] > 1
+    assert found["canary_tpr_at_fpr_0.05"].value == 1.0 and found["epsilon_lower_bound"].low > 2.5
+    assert "at most" in found["epsilon_lower_bound"].method and found["epsilon_lower_bound"].high == float("inf")
 
 
 def test_sets_that_differ_by_themselves_are_not_compared():
     found = world(shift=1.0)
     assert found["membership_auc"].value is None and found["membership_auc"].reasons == ["privacy.incomparable"]
+
+
+def test_what_the_time_does_not_allow_is_said_and_never_passes():
+    slow = world(retrain=True, took=1e4, seconds=1.0)
+    assert slow["membership_auc"].reasons == ["privacy.budget"] and slow["membership_auc"].high == 1.0
+    assert slow["canary_tpr_at_fpr_0.05"].value is None and slow["epsilon_lower_bound"].reasons == ["privacy.budget"]
+    assert slow["epsilon_lower_bound"].details["needed_seconds"] > 1e4
+
+    def broken(table, seed):
+        raise Stopped(Problem("learn.diverged", "it diverged"))
+
+    lost = world(retrain=broken)
+    assert lost["membership_auc"].reasons == ["privacy.retraining"] and lost["canary_tpr_at_fpr_0.05"].details["why"] == "it diverged"

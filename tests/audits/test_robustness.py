@@ -9,12 +9,12 @@ from torch.nn import functional as F
 
 from modelwright.audits import _attacks as a
 from modelwright.audits import _corruptions as c
-from modelwright.audits._bounds import Box, NoBounds, ends, margins
 from modelwright.audits.robustness import Robustness, attack, self_test
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
+from modelwright.layers.bounds import Box, NoBounds, ends, margins
 from modelwright.subject import Subject
 
 
@@ -107,6 +107,15 @@ def test_bounds_of_a_linear_map_are_exact_and_of_the_unknown_there_are_none():
             margins(strange, x - 0.1, x + 0.1, None, y)
 
 
+def test_a_proof_that_an_attack_breaks_is_none(monkeypatch):
+    """Certified rows are attacked too, some of them: bounds that promise too much are found out."""
+    model = Two()
+    monkeypatch.setattr("modelwright.audits.robustness.margins", lambda logits, low, high, rows, y: torch.ones(len(y)))
+    found = {m.metric: m for m in Robustness(linf=0.5).measure(Subject(model, model.schema, {"test": table_of(model)}, open=model.open))}
+    line = found["robustness.certified_accuracy"]
+    assert line.value is None and "attack moved" in line.details["why"] and line.reasons == ["robustness.no_bounds"]
+
+
 HIDDEN = {
     "quantised": lambda net: lambda x, rows=None: net((x * 4).round() / 4),
     "shattered": lambda net: lambda x, rows=None: net(x + 0.02 * torch.sin(5000 * x)),
@@ -169,7 +178,10 @@ def test_the_audit_on_a_table_gives_the_exact_share():
     found = {m.metric: m for m in Robustness(linf=0.1).measure(Subject(model, model.schema, {"test": table}, open=model.open))}
     exact = float((model._x(table) @ model.w).abs().ge(0.1 * 3.5).float().mean())
     assert found["robustness.linf_accuracy"].value == pytest.approx(exact, abs=0.01)
-    assert found["robustness.certified_accuracy"].value == pytest.approx(exact, abs=0.01)  # bounds of a linear map are tight
+    certified = found["robustness.certified_accuracy"]
+    assert certified.value == pytest.approx(exact, abs=0.01)  # bounds of a linear map are tight
+    between = pytest.approx({"certified": certified.value, "attacked": found["robustness.linf_accuracy"].value})
+    assert certified.details["robust_accuracy"] == found["robustness.linf_accuracy"].details["robust_accuracy"] == between
     assert not found["robustness.linf_accuracy"].reasons and found["robustness.corruption_accuracy"].value > 0.7
 
 

@@ -22,6 +22,7 @@ def case(name, target):
     form, encoder = ("picture", "cnn") if target == "boxes" else ("table", "mlp")
     if target not in kept:
         made = schema(form, target)
+        made.group, made.group_values_ = (["texture"], ["texture=rough", "texture=smooth"]) if form == "table" else ([], [])
         kept[target] = made, made.encode(table(form, target))
     made, data = kept[target]
     (key,) = made.encoders()

@@ -53,7 +53,7 @@ def test_group_norm_keeps_rows_apart_and_batch_norm_does_not():
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="width"):
         ResNet(width=0)
-    assert find.make("encoders", {"resnet": {"width": 8}}).spec == {"resnet": {"width": 8, "depth": 2, "norm": "batch", "activation": "relu", "patch": None}}
+    assert find.make("encoders", {"resnet": {"width": 8}}).spec == {"resnet": {"width": 8, "depth": 1, "norm": "batch", "activation": "relu", "patch": None}}
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

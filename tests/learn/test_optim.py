@@ -48,7 +48,7 @@ def test_equal_to_torch(name, momentum):
     assert torch.equal(walk(a, ours, steps), walk(b, theirs, steps))
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", ["adamw", "sgd", "muon"])
 def test_it_goes_on_from_a_checkpoint(name, tmp_path):
     s, whole = Settings(optimizer=name, lr=1e-2, weight_decay=0.1), net()
     steps = gradients(whole, 10)
@@ -76,3 +76,30 @@ sys.exit("torch._dynamo" in sys.modules)
 
 def test_the_compiler_is_not_imported_to_learn():
     assert subprocess.run([sys.executable, "-c", LEARNS], check=False).returncode == 0
+
+
+def test_muon_turns_matrices_and_leaves_edges_to_adamw():
+    torch.manual_seed(0)
+    filters, head, bias = (nn.Parameter(torch.randn(*shape)) for shape in ((6, 4, 3, 3), (3, 6), (6,)))
+    before = [p.detach().clone() for p in (filters, head, bias)]
+    s = Settings(optimizer="muon", lr=0.01, weight_decay=0.5)
+    optimizer = optim.optimizer([filters, head, bias], {}, s, {head})
+    for p in (filters, head, bias):
+        p.grad = torch.randn_like(p)
+    optimizer.step()
+    u, _, v = torch.linalg.svd(filters.grad.flatten(1), full_matrices=False)
+    moved = (before[0] * (1 - 0.01 * 0.5) - filters.detach()).flatten(1) / (0.2 * 0.01 * 36**0.5)
+    assert torch.nn.functional.cosine_similarity(moved.flatten(), (u @ v).flatten(), dim=0) > 0.97
+    theirs = [nn.Parameter(b.clone()) for b in before[1:]]
+    oracle = torch.optim.AdamW([{"params": theirs[:1], "weight_decay": 0.5}, {"params": theirs[1:], "weight_decay": 0}], lr=0.002, betas=(0.9, 0.99))
+    for p, like in zip(theirs, (head, bias)):
+        p.grad = like.grad
+    oracle.step()
+    assert torch.allclose(theirs[0], head) and torch.allclose(theirs[1], bias)
+
+
+@pytest.mark.parametrize("shape", [(16, 16), (8, 64), (64, 8)])
+def test_orthogonal_brings_singular_values_near_one(shape):
+    g = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    values = torch.linalg.svdvals(optim.orthogonal(g, steps=5))
+    assert values.max() < 1.3 and values.median() > 0.6

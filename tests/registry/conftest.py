@@ -40,7 +40,7 @@ class Runs:
         said = {"model": model, "data": data, "code": "sha256:code", "policy": limits, "test_openings": openings, "test_rows": f"sha256:{rows}"}
         found = evidence.build(lines, decision, **said | {k: v for k, v in but.items() if k == "model"})
         if record:
-            self.registry.record(found)
+            self.registry.record(found, folder.name)
         (folder / "evidence.json").write_text(evidence.dumps(found), "utf-8")
         lineage = {"code": "sha256:code", "data": data, "parents": list(parents), "stages": [{"statement": {"epsilon": 3.0}}, {"statement": {}}]}
         (folder / "lineage.json").write_text(json.dumps(lineage), "utf-8")
@@ -50,6 +50,17 @@ class Runs:
         (folder / "plan.json").write_text("{}", "utf-8")
         (folder / "metrics.jsonl").write_text("{}\n", "utf-8")
         return folder
+
+    def audit(self, model, source, rows="rows", data=None, require=None, **figures):
+        """A later audit of a model's bytes, as `modelwright audit` records it. figures: metric=(value, low, high); data: digest of the test table."""
+        limits = gate.parse({"accuracy": ">= 0.90"} if require is None else require)
+        splits = {"test": data or f"sha256:table of {rows}"}
+        digests = {"model": model, "data": splits["test"], "code": "sha256:newer code"}
+        lines = [measured(metric.replace("__", "."), *value, digests) for metric, value in figures.items()]
+        decision = gate.decide(limits, lines, digests={"model": model, "data": splits, "code": "sha256:newer code"})
+        openings = self.registry.open_test(f"sha256:{rows}", source, limits, ["y"])
+        said = {"code": "sha256:newer code", "policy": limits, "test_openings": openings, "test_rows": f"sha256:{rows}"}
+        return self.registry.record(evidence.build(lines, decision, model=model, data=splits, **said), source, who="ann")
 
     def register(self, name="m", at="2026-06-01T00:00:00Z", **settings):
         return self.registry.register(self.make(**settings), name, who="ann", at=at)

@@ -14,8 +14,10 @@ from modelwright.errors import Refusal, Stopped
 from modelwright.evidence import model_digest
 from modelwright.registry import aliases, promotion
 from modelwright.registry.collect import collect, needed
-from modelwright.registry.store import OPENINGS, Registry, Version
+from modelwright.registry.formats import OPENINGS
+from modelwright.registry.store import Registry
 from modelwright.registry.trail import Event
+from modelwright.registry.versions import Version
 
 DAY = "2026-06-01"
 

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from modelwright.errors import Refusal, Stopped
-from modelwright.registry import database, store
+from modelwright.registry import database
+from modelwright.registry.formats import FORMATS
 from modelwright.registry.store import Registry
 
 
@@ -99,7 +100,7 @@ def test_a_newer_registry_is_refused(tmp_path):
     path = tmp_path / "r.sqlite"
     Registry(path).open_test("sha256:a", "me")
     db = sqlite3.connect(path)
-    db.execute(f"PRAGMA user_version = {store.FORMAT + 1}")
+    db.execute(f"PRAGMA user_version = {len(FORMATS) + 1}")
     db.close()
     with pytest.raises(Refusal) as e:
         Registry(path).open_test("sha256:a", "me")

@@ -368,3 +368,11 @@ def test_numbers(x, shown):
 def test_better():
     assert all(map(text.lower_is_better, ("nll", "rmse", "calibration.ece", "fairness.equalized_odds_difference", "data.duplicate_rate")))
     assert not any(map(text.lower_is_better, ("accuracy", "auroc", "success_rate", "episode_return")))
+
+
+def test_robust_accuracy_is_told_as_an_interval():
+    details = {"epsilon": 0.1, "robust_accuracy": {"certified": 0.61, "attacked": 0.75}}
+    line = {"metric": "robustness.certified_accuracy", "target": "digit", "value": 0.61, "details": details}
+    story = Story("t", evidence={"evidence": [line, {"metric": "robustness.certified_accuracy", "details": {"why": "no rule"}}]})
+    told = "Robust accuracy of digit under inputs moved by at most 0.1000 each: between 0.6100 (certified) and 0.7500 (attacked)."
+    assert told in page.render(story) and card.render(story).replace("\\", "").count(told) == 1

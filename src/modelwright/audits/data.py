@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..checks import columns, copies, labels, leaks, shift
+from ..checks import columns, copies, labels, leaks, personal, shift
 from ..checks.learner import features, out_of_fold
 from ..forms import Measurement
 from ..intervals import interval
@@ -41,7 +41,7 @@ class Data(Audit):
         steps: list[tuple[str, Callable[[], list[Measurement]]]] = [
             ("duplicate_rate", self._duplicates), ("group_overlap", self._members), ("time_overlap", self._moments), ("coded_missing", self._columns),
             ("leakage", self._leaks), ("label_error_rate", self._labels), ("split_shift", self._shift), ("near_duplicate_rate", self._near),
-            ("shortcut", self._shortcuts), ("contamination", self._contamination),
+            ("shortcut", self._shortcuts), ("contamination", self._contamination), ("personal", self._personal),
         ]  # fmt: skip
         found = []
         for name, step in steps:
@@ -74,12 +74,12 @@ class Data(Audit):
             return None
         return table.column(self.subject.clusters).combine_chunks().dictionary_encode().indices.fill_null(-1).to_numpy(zero_copy_only=False)
 
-    def _share(self, name: str, hits: np.ndarray, whole: int, details: dict[str, Any]) -> Measurement:
+    def _share(self, name: str, hits: np.ndarray, whole: int, details: dict[str, Any], split: str = "test") -> Measurement:
         """A share of rows: exact where all were looked at."""
         if len(hits) == whole:
-            return self._line(name, float(hits.mean()), len(hits), details)
+            return self._line(name, float(hits.mean()), len(hits), details, split=split)
         i = interval(Metric.mean(hits, "lower"), len(hits), level=self.subject.level)
-        return self._line(name, i.value, len(hits), details, low=i.low, high=i.high, method=i.method, level=self.subject.level)
+        return self._line(name, i.value, len(hits), details, split=split, low=i.low, high=i.high, method=i.method, level=self.subject.level)
 
     @property
     def _inputs(self) -> list[str]:
@@ -149,6 +149,19 @@ class Data(Audit):
         asked = np.any([a for _, a in found.values()], axis=0)
         details = {"columns": {n: int(h.sum()) for n, (h, _) in found.items()}, "long_enough": int(asked.sum())}
         return [self._share("contamination", hits, self.test.num_rows, details)]
+
+    def _personal(self) -> list[Measurement]:
+        """Rows with personal data in any column; what it is and where, never the data itself."""
+        split, whole = self._main()
+        table, named = self._sample(whole, 5 * self.rows), {}
+        hits = np.zeros(table.num_rows, bool)
+        for n in table.column_names:
+            for what, of in personal.found(table.column(n)).items():
+                named.setdefault(n, {})[what] = int(of.sum())
+                hits |= of
+        if not table.num_rows:
+            return []
+        return [self._share("personal", hits, whole.num_rows, {"columns": named, "looked_at": table.num_rows}, split)]
 
     # What columns say
 

@@ -1,75 +1,65 @@
 """Whether an explanation says anything true of the model: completeness, randomised weights, stability, deletion and insertion, scaffolding.
 
-The explainer under audit is the subject's own where it brings one, else `explainer`: integrated gradients (Sundararajan et al. 2017, 64 midpoints
-from the mean row) or gradient x input, of the probability's logit for the predicted class. One that fails here should not be shown.
-- completeness_error: sum of |attributions' sum - (f(x) - f(mean))| over sum of |f(x) - f(mean)|.
+The explainer under audit is the subject's own where it brings one, else `explainer`: integrated gradients where the model opens as a differentiable
+function, Shapley values where it only answers. Its figures have no slice; those of every other explainer that fits the model have the slice
+`explainer=NAME`, on fewer rows, so that a limit may name one (`explanation.fidelity@explainer=lime`) and none is ambiguous. They explain the logit of the
+predicted class (permutation importance: of the true one), against the mean row (`closed`: the middle one). An explainer whose figures carry one of
+the codes below is not shown in the report.
+- completeness_error: sum of |attributions' sum - (f(x) - f(baseline))| over sum of |f(x) - f(baseline)|. `explanation.incomplete` above 0.1, of
+  explainers that claim to add up. An explainer that is told no baseline may have taken the mean row or zeros: the better of the two counts.
 - randomization_similarity: Spearman correlation of attributions with those after every weight is redrawn (Adebayo et al. 2018, "Sanity Checks for
-  Saliency Maps"), mean over three draws; inputs that never vary are masked, they agree by themselves. Near 1: the explainer does not look at the
-  model.
-- stability: Spearman correlation with attributions after noise of 1 % of each input's spread, asked anew (so that an explainer's own chance
-  counts).
-- fidelity: how much faster the probability falls when inputs go to the mean in the order of attribution than in random order, and rises when they
-  come back, mean of both areas; paired by row. 0 is chance.
+  Saliency Maps"), mean over three draws (one for pictures' others, and where time is limited); inputs that never vary are masked, they agree by
+  themselves. Near 1: the explainer does not look at the model: `explanation.ignores_model` above 0.7.
+- stability: Spearman correlation with attributions after noise of 1 % of each input's spread, asked anew with other random numbers (so that an
+  explainer's own chance counts). `explanation.unstable` below 0.5.
+- fidelity: how much faster the probability falls when inputs go to the baseline in the order of attribution than in random order, and rises when they
+  come back, mean of both areas; paired by row. 0 is chance: `explanation.unfaithful` unless it is surely above.
 - offmanifold_gap: tables only, any predictor. Explainers ask about rows that do not exist, and a scaffolded model answers those from another
   function (Slack et al. 2020, "Fooling LIME and SHAP"). A forest learns the model's answers on perturbed rows; the gap is its agreement on other
   perturbed rows minus on real ones, the larger of two ways to perturb (noise as in LIME, columns of other rows as in SHAP). Plain models are near 0
   or below.
-- recall_at_k: where the truth is planted (lineage "planted": names of columns), the share of it among the k largest mean |attributions|.
-Before all, gradients must be complete on a known function, and an explainer that returns its input must fail the randomisation test. Grad-CAM, SHAP
-and LIME themselves are left out: they come as the subject's own.
+- recall_at_k: where the truth is planted (lineage "planted": names of columns, or of a picture [top, left, bottom, right] in pixels), the share of it among
+  the k largest mean |attributions|.
+Before all, integrated gradients must be complete on a known function, and an explainer that returns its input must fail the randomisation test.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
+from .. import closed, find
+from ..errors import Refusal
+from ..explainer import Asked, Explainer, Telling
 from ..forms import Measurement
-from ..intervals import interval, paired
+from ..intervals import Interval, interval, paired
 from ..kind import Metric
 from ..subject import Audit, Subject
+from ._faithful import curves, scaffold_gap, self_test, spearman
 
-Function = Callable[[Tensor], Tensor]  # x (B, ...) -> (B, K)
-Explainer = Callable[[Function, Tensor, Tensor, Tensor], Tensor]  # f, x (B, ...), classes (B,), baseline like one x -> like x
-
-
-def integrated_gradients(f: Function, x: Tensor, classes: Tensor, base: Tensor, steps: int = 64) -> Tensor:
-    """(x - base) times the mean gradient on the way from base to x, at midpoints."""
-    total = torch.zeros_like(x)
-    for i in range(steps):
-        total += slope(f, base + (i + 0.5) / steps * (x - base), classes)
-    return (x - base) * total / steps
-
-
-def gradient_times_input(f: Function, x: Tensor, classes: Tensor, base: Tensor) -> Tensor:
-    return (x - base) * slope(f, x, classes)
-
-
-def slope(f: Function, x: Tensor, classes: Tensor) -> Tensor:
-    x = x.detach().requires_grad_(True)
-    with torch.enable_grad():
-        out = f(x).gather(1, classes[:, None]).sum()
-        return torch.autograd.grad(out, x)[0]
-
-
-OWN: dict[str, Explainer] = {"integrated_gradients": integrated_gradients, "gradient_times_input": gradient_times_input}
+FIGURES = ("completeness_error", "randomization_similarity", "stability", "fidelity")
+FOUND = {  # figure: (code, what is wrong with an explainer of this interval)
+    "completeness_error": ("explanation.incomplete", lambda i: i.low > 0.1),
+    "randomization_similarity": ("explanation.ignores_model", lambda i: i.low > 0.7),
+    "stability": ("explanation.unstable", lambda i: i.high < 0.5),
+    "fidelity": ("explanation.unfaithful", lambda i: not i.low > 0),
+}
+MOST = 20  # columns whose mean |attribution| is kept
 
 
 class Explanation(Audit):
     costly = "explanation"
 
-    def __init__(self, explainer: str = "integrated_gradients", rows: int = 128):
-        """explainer: integrated_gradients or gradient_times_input. rows: at most, drawn at random."""
-        if explainer not in OWN:
-            raise ValueError(f"explainer ({explainer}) must be one of {', '.join(OWN)}")
-        self.explainer, self.rows = explainer, rows
+    def __init__(self, explainer: str | None = None, rows: int = 128, others: bool = True):
+        """explainer: whose figures have no slice. rows: at most, drawn at random; half of them for pictures, texts and models that only answer. others:
+        whether the other explainers are measured."""
+        if explainer is not None and explainer not in find.names("explainers"):
+            raise ValueError(f"explainer ({explainer}) must be one of {', '.join(find.names('explainers'))}")
+        self.explainer, self.rows, self.others = explainer, rows, others
 
     def measure(self, subject: Subject) -> list[Measurement]:
         found = []
@@ -77,103 +67,131 @@ class Explanation(Audit):
             if kind.labels_ is None:
                 continue
             table = subject.splits["test"]
-            pick = np.sort(np.random.default_rng(subject.seed).permutation(table.num_rows)[: self.rows])
             if any(k.place == "number" for k in subject.schema.inputs.values()) and table.num_rows >= 50:
                 found.append(self._scaffold(subject, target, table))
-            forms = {next(iter(k.values())).form for k in subject.schema.encoders().values()}
-            if forms & {"picture", "table"}:
-                found += self._explained(subject, target, table.take(pa.array(pick)), pick)
+            found += self._explained(subject, target)
         return found
 
-    def _line(self, subject, metric, target, i, n, began, details, reasons=(), split="test") -> Measurement:
+    def _line(self, subject, metric, target, i, n, began, details, reasons=(), slice=None) -> Measurement:
         value, low, high, method = (None, None, None, "not measured") if i is None else (i.value, i.low, i.high, i.method)
         return Measurement(
-            "explanation", f"explanation.{metric}", target, split, None, value, low, high, subject.level, n, method, subject.seed,
+            "explanation", f"explanation.{metric}", target, "test", slice, value, low, high, subject.level, n, method, subject.seed,
             time.perf_counter() - began, details, list(reasons),
         )  # fmt: skip
 
-    def _explained(self, subject, target, part, pick) -> list[Measurement]:
+    def _explained(self, subject: Subject, target: str) -> list[Measurement]:
         began = time.perf_counter()
-        names = ("completeness_error", "randomization_similarity", "stability", "fidelity")
+        first, test = subject.splits["test"].slice(0, 1), subject.splits["test"]
+        inside = subject.open(target, first) if subject.open is not None else None
+        inside = inside if inside is not None and inside.x[0].numel() else None  # a table without numbers has no slopes
+        made = {n: find.make("explainers", n) for n in find.names("explainers")}
+        if subject.explainers:
+            name, call = next(iter(subject.explainers.items()))
+            explainer, made = Given(call, inside is not None), {}
+        else:
+            name = self.explainer or ("shap" if inside is None else "integrated_gradients")
+            explainer = made.pop(name)
 
-        def nothing(code, why):
-            return [self._line(subject, n, target, None, len(pick), began, {"why": why}, [code]) for n in names]
+        def asked(explainer: Explainer, rows: int) -> Asked | None:
+            part = test.take(pa.array(picked(subject, rows)))
+            got = explainer.opened(target, part) if isinstance(explainer, Given) else None
+            got = got or closed.opened(subject.predictor, subject.schema, target, part, subject.open, explainer.gradients)
+            return None if got is None else Asked(got, target, part.select([n for n in subject.schema.inputs if n in part.column_names]))
 
-        opened = subject.open(target, part) if subject.open is not None else None
-        if opened is None:
-            return nothing("explanation.no_gradients", "the model cannot be opened as a differentiable function of one picture or of a table's numbers")
-        x, rows = opened.x.detach().float(), torch.arange(len(opened.x))
-        if not x[0].numel():
-            return []
+        def nothing(n: int, code: str, why: str, slice: str | None = None) -> list[Measurement]:
+            details = {"explainer": name if slice is None else slice.removeprefix("explainer="), "why": why}
+            return [self._line(subject, m, target, None, n, began, details, [code], slice) for m in (FIGURES if slice is None else FIGURES[-1:])]
+
         if not self_test():
-            return nothing("explanation.self_test", "integrated gradients were not complete, or a blind explainer passed")
-        name, explain = next(iter(subject.explainers.items())) if subject.explainers else (self.explainer, OWN[self.explainer])
-
-        def f(x: Tensor) -> Tensor:
-            return opened.logits(x, rows[: len(x)])
-
-        start = time.perf_counter()
-        with torch.no_grad():
-            classes = f(x).argmax(1)
-        base = x.mean(0)
+            return nothing(0, "explanation.self_test", "integrated gradients were not complete, or a blind explainer passed")
+        small = inside is None or inside.x.dim() == 4
+        f = asked(explainer, self.rows // 2 if small else self.rows)
+        if f is None:
+            why = "the model does not open as a differentiable function of one picture or of a table's numbers"
+            return nothing(0, "explanation.no_gradients", why if explainer.gradients else "a row has no cells, no one picture and no one text to be explained")
+        if not f.x[0].numel():
+            return []
         try:
-            shown = explain(f, x, classes, base).detach()
+            found = self._measured(subject, target, f, name, explainer, None, 3 if subject.seconds is None else 1)
+        except Refusal as e:
+            found = nothing(len(f.x), e.problems[0].code, str(e))
         except RuntimeError as e:
-            return nothing("explanation.no_gradients", f"{type(e).__name__}: {e}"[:200])
-        if shown.shape != x.shape or not torch.isfinite(shown).all():
-            return nothing("explanation.shape", f"{name} gave {tuple(shown.shape)} for {tuple(x.shape)}, or values that are no numbers")
-        took, rng = time.perf_counter() - start, torch.Generator().manual_seed(subject.seed)
-        draws = 3 if subject.seconds is None or 6 * took < subject.seconds else 1  # without a limit of time, the same every time
-        clusters = subject.clusters_of("test")
-        given = {"level": subject.level, "clusters": None if clusters is None else clusters[pick], "seed": subject.seed}
-        with torch.no_grad():
-            change = (f(x) - f(base.expand_as(x))).gather(1, classes[:, None]).squeeze(1).numpy().astype(np.float64)
-        short = shown.flatten(1).sum(1).numpy() - change
-        varies = x.flatten(1).std(0) > 1e-6
-        n, more = len(x), {"explainer": name}
-        ratio = Metric(lambda i: float(np.abs(short[i]).sum() / max(np.abs(change[i]).sum(), 1e-12)), better="lower")
-        found = [self._line(subject, names[0], target, interval(ratio, n, **given), n, began, more)]
-        found.append(self._randomised(subject, target, f, explain, x, classes, base, shown, varies, draws, rng, given, more))
-        moved = x + 0.01 * x.std(0) * torch.randn(x.shape, generator=rng)
-        again = explain(f, moved, classes, base).detach()
-        similar = spearman(shown, again, varies)
-        found.append(self._line(subject, names[2], target, interval(Metric.mean(similar), n, **given), n, began, more))
-        ours, random = curves(f, x, classes, base, shown, rng)
-        i = paired(Metric.mean(ours), Metric.mean(random), n, **given)
-        found.append(self._line(subject, names[3], target, i, n, began, {**more, "random_order": float(random.mean())}))
-        planted = subject.lineage.get("planted")
-        if planted:
-            weight = shown.abs().flatten(1).mean(0)
-            top = [opened.names[i] for i in weight.argsort(descending=True)[: len(planted)].tolist()]
-            hits = np.array([p in top for p in planted], float)
-            found.append(
-                self._line(
-                    subject,
-                    "recall_at_k",
-                    target,
-                    interval(Metric.mean(hits), len(hits), level=subject.level),
-                    len(hits),
-                    began,
-                    {**more, "top": top},
-                )
-            )
+            found = nothing(len(f.x), "explanation.no_gradients", f"{type(e).__name__}: {e}"[:200])
+        for name_, other in made.items() if self.others else ():
+            slice = f"explainer={name_}"
+            if subject.seconds is not None and time.perf_counter() - began > subject.seconds:
+                found += nothing(0, "explanation.budget", "the time allowed was spent before it", slice)
+                continue
+            rows = self.rows if other.of == "true" else self.rows // 8 if small else self.rows // 4  # importances need many, and ask little
+            f = asked(other, rows)
+            if f is None or not f.x[0].numel() or _form(f) not in other.takes:
+                continue
+            try:
+                found += self._measured(subject, target, f, name_, other, slice, 1 if small else 3)
+            except Refusal as e:
+                found += nothing(len(f.x), e.problems[0].code, str(e), slice) if e.problems[0].code != "explanation.no_layer" else []
+            except RuntimeError as e:
+                found += nothing(len(f.x), "explanation.no_gradients", f"{type(e).__name__}: {e}"[:200], slice)
         return found
 
-    def _randomised(self, subject, target, f, explain, x, classes, base, shown, varies, draws, rng, given, more) -> Measurement:
-        began, similar = time.perf_counter(), []
-        for _ in range(draws):
-            with Redrawn(rng) as redrawn:
-                with torch.no_grad():
-                    out = f(x)
-                if not redrawn.weights:
-                    why = {**more, "why": "no weights were seen at work: another model cannot be drawn"}
-                    return self._line(subject, "randomization_similarity", target, None, len(x), began, why, ["explanation.no_weights"])
-                similar.append(spearman(shown, explain(f, x, classes, base).detach(), varies))
-        assert out.shape[0] == len(x)
-        i = interval(Metric.mean(np.mean(similar, 0), "lower"), len(x), **given)
-        return self._line(subject, "randomization_similarity", target, i, len(x), began, {**more, "draws": draws, "weights": len(redrawn.weights)})
+    def _measured(self, subject: Subject, target: str, f: Asked, name: str, explainer: Explainer, slice: str | None, draws: int) -> list[Measurement]:
+        """The figures of one explainer."""
+        began, x, n = time.perf_counter(), f.x, len(f.x)
+        base, spread = surroundings(f)
+        rng = torch.Generator().manual_seed(subject.seed)
+        with torch.no_grad():
+            classes = f(x).argmax(1)
+        if explainer.of == "true":
+            classes = true_classes(subject, target, f, classes)
 
-    def _scaffold(self, subject, target, table) -> Measurement:
+        def attributed(f: Asked, x: Tensor) -> Tensor:
+            return explainer.explain(f, x, classes, base, rng).detach()
+
+        shown = attributed(f, x)
+        more = {"explainer": name, "claims_completeness": explainer.complete}
+        if shown.shape != x.shape or not torch.isfinite(shown).all():
+            why = {**more, "why": f"it gave {tuple(shown.shape)} for {tuple(x.shape)}, or values that are no numbers"}
+            return [self._line(subject, m, target, None, n, began, why, ["explanation.shape"], slice) for m in FIGURES]
+        if f.opened.names:
+            more["importance"] = importance(f.opened.names, shown, explainer.of == "true")
+        clusters = subject.clusters_of("test")
+        given = {"level": subject.level, "clusters": None if clusters is None else clusters[picked(subject, n)], "seed": subject.seed}
+
+        def line(metric: str, i: Interval | None, details: dict, reasons=()) -> Measurement:
+            code, wrong = FOUND[metric]
+            found = i is not None and wrong(i) and (metric != "completeness_error" or explainer.complete)
+            return self._line(subject, metric, target, i, n, began, {**more, **details}, [*reasons, *([code] if found else [])], slice)
+
+        gaps = [gap(f, x, classes, b, shown) for b in (base, *[torch.zeros_like(base)] * (isinstance(explainer, Given) and explainer.tells))]
+        found = [line("completeness_error", interval(min(gaps, key=lambda m: m.value(np.arange(n))), n, **given), {})]
+        varies = (torch.nan_to_num(x) - torch.nan_to_num(x[:1])).abs().amax(0).flatten() > 1e-6
+        varies = torch.ones_like(varies) if _form(f) == "words" else varies  # a word is there in every row, and another one
+        similar, redrew = [], 0
+        for draw in range(draws):
+            other = f.redrawn(subject.seed + draw)
+            with torch.no_grad():
+                other(x)
+            similar.append(spearman(shown, attributed(other, x), varies))
+            redrew = other.redrew
+            if not redrew:
+                break
+        if redrew:
+            i = interval(Metric.mean(np.mean(similar, 0)), n, **given)
+            found.append(line("randomization_similarity", i, {"draws": draws, "weights": redrew}))
+        else:
+            why = "no weights were seen at work: another model cannot be drawn"
+            found.append(line("randomization_similarity", None, {"why": why}, ["explanation.no_weights"]))
+        moved = x + 0.01 * spread * torch.randn(x.shape, generator=rng, dtype=torch.float64).to(x.dtype)
+        found.append(line("stability", interval(Metric.mean(spearman(shown, attributed(f, moved), varies)), n, **given), {}))
+        ours, random = curves(f, x, classes, base, shown, rng)
+        found.append(line("fidelity", paired(Metric.mean(ours), Metric.mean(random), n, **given), {"random_order": float(random.mean())}))
+        if planted := subject.lineage.get("planted"):
+            hits, top = recalled(planted, f.opened.names, shown)
+            i = interval(Metric.mean(hits), len(hits), level=subject.level)
+            found.append(self._line(subject, "recall_at_k", target, i, len(hits), began, {**more, "top": top}, (), slice))
+        return found
+
+    def _scaffold(self, subject: Subject, target: str, table: pa.Table) -> Measurement:
         began = time.perf_counter()
         gaps = {way: scaffold_gap(subject, target, table, way) for way in ("noise", "columns")}
         worst = max(gaps, key=lambda w: gaps[w][0].mean() - gaps[w][1].mean())
@@ -184,113 +202,67 @@ class Explanation(Audit):
         return self._line(subject, "offmanifold_gap", target, i, n, began, details)
 
 
-class Redrawn(TorchFunctionMode):
-    """Every parameter that an operation reads is replaced by a normal draw of its spread, the same each time."""
+class Given(Explainer):
+    """The subject's own explainer: a function (f, x, classes, baseline) -> like x. One that tells what it is asked about is told no baseline."""
 
-    def __init__(self, rng: torch.Generator):
-        super().__init__()
-        self.rng, self.weights = rng, {}
+    def __init__(self, call, gradients: bool):
+        self.call, self.gradients = call, gradients
+        self.tells = isinstance(call, Telling)
 
-    def _new(self, a):
-        if isinstance(a, torch.nn.Parameter):
-            if id(a) not in self.weights:
-                with torch._C.DisableTorchFunction():
-                    spread = a.detach().std() if a.numel() > 1 else a.detach().abs()
-                    self.weights[id(a)] = torch.randn(a.shape, generator=self.rng) * spread.clamp(min=1e-3)
-            return self.weights[id(a)]
-        return type(a)(self._new(b) for b in a) if type(a) in (list, tuple) else a
+    def opened(self, target: str, part: pa.Table):
+        return self.call.opened(target, part) if self.tells else None
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        if getattr(func, "__name__", "") == "__get__":
-            return func(*args, **(kwargs or {}))
-        return func(*[self._new(a) for a in args], **{k: self._new(v) for k, v in (kwargs or {}).items()})
+    def explain(self, f, x, classes, baseline, rng):
+        return self.call(f, x, classes, baseline)
 
 
-def spearman(a: Tensor, b: Tensor, keep: Tensor) -> np.ndarray:
-    """(B,) rank correlation over the kept inputs; 0 where one of them is constant."""
-    from scipy.stats import rankdata
-
-    ranks = [rankdata(v.flatten(1)[:, keep].numpy(), axis=1) for v in (a, b)]
-    centred = [r - r.mean(1, keepdims=True) for r in ranks]
-    size = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
-    return np.where(size > 0, (centred[0] * centred[1]).sum(1) / np.maximum(size, 1e-12), 0.0)
+def picked(subject: Subject, rows: int) -> np.ndarray:
+    """(n,) numbers of at most so many test rows, drawn at random, rising."""
+    return np.sort(np.random.default_rng(subject.seed).permutation(subject.splits["test"].num_rows)[:rows])
 
 
-def curves(f: Function, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor, rng: torch.Generator, points: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """((B,) insertion's mean probability minus deletion's in the order of attribution, the same in random order)."""
-    flat, plain = x.flatten(1), base.flatten()
-    d = flat.shape[1]
-
-    def area(order: Tensor) -> np.ndarray:
-        rank = order.argsort(1)  # 0: the first to go
-        total = torch.zeros(len(x))
-        with torch.no_grad():
-            for k in np.unique(np.linspace(1, d - 1, min(points, max(d - 1, 1))).round().astype(int)):
-                gone = rank < int(k)
-                for sign, out in ((-1, torch.where(gone, plain, flat)), (1, torch.where(gone, flat, plain))):
-                    total += sign * F.softmax(f(out.reshape(x.shape)), 1).gather(1, classes[:, None]).squeeze(1) / min(points, max(d - 1, 1))
-        return total.numpy().astype(np.float64) / 2
-
-    ours = area(shown.flatten(1).argsort(1, descending=True))
-    random = np.mean([area(torch.rand(flat.shape, generator=rng).argsort(1)) for _ in range(2)], 0)
-    return ours, random
+def _form(f: Asked) -> str:
+    return "picture" if f.x.dim() == 4 else "table" if f.opened.names else "words"
 
 
-def self_test() -> bool:
-    """Integrated gradients of x' A x are complete; an explainer that returns its input is caught by redrawn weights, they themselves are not."""
-    rng = torch.Generator().manual_seed(0)
-    x, square = torch.randn(32, 12, generator=rng), torch.randn(12, 12, generator=rng)
-    classes, base = torch.zeros(32, dtype=torch.long), torch.zeros(12)
-    form = lambda x: ((x @ square) * x).sum(1, keepdim=True)  # noqa: E731
-    gap = (integrated_gradients(form, x, classes, base).sum(1) - form(x)[:, 0]).abs().max()
-    weight = torch.nn.Parameter(torch.randn(12, 2, generator=rng))
-    f = lambda x: x @ weight  # noqa: E731
-    keep, similar = torch.ones(12, dtype=torch.bool), {}
-    for name, explain in (("gradients", integrated_gradients), ("blind", lambda f, x, classes, base: x)):
-        before = explain(f, x, classes, base).detach()
-        with Redrawn(rng):
-            similar[name] = float(spearman(before, explain(f, x, classes, base).detach(), keep).mean())
-    return float(gap) < 1e-3 * float(form(x).abs().max()) and similar["blind"] > 0.99 and similar["gradients"] < 0.9
+def gap(f: Asked, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor) -> Metric:
+    """How far attributions are from adding up to f(x) - f(base), as a share of it."""
+    with torch.no_grad():
+        change = (f(x) - f(base.expand_as(x))).gather(1, classes[:, None]).squeeze(1).numpy().astype(np.float64)
+    short = shown.flatten(1).sum(1).numpy() - change
+    return Metric(lambda i: float(np.abs(short[i]).sum() / max(np.abs(change[i]).sum(), 1e-12)), better="lower")
 
 
-def scaffold_gap(subject: Subject, target: str, table: pa.Table, way: str, rows: int = 600) -> tuple[np.ndarray, np.ndarray]:
-    """A forest that learnt the model's classes on perturbed rows: does it agree, (M,) on other perturbed rows, and (M,) on real ones."""
-    from sklearn.ensemble import RandomForestClassifier
-
-    rng = np.random.default_rng([subject.seed, len(way)])
-    real = table.take(pa.array(rng.permutation(table.num_rows)[:rows]))
-    start = real.take(pa.array(rng.integers(0, real.num_rows, 3 * rows)))
-    cells = [n for n, k in subject.schema.inputs.items() if k.place in ("number", "code")]
-    away = perturbed(start, real, cells, way, rng)
-    half = away.num_rows * 2 // 3
-
-    def seen(t: pa.Table) -> np.ndarray:
-        stored = subject.schema.encode(t, targets=False).inputs["table"]
-        return np.concatenate([np.nan_to_num(stored["numbers"], nan=-30.0), stored["codes"]], 1)
-
-    def said(t: pa.Table) -> np.ndarray:
-        return subject.predictor.predict(t)[target].probabilities.argmax(1).numpy()
-
-    x, y = seen(away), said(away)
-    if len(np.unique(y[:half])) < 2:
-        return (y[half:] == y[0]).astype(float), (said(real) == y[0]).astype(float)
-    forest = RandomForestClassifier(60, min_samples_leaf=3, random_state=subject.seed).fit(x[:half], y[:half])
-    return (forest.predict(x[half:]) == y[half:]).astype(float), (forest.predict(seen(real)) == said(real)).astype(float)
+def surroundings(f: Asked) -> tuple[Tensor, Tensor]:
+    """(baseline, spread) like one x: what stands for "not there", and how far a value may be moved."""
+    if isinstance(f.opened, closed.Closed):
+        return f.opened.baseline().to(f.x.dtype), f.opened.spread().to(f.x.dtype)
+    return f.x.mean(0), f.x.std(0) if len(f.x) > 1 else torch.zeros_like(f.x[0])
 
 
-def perturbed(rows: pa.Table, others: pa.Table, cells: list[str], way: str, rng: np.random.Generator) -> pa.Table:
-    """noise: each number moved by its own spread, categories redrawn; columns: each cell, with probability a half, another row's."""
-    n = rows.num_rows
-    for name in cells:
-        column, at = rows.column(name), rows.column_names.index(name)
-        number = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
-        if way == "noise" and number:
-            x = column.cast(pa.float64()).to_numpy()
-            x = x + np.nanstd(others.column(name).cast(pa.float64()).to_numpy()) * rng.standard_normal(n)
-            made = pa.array(np.round(x) if pa.types.is_integer(column.type) else x, from_pandas=True).cast(column.type, safe=False)
-        else:
-            swap = rng.random(n) < 0.5
-            both = pa.concat_arrays([column.combine_chunks(), others.column(name).combine_chunks()])
-            made = both.take(pa.array(np.where(swap, n + rng.integers(0, others.num_rows, n), np.arange(n))))
-        rows = rows.set_column(at, name, made)
-    return rows
+def true_classes(subject: Subject, target: str, f: Asked, said: Tensor) -> Tensor:
+    """(B,) the truth where it is known, else what the model said."""
+    kind, test = subject.schema.targets[target], subject.splits["test"]
+    truth = kind.encode_target(kind.column(test.take(pa.array(picked(subject, len(f.x)))), target))
+    return torch.where(torch.from_numpy(truth["known"]), torch.from_numpy(truth["values"]).long(), said)
+
+
+def importance(names: list[str], shown: Tensor, signed: bool) -> dict[str, float]:
+    """{column: mean |attribution|, or mean}, the largest first."""
+    total: dict[str, float] = {}
+    for name, value in zip(names, (shown if signed else shown.abs()).mean(0).tolist()):
+        total[name] = total.get(name, 0.0) + value
+    return dict(sorted(total.items(), key=lambda e: -e[1])[:MOST])
+
+
+def recalled(planted: list, names: list[str], shown: Tensor) -> tuple[np.ndarray, list]:
+    """((k,) 0 or 1: is each planted input among the k of the largest mean |attribution|, those k)."""
+    weight = shown.abs().mean(0)
+    if shown.dim() == 4:
+        top, left, bottom, right = planted
+        inside = torch.zeros(weight.shape[1:], dtype=torch.bool)
+        inside[top:bottom, left:right] = True
+        best = weight.sum(0).flatten().argsort(descending=True, stable=True)[: int(inside.sum())]
+        return inside.flatten()[best].numpy().astype(float), [divmod(i, weight.shape[2]) for i in best[:5].tolist()]
+    best = [names[i] for i in weight.argsort(descending=True, stable=True)[: len(planted)].tolist()]
+    return np.array([p in best for p in planted], float), best

@@ -5,13 +5,17 @@ Each attack gives a row a score, higher for members; `membership_auc` and `membe
   al. 2021).
 - lira: online likelihood ratios of logit-scaled confidences under normal fits (Carlini et al. 2022, algorithm 1, one variance for all rows), where
   the recipe can be run again (`retrain`) on random halves of the attacked rows, at least eight times within the time.
-`canary_tpr_at_fpr_0.05`: half of 300 test rows, those that the model is surest of, join training with wrong labels, one model is trained, and the
-loss must tell which half: the worst case.
+`canary_tpr_at_fpr_0.05`: of 300 test rows, those that the model is surest of, each joins training with a wrong label or not by a fair coin, one model
+is trained, and the loss must tell which did: the worst case. `epsilon_lower_bound` is what the same run surely shows of epsilon (see `_one_run`); its
+high end is what the same guesses could be worth at most, so that a limit is not met for want of canaries.
+
+Training anew is bounded by the time allowed: each attempt is estimated from the last, the first from the run's own. Where shadow models or canaries
+were asked for and did not fit, the figure is open to 1 or has no value (`privacy.budget`).
 
 Ties count half in the auc, and a rate at a threshold takes all of a tie or none. Intervals of rates are exact: the threshold is an order statistic
 of the non-members whose true false positive rate is Beta, the true positives binomial, the error shared between them. Two sets that a forest can
 tell apart by inputs and labels alone are not comparable (`privacy.incomparable`): an attack would measure that difference. Left out: several
-models' votes, exposure.
+models' votes; shadow models as large as the run (they train on half of the attacked rows).
 """
 
 from __future__ import annotations
@@ -25,12 +29,15 @@ import pyarrow as pa
 from scipy.special import betaincinv
 
 from .. import metrics as m
+from ..errors import ModelwrightError
 from ..forms import Measurement
 from ..intervals import interval
 from ..kind import Metric
 from ..subject import Audit, Subject
+from . import _one_run
 
-SECONDS = 5.0
+SECONDS = 30.0  # for training anew, where nothing else is said: or as long as the run's own training took
+DELTA = 1e-5  # at which epsilon is bounded, where no statement says
 SHADOWS, FEWEST, CANARIES = 32, 8, 300  # of the canaries a half stays out: 86 is the fewest at which a rate of 5 % can be sure
 
 
@@ -53,7 +60,8 @@ class Membership(Audit):
 
     def _target(self, subject, target, kind) -> list[Measurement]:
         began = time.perf_counter()
-        until = began + (subject.seconds or SECONDS)
+        allowed = max(SECONDS, subject.retrain_seconds) if subject.seconds is None else subject.seconds
+        again = None if subject.retrain is None else Again(subject, began + allowed)
         rng = np.random.default_rng(subject.seed)
         members, others = (self._drawn(subject.splits[s], kind, target, rng) for s in ("train", "test"))
         if min(members.num_rows, others.num_rows) < 20:
@@ -72,7 +80,10 @@ class Membership(Audit):
             attacks = {"label_only": steady(subject, target, pool, y, rng)}
         else:
             attacks = {"threshold": confidence(said.probabilities.numpy(), y)}
-            scores = self._lira(subject, target, kind, pool, y, rng, until) if subject.retrain is not None else None
+        canaries = [] if again is None else self._canaries(again, target, kind, members, others, rng)
+        shadows, short = [], {}
+        if again is not None and said.probabilities is not None:
+            scores, shadows, short = self._lira(again, target, pool, y, rng)
             attacks |= {} if scores is None else {"lira": scores}
         aucs = {name: m.auroc(inside.astype(int), s) for name, s in attacks.items()}
         best = max(aucs, key=aucs.get)
@@ -84,14 +95,16 @@ class Membership(Audit):
             seed=subject.seed,
         )
         tpr = rate_at(score[inside], score[~inside], 0.01, subject.level)
-        details = {"attack": best, "aucs": aucs, "comparable": told, "shadows": getattr(self, "shadows_", 0)}
-        found = [
-            self._line(subject, target, "membership_auc", (auc.value, auc.low, auc.high), n, f"{best}; {auc.method}", began, details),
-            self._line(subject, target, "membership_tpr_at_fpr_0.01", tpr, n, f"{best}; order statistic and Clopper-Pearson", began, details),
+        ends = [(auc.value, auc.low, auc.high), tpr]
+        if short:  # what a time limit kept from being tried is not shown to be harmless
+            ends = [(value, low, 1.0) for value, low, _ in ends]
+        details = {"attack": best, "aucs": aucs, "comparable": told, "shadows": len(shadows), **short}
+        reasons = ["privacy.budget" if "needed_seconds" in short else "privacy.retraining"] if short else []
+        return [
+            self._line(subject, target, "membership_auc", ends[0], n, f"{best}; {auc.method}", began, details, reasons),
+            self._line(subject, target, "membership_tpr_at_fpr_0.01", ends[1], n, f"{best}; order statistic and Clopper-Pearson", began, details, reasons),
+            *canaries,
         ]
-        if subject.retrain is not None:
-            found.append(self._canaries(subject, target, kind, members, others, rng))
-        return found
 
     def _drawn(self, table, kind, target, rng) -> pa.Table:
         known = np.flatnonzero(kind.encode_target(kind.column(table, target))["known"])
@@ -104,32 +117,29 @@ class Membership(Audit):
         )  # fmt: skip
 
     def _nothing(self, subject, target, began, code, why) -> list[Measurement]:
-        names = ["membership_auc", "membership_tpr_at_fpr_0.01"] + ["canary_tpr_at_fpr_0.05"] * (subject.retrain is not None)
+        names = ["membership_auc", "membership_tpr_at_fpr_0.01"] + ["canary_tpr_at_fpr_0.05", "epsilon_lower_bound"] * (subject.retrain is not None)
         return [self._line(subject, target, n, (None, None, None), 0, "not measured", began, {"why": why}, [code]) for n in names]
 
-    def _lira(self, subject, target, kind, pool, y, rng, until) -> np.ndarray | None:
-        """(N,) log likelihood ratios, or None where fewer than eight shadow models fit into the time."""
-        n, seen, held, took = pool.num_rows, [], [], 0.0
-        while len(seen) < SHADOWS and time.perf_counter() + took < until:
-            start = time.perf_counter()
-            if len(seen) % 2 == 0:  # in pairs of complements: every row is in half of them
-                half = rng.permutation(n) < n // 2
-            half = half if len(seen) % 2 == 0 else ~half
-            shadow = subject.retrain(pool.take(pa.array(np.flatnonzero(half))), subject.seed + 1 + len(seen))
+    def _lira(self, again, target, pool, y, rng) -> tuple[np.ndarray | None, list[np.ndarray], dict]:
+        """(N,) log likelihood ratios (None where fewer than eight shadow models fit into the time), who was in each, and what was not shown."""
+        n, seen, held = pool.num_rows, [], []
+        while len(seen) < SHADOWS and again.fits(n // 2, max(1, FEWEST - len(seen))):
+            half = rng.permutation(n) < n // 2 if len(seen) % 2 == 0 else ~held[-1]  # in pairs of complements: every row is in half of them
+            try:
+                shadow = again(pool.take(pa.array(np.flatnonzero(half))), again.subject.seed + 1 + len(seen))
+            except ModelwrightError as e:
+                return None, held, {"not_shown": f"shadow models: {e.problems[0].what}"}
             seen.append(scaled(shadow.predict(pool)[target].probabilities.numpy(), y))
             held.append(half)
-            took = time.perf_counter() - start
-            if len(seen) == 1 and start + FEWEST * took > until + took:
-                return None
         if len(seen) < FEWEST:
-            return None
-        self.shadows_ = len(seen)
-        seen, held = np.array(seen), np.array(held)
-        return likelihood_ratio(scaled(subject.predictor.predict(pool)[target].probabilities.numpy(), y), seen, held)
+            needed = round((FEWEST - len(seen)) * again.seconds(n // 2), 1)
+            return None, held, {"not_shown": f"shadow models: {FEWEST - len(seen)} more take about {needed:g} s", "needed_seconds": needed}
+        own = scaled(again.subject.predictor.predict(pool)[target].probabilities.numpy(), y)
+        return likelihood_ratio(own, np.array(seen), np.array(held)), held, {}
 
-    def _canaries(self, subject, target, kind, members, others, rng) -> Measurement:
-        """The test rows that the model is surest of, with a wrong label: half of them join the members, and it is trained once more."""
-        began = time.perf_counter()
+    def _canaries(self, again, target, kind, members, others, rng) -> list[Measurement]:
+        """The test rows that the model is surest of, each with a wrong label and in training or not by a fair coin; it is trained once more."""
+        began, subject = time.perf_counter(), again.subject
         k = min(CANARIES, others.num_rows)
         before = subject.predictor.predict(others)[target]
         surest = kind.encode_target(kind.column(others, target))["values"] == before.value.numpy()
@@ -140,22 +150,53 @@ class Membership(Audit):
         wrong = (y + rng.integers(1, len(kind.labels_), k)) % len(kind.labels_)
         names = pa.array([kind.labels_[i] for i in wrong]).cast(column.type)
         rows = rows.set_column(rows.column_names.index(target), target, names)
-        inside = rng.permutation(k) < k // 2
-        model = subject.retrain(pa.concat_tables([members, rows.filter(pa.array(inside))], promote_options="permissive"), subject.seed)
-        said = model.predict(rows)[target]
+        inside = rng.random(k) < 0.5
+        with_them = pa.concat_tables([members, rows.filter(pa.array(inside))], promote_options="permissive")
+
+        def lines(ends, methods, details, reasons=()):
+            metrics = ("canary_tpr_at_fpr_0.05", "epsilon_lower_bound")
+            return [self._line(subject, target, metric, e, k, how, began, details, reasons) for metric, e, how in zip(metrics, ends, methods, strict=True)]
+
+        nothing = [(None, None, None)] * 2, ["not measured"] * 2
+        if not again.fits(with_them.num_rows):
+            seconds = round(again.seconds(with_them.num_rows), 1)
+            return lines(*nothing, {"why": f"one training takes about {seconds:g} s, longer than there was", "needed_seconds": seconds}, ["privacy.budget"])
+        try:
+            said = again(with_them, subject.seed).predict(rows)[target]
+        except ModelwrightError as e:
+            return lines(*nothing, {"why": e.problems[0].what}, ["privacy.retraining"])
         score = confidence(said.probabilities.numpy(), wrong) if said.probabilities is not None else (said.value.numpy() == wrong).astype(float)
-        ends = rate_at(score[inside], score[~inside], 0.05, subject.level)
-        details = {"canaries": k, "auc": m.auroc(inside.astype(int), score), "epsilon_at_least": max(0.0, math.log(max(ends[1], 1e-12) / 0.05))}
-        return self._line(
-            subject,
-            target,
-            "canary_tpr_at_fpr_0.05",
-            ends,
-            k,
-            "mislabelled canaries, one training run; order statistic and Clopper-Pearson",
-            began,
-            details,
-        )
+        one = _one_run.audit(score, inside, stated_delta(subject), subject.level)
+        details = {"canaries": k, "auc": m.auroc(inside.astype(int), score), "one_run": one}
+        ends = [rate_at(score[inside], score[~inside], 0.05, subject.level), (one["bound"], one["bound"], one["high"])]
+        shown = f"one-run audit (Steinke et al. 2023) at delta {one['delta']:g}: {one['right']} of {one['guesses']} guesses right"
+        methods = ["mislabelled canaries, one training run; order statistic and Clopper-Pearson"]
+        return lines(ends, [*methods, f"{shown}; {k} canaries could have shown {one['ceiling']:.2f} at most"], details)
+
+
+class Again:
+    """Training anew, within the time: what it takes is estimated from the last time, at first from what the run itself took."""
+
+    def __init__(self, subject: Subject, until: float):
+        self.subject, self.until, self.a_row = subject, until, subject.retrain_seconds / max(1, subject.splits["train"].num_rows)
+
+    def seconds(self, rows: int) -> float:
+        return rows * self.a_row
+
+    def fits(self, rows: int, times: int = 1) -> bool:
+        return time.perf_counter() + times * self.seconds(rows) < self.until
+
+    def __call__(self, table: pa.Table, seed: int):
+        start = time.perf_counter()
+        made = self.subject.retrain(table, seed)
+        self.a_row = (time.perf_counter() - start) / max(1, table.num_rows)
+        return made
+
+
+def stated_delta(subject: Subject) -> float:
+    """Of the first private stage, or a customary one."""
+    stated = [(s.get("statement") or {}).get("privacy") or {} for s in subject.lineage.get("stages", [])]
+    return next((float(s["delta"]) for s in stated if isinstance(s.get("delta"), float)), DELTA)
 
 
 def confidence(p: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -11,15 +11,11 @@ Segments of a resumed stage, and runs that were tried for tuning, are composed b
 
 from __future__ import annotations
 
-import math
 import time
-from functools import cache
-from typing import Any
 
 from ..forms import Measurement
 from ..subject import Audit, Subject
-
-NEEDS = ("epsilon", "delta", "noise_multiplier", "sample_rate", "steps", "clip", "divisor", "rows", "neighbours", "accountant")
+from ._accounting import epsilon_of, parts, wrong
 
 
 class Privacy(Audit):
@@ -56,52 +52,3 @@ class Privacy(Audit):
                 {"stages": told, "delta": delta, "seeds": tries}, reasons,
             )
         ]  # fmt: skip
-
-
-def wrong(said: dict[str, Any], taken: int | None = None) -> tuple[list[str], dict[str, str]]:
-    """Reason codes of a statement that cannot carry its claim, and what is wrong by field. taken: steps that the stage really made."""
-    why = {f: "is missing" for f in NEEDS if said.get(f) is None}
-    if why:
-        return ["privacy.incomplete"], why
-    numbers = {f: said[f] for f in NEEDS if f not in ("neighbours", "accountant")}
-    why = {f: f"{v!r} is not a positive number" for f, v in numbers.items() if isinstance(v, bool) or not isinstance(v, (int, float)) or not 0 < v < math.inf}
-    if why:
-        return ["privacy.invalid"], why
-    codes = []
-    if said["sample_rate"] > 1 or said["delta"] * said["rows"] >= 1:
-        codes.append("privacy.invalid")
-        why["sample_rate, delta"] = "a rate is at most 1, and delta below 1 / rows"
-    if "replace" in str(said["neighbours"]).lower() or str(said.get("sampler", "poisson")).lower() != "poisson":
-        codes.append("privacy.sampler")
-        why["neighbours"] = "only Poisson sampling under adding or removing one row can be computed again"
-    expected = said["sample_rate"] * said["rows"]
-    if abs(said["divisor"] - expected) > max(1.0, 0.02 * expected):
-        codes.append("privacy.divisor")
-        why["divisor"] = f"{said['divisor']:g}, and the expected number of rows is {expected:g}: the real one is itself private"
-    steps = sum(part[2] for part in parts(said))
-    if taken is not None and taken > steps:
-        codes.append("privacy.steps")
-        why["steps"] = f"{steps} accounted for, {taken} taken"
-    return codes, why
-
-
-def parts(said: dict[str, Any]) -> list[tuple[float, float, int]]:
-    """(noise multiplier, rate, steps) of each segment; a statement without segments is one."""
-    whole = {k: said[k] for k in ("noise_multiplier", "sample_rate", "steps")}
-    segments = [{**whole, **s} for s in said.get("segments", [])] or [whole]
-    return [(float(s["noise_multiplier"]), float(s["sample_rate"]), int(s["steps"])) for s in segments]
-
-
-@cache
-def epsilon_of(done: tuple[tuple[float, float, int], ...], delta: float, accountant: str = "pld") -> float:
-    """An upper bound of the epsilon of Poisson-subsampled Gaussians, (noise, rate, steps) each, composed."""
-    import dp_accounting
-
-    if accountant == "rdp":
-        made = dp_accounting.rdp.RdpAccountant()
-    else:
-        made = dp_accounting.pld.PLDAccountant(dp_accounting.NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=5e-4)
-    for noise, rate, steps in done:
-        step = dp_accounting.GaussianDpEvent(noise)
-        made.compose(dp_accounting.SelfComposedDpEvent(step if rate >= 1 else dp_accounting.PoissonSampledDpEvent(rate, step), steps))
-    return float(made.get_epsilon(delta))

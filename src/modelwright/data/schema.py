@@ -54,6 +54,7 @@ class Schema:
     group: list[str] = field(default_factory=list)  # columns whose combinations are the groups of fairness and slices
     group_values_: list[str] = field(default_factory=list)
     acted: list[str] = field(default_factory=list)  # targets learnt by acting: no table holds the truth of them
+    immutable: list[str] = field(default_factory=list)  # columns that no counterfactual changes: declared so, or a group's
 
     @property
     def truths(self) -> dict[str, Kind]:
@@ -141,6 +142,7 @@ class Schema:
             "group": self.group,
             "group_values": self.group_values_,
             "acted": self.acted,
+            "immutable": self.immutable,
         }
 
     @classmethod
@@ -152,7 +154,8 @@ class Schema:
                 kinds[e["name"]].load(e["fitted"])
             return kinds
 
-        return cls(some(data["inputs"]), some(data["targets"]), data["group"], data["group_values"], data.get("acted", []))
+        immutable = data.get("immutable", data["group"])
+        return cls(some(data["inputs"]), some(data["targets"]), data["group"], data["group_values"], data.get("acted", []), immutable)
 
 
 def fit(kind: Kind, table: pa.Table, name: str) -> None:

@@ -8,9 +8,12 @@ ACTIVATIONS = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
 
 
 def norm(name: str, width: int) -> nn.Module:
-    """batch: statistics over the batch (fast; couples rows in training). group: over each row's groups of about 16 channels (Wu & He 2018)."""
+    """batch: statistics over the batch (fast; couples rows in training). group: over each row's groups of about 16 channels (Wu & He 2018).
+    none: nothing; the convolution before it then has a bias."""
     if name == "batch":
         return nn.BatchNorm2d(width)
+    if name == "none":
+        return nn.Identity()
     groups = max(g for g in range(1, max(1, width // 16) + 1) if width % g == 0)
     return nn.GroupNorm(groups, width)
 
@@ -20,7 +23,7 @@ class ConvNorm(nn.Module):
 
     def __init__(self, read: int, width: int, pool: bool, norm_: str, activation: str):
         super().__init__()
-        self.conv = nn.Conv2d(read, width, 3, padding=1, bias=False)
+        self.conv = nn.Conv2d(read, width, 3, padding=1, bias=norm_ == "none")
         self.pool = nn.MaxPool2d(2) if pool else nn.Identity()
         self.norm = norm(norm_, width)
         self.activation = ACTIVATIONS[activation]()

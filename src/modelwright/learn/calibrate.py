@@ -1,6 +1,11 @@
-"""Temperature scaling: one number per head, fitted on the calibration split (Guo et al. 2017). The order of predictions cannot change."""
+"""What is fitted on the calibration split after training: one temperature per head, and the decoders that fit themselves (thresholds).
+
+Temperature scaling is Guo et al. 2017; the order of predictions cannot change. Decoders come after it: they read calibrated probabilities.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,16 +16,27 @@ from ..data.streams import in_order
 from ..model import Model
 
 
+def calibrate(model: Model, data: Dataset) -> dict[str, dict[str, Any]]:
+    """Temperatures, then decoders; per target what was found, that of a decoder under "decoder"."""
+    report: dict[str, dict[str, Any]] = temperature(model, data)
+    for target, decoder in model.decoders.items():
+        if decoder.fits and target in data.targets:
+            out, y, groups = outputs(model, data, target)
+            report[target] = report.get(target, {}) | {"decoder": decoder.fit(target, model.heads[target].predict(out), y, groups)}
+    return report
+
+
 @torch.no_grad()
-def outputs(model: Model, data: Dataset, target: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """A head's outputs and targets for the rows that have one."""
-    outs, truth = [], []
+def outputs(model: Model, data: Dataset, target: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """A head's outputs, targets and groups for the rows that have a target."""
+    outs, truth, groups = [], [], []
     device = next(model.parameters()).device
     for batch in in_order(data, 512):
         keep = batch.knows(target)
         outs.append(model(batch.to(device), [target])[target].cpu()[keep])
         truth.append(batch.targets[target][keep])
-    return torch.cat(outs), torch.cat(truth)
+        groups += [] if batch.groups is None else [batch.groups[keep]]
+    return torch.cat(outs), torch.cat(truth), torch.cat(groups) if groups else None
 
 
 def temperature(model: Model, data: Dataset) -> dict[str, dict[str, float]]:
@@ -30,7 +46,7 @@ def temperature(model: Model, data: Dataset) -> dict[str, dict[str, float]]:
     for target, head in model.heads.items():
         if not head.calibrates or target not in data.targets:
             continue
-        out, y = outputs(model, data, target)
+        out, y, _ = outputs(model, data, target)
         known = torch.ones(len(y), dtype=torch.bool)
         log_t = torch.zeros((), requires_grad=True)
         solver = torch.optim.LBFGS([log_t], max_iter=50, line_search_fn="strong_wolfe")

@@ -25,7 +25,7 @@ from ..model import Model
 from ..objective import Learner, Objective
 from ..settings import Settings
 from ..strategy import Context, Progress, Strategy
-from . import checkpoint, optim
+from . import checkpoint, memory, optim
 
 
 @dataclass
@@ -78,6 +78,7 @@ class Assembled:
 def assemble(stage: Stage) -> Assembled:
     """adapt in the order written, build, nest; then whoever still requires a gradient gets an optimizer."""
     s = stage.settings
+    memory.keep()
     if s.threads is not None:
         torch.set_num_threads(s.threads)
     torch.manual_seed(stage.context.seed)
@@ -99,7 +100,7 @@ def assemble(stage: Stage) -> Assembled:
             multipliers[p] = multipliers.get(p, 1.0) * rate
     rules = [r for r in (strategy.gradient() for strategy in stage.strategies) if r is not None]
     parameters = {player: objective.parameters_of(model, player) for player in objective.players}
-    optimizers = {player: optim.optimizer(ps, multipliers, s) for player, ps in parameters.items()}
+    optimizers = {player: optim.optimizer(ps, multipliers, s, optim.edge(model, model.heads)) for player, ps in parameters.items()}
     return Assembled(learner, rules[0] if rules else Plain(), optimizers, parameters, rng)
 
 
@@ -114,11 +115,10 @@ def fit(stage: Stage) -> Fitted:
     kept = checkpoint.load(stage.folder) if stage.folder else None
     if kept is not None:
         _restore(kept, stage, parts, progress, best, history)
-    epoch_steps = stage.stream.steps()
-    every = max(1, min(epoch_steps, stage.steps) if stage.steps <= epoch_steps * s.validations else round(stage.steps / s.validations))
-    log_every = max(1, stage.steps // 500)
+    settled = max(5, stage.steps // 100) if s.minutes is not None and isinstance(parts.rule, Plain) else None  # private noise is tuned to the planned steps
+    every, log_every = _every(stage, progress.steps)
     sign = 1.0 if stage.better == "lower" else -1.0
-    saved, running, first = time.perf_counter(), None, None
+    saved, started, running, first = time.perf_counter(), None, None, None
     learner.train()
     done = progress.step >= progress.steps
     while not done:
@@ -139,6 +139,12 @@ def fit(stage: Stage) -> Fitted:
             first = loss if first is None else first
             if not math.isfinite(loss) or abs(running) > 1e4 * (1 + abs(first)):
                 raise _diverged(stage, progress, loss, first)
+            if progress.step == 2:  # the first two warm up
+                started = time.perf_counter()
+            if progress.step == settled and started is not None:
+                a_step = (time.perf_counter() - started) / (settled - 2)
+                progress.steps = max(settled + 1, round((60 * s.minutes - (time.perf_counter() - began)) / a_step) + settled)
+                every, log_every = _every(stage, progress.steps)
             done = progress.step >= progress.steps
             if progress.step % log_every == 0 or done:
                 rate = next(iter(parts.optimizers.values())).param_groups[0]["lr"]
@@ -154,7 +160,7 @@ def fit(stage: Stage) -> Fitted:
                 else:
                     best["since"] += 1
                     done = done or (s.patience is not None and best["since"] >= s.patience)
-            if stage.folder and (done or time.perf_counter() - saved > 60 * s.checkpoint_minutes):
+            if stage.folder and (done or progress.step == settled or time.perf_counter() - saved > 60 * s.checkpoint_minutes):
                 checkpoint.save(stage.folder, progress.step, _state(stage, parts, progress, best, history, done))
                 saved = time.perf_counter()
             if done:
@@ -165,6 +171,12 @@ def fit(stage: Stage) -> Fitted:
     for strategy in reversed(stage.strategies):
         shipped = strategy.finish(shipped)
     return Fitted(shipped.eval(), objective, progress, best["figures"], history, time.perf_counter() - began)
+
+
+def _every(stage: Stage, steps: int) -> tuple[int, int]:
+    """Steps between validations (at most one an epoch), and between lines of the log."""
+    epoch, most = stage.stream.steps(), stage.settings.validations
+    return max(1, min(epoch, steps) if steps <= epoch * most else round(steps / most)), max(1, steps // 500)
 
 
 def step(stage: Stage, parts: Assembled, batch: Any, player: str) -> Estimate:

@@ -1,6 +1,6 @@
 """Optimizers and learning-rate schedules.
 
-The optimizers are torch's own fused kernels, called directly: bit for bit `torch.optim` with fused=True, without its first constructor (which imports
+AdamW and SGD are torch's own fused kernels, called directly: bit for bit `torch.optim` with fused=True, without its first constructor (which imports
 the compiler, two seconds in every process) and without the bookkeeping of its `step` (longer than the update itself where a model is small).
 """
 
@@ -74,16 +74,57 @@ class SGD(Optimizer):
         )  # fmt: skip
 
 
-def optimizer(parameters: list[Tensor], multipliers: dict[nn.Parameter, float], s: Settings) -> Optimizer:
-    """Weight decay on matrices only (biases, norms and single vectors are left alone); one group per (decay, rate multiplier, dtype)."""
-    groups: dict[tuple[bool, float, torch.dtype], list[Tensor]] = {}
+class Muon(AdamW):
+    """Filters and hidden matrices move by their orthogonalised momentum (Jordan et al. 2024), 0.2 sqrt(longer side) times the lr (Liu et al. 2025, arXiv
+    2502.16982, equation 4). Vectors, embeddings and heads (`edge`) are AdamW's, at a fifth of the lr. Momentum is 0.6, Nesterov: short runs forget fast."""
+
+    def __init__(self, groups: list[dict[str, Any]], momentum: float, edge: set[Tensor]):
+        self.edge = edge
+        super().__init__(groups, momentum)
+
+    def begin(self, p):
+        return [torch.zeros_like(p)] if self.inner(p) else super().begin(p)
+
+    def inner(self, p: Tensor) -> bool:
+        return p.dim() >= 2 and p not in self.edge
+
+    def update(self, parameters, gradients, *kept, lr, weight_decay):
+        if not self.inner(parameters[0]):
+            return super().update(parameters, gradients, *kept, lr=lr / 5, weight_decay=weight_decay)
+        for p, g, m in zip(parameters, gradients, *kept, strict=True):
+            m.mul_(0.6).add_(g)
+            turn = orthogonal((g + 0.6 * m).flatten(1))
+            p.mul_(1 - lr * weight_decay).add_(turn.view_as(p), alpha=-0.2 * lr * max(turn.shape) ** 0.5)
+
+
+def orthogonal(g: Tensor, steps: int = 3) -> Tensor:
+    """(M, N) -> about U V' of its singular value decomposition: singular values between about 0.7 and 1.2, by a quintic Newton-Schulz iteration in bf16."""
+    x = (g.T if g.shape[0] > g.shape[1] else g).bfloat16()
+    x = x / (x.norm() + 1e-7)
+    for _ in range(steps):
+        a = x @ x.T
+        x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+    return (x.T if g.shape[0] > g.shape[1] else x).to(g.dtype)
+
+
+def optimizer(parameters: list[Tensor], multipliers: dict[nn.Parameter, float], s: Settings, edge: set[Tensor] = frozenset()) -> Optimizer:
+    """Weight decay on matrices only (biases, norms and single vectors are left alone); one group per (decay, rate multiplier, dtype, edge)."""
+    groups: dict[tuple[bool, float, torch.dtype, bool], list[Tensor]] = {}
     for p in parameters:
-        groups.setdefault((p.dim() >= 2, multipliers.get(p, 1.0), p.dtype), []).append(p)
+        groups.setdefault((p.dim() >= 2, multipliers.get(p, 1.0), p.dtype, p in edge), []).append(p)
     made = [
         {"params": ps, "lr": s.lr * rate, "base": s.lr * rate, "weight_decay": s.weight_decay if decays else 0.0}
-        for (decays, rate, _), ps in groups.items()
+        for (decays, rate, *_), ps in groups.items()
     ]
-    return (SGD if s.optimizer == "sgd" else AdamW)(made, s.momentum)
+    if s.optimizer == "muon":
+        return Muon(made, s.momentum, edge)
+    return {"adamw": AdamW, "sgd": SGD}[s.optimizer](made, s.momentum)
+
+
+def edge(model: nn.Module, heads: nn.Module) -> set[Tensor]:
+    """Parameters that read one-hot inputs or speak: embeddings and heads."""
+    ends = [m for m in model.modules() if isinstance(m, nn.Embedding)]
+    return {p for m in (*ends, heads) for p in m.parameters()}
 
 
 def factor(schedule: str, warmup: float, fraction: float) -> float:

@@ -177,7 +177,8 @@ def _outputs(root: nn.Module) -> Iterator[list[tuple[str, list[Tensor]]]]:
     def keep(name: str):
         def hook(module, args, out):
             form = vars(out) if not isinstance(out, (Tensor, tuple, list, dict)) else out
-            kept.append((name, [t.detach().clone() for t in pytree.tree_leaves(form) if isinstance(t, Tensor)]))
+            plain = [t for t in pytree.tree_leaves(form) if type(t) in (Tensor, nn.Parameter)]  # not the boxes of bounds: they have no difference
+            kept.append((name, [t.detach().clone() for t in plain]))
 
         return hook
 

@@ -14,6 +14,11 @@ from .trail import Event
 MOVES = ("promote", "override", "rollback")
 
 
+def of(history: Iterable[Event], alias: str) -> list[Event]:
+    """The `stack` of one alias, from the trail of its name."""
+    return stack(e for e in history if e.alias == alias and e.what in MOVES)
+
+
 def stack(moves: Iterable[Event]) -> list[Event]:
     """The moves that a rollback could go back to, the newest last. moves: of one alias, in order."""
     out: list[Event] = []

@@ -17,8 +17,9 @@ from ..errors import refuse
 from ..home import now
 from . import aliases, objects, trail
 from .database import Session
-from .store import Registry, Version
+from .store import Registry
 from .trail import Event
+from .versions import Version, read
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 HALF = datetime.timedelta(days=1)  # a copy that was never finished is left to whoever may still be writing it for so long
@@ -67,7 +68,7 @@ def collect(
     at, trash, why = at or now(), [], f"keep {keep}, days {days}"
 
     def work(db: Session) -> list[Collected]:
-        versions = registry.versions_in(db)
+        versions = read(db, registry.objects)
         stays = {registry.folder(d) for d in needed(versions, trail.read(db), keep, days, at[:10])}
         gone = []
         for folder in sorted(registry.objects.iterdir()) if registry.objects.is_dir() else []:

@@ -35,7 +35,7 @@ NAMES = {  # by area; the first have none of their own
     "": "accuracy balanced_accuracy f1 auroc average_precision nll brier ece rmse mae r2 map map_50 bleu rouge_l episode_return success_rate "
     "subset_accuracy micro_f1 macro_f1 quadratic_kappa quantile_loss coverage",
     "data": "duplicate_rate near_duplicate_rate leakage group_overlap time_overlap label_error_rate test_label_error_rate shortcut coded_missing "
-    "unit_switch number_format split_shift contamination",
+    "unit_switch number_format split_shift contamination personal",
     "accuracy": "gain_over_baseline gain_over_champion",
     "slice": "worst_accuracy worse_than_overall",
     "calibration": "ece classwise_error worst_slice_error",
@@ -43,8 +43,9 @@ NAMES = {  # by area; the first have none of their own
     "fairness": "demographic_parity_difference equal_opportunity_difference equalized_odds_difference",
     "ood": "auroc gain_over_trivial",
     "robustness": "linf_accuracy l2_accuracy certified_accuracy corruption_accuracy",
-    "privacy": "epsilon membership_auc membership_tpr_at_fpr_0.01 canary_tpr_at_fpr_0.05",
-    "explanation": "completeness_error randomization_similarity stability fidelity offmanifold_gap recall_at_k",
+    "privacy": "epsilon epsilon_lower_bound noise_multiplier sample_rate membership_auc membership_tpr_at_fpr_0.01 canary_tpr_at_fpr_0.05",
+    "explanation": "completeness_error randomization_similarity stability fidelity offmanifold_gap recall_at_k counterfactual_validity "
+    "counterfactual_cells",
     "efficiency": "latency_p99_ms size_mb memory_mb",
 }
 METRICS = frozenset(f"{area}.{name}".lstrip(".") for area, names in NAMES.items() for name in names.split())
@@ -135,6 +136,11 @@ def policy_of(limits: Iterable[Limit]) -> Policy:
     return Policy(limits, "sha256:" + hashlib.sha256(json.dumps(listed).encode()).hexdigest())
 
 
+def slices_of(policy: Policy) -> list[str]:
+    """The slices of rows that limits name; a limit on an explanation names an explainer in that place."""
+    return [limit.slice for limit in policy.limits if limit.slice and limit.area != "explanation"]
+
+
 def _name(key: str, known: set[str]) -> tuple[str | None, str, str | None] | None:
     """target, metric, slice. A colon or an @ may stand in a slice's value or a target's name: the reading whose metric is known wins."""
     metric = r"(?P<metric>[a-zA-Z_][\w.\- ]*?)(?:@(?P<slice>.+))?"
@@ -182,7 +188,8 @@ def _judge(limit: Limit, m: Measurement, level: float, digests: Mapping[str, str
         if m.digests.get(key) != want:
             return row("fail", "gate.digest", f"measured on other {key} ({_short(m.digests.get(key))}) than is to be promoted ({_short(want)})")
     if m.value is None or math.isnan(m.value):
-        return row("fail", f"{limit.area}.not_a_number", "the value is not a number")
+        why = m.details.get("why")
+        return row("fail", f"{limit.area}.not_a_number", f"there is no value: {why}" if isinstance(why, str) else "the value is not a number")
     low = -math.inf if m.low is None or math.isnan(m.low) else m.low
     high = math.inf if m.high is None or math.isnan(m.high) else m.high
     if low > high:

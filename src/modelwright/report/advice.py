@@ -42,6 +42,19 @@ def decided(story: Story) -> str:
     return "No limit was declared, so nothing was proved and nothing may be promoted. The figures below are measured with intervals all the same."
 
 
+def robust(story: Story) -> list[str]:
+    """What no attacker can move and what attacks left, as one interval: the truth lies between them."""
+    found = []
+    for e in story.lines():
+        details = e.get("details") or {}
+        between = details.get("robust_accuracy")
+        if e.get("metric") == "robustness.certified_accuracy" and isinstance(between, Mapping) and finite(details.get("epsilon")):
+            low, high = number(between.get("certified")), number(between.get("attacked"))
+            moved = f"inputs moved by at most {number(details['epsilon'])} each"
+            found.append(f"Robust accuracy of {clean(e.get('target'), 60)} under {moved}: between {low} (certified) and {high} (attacked).")
+    return found
+
+
 def falls_short(story: Story) -> list[str]:
     """Where the model falls short, most serious first."""
     found = []

@@ -112,6 +112,7 @@ def _body(story: Story) -> list[str]:
     out += _table(("metric", "split", "slice", "value", "interval", "n", "limit", "verdict"), cells, "lllrrrll") or ["Nothing was measured.", ""]
     if len(lines) > 60:
         out += [f"{len(lines) - 60:,} more figures are in evidence.json.", ""]
+    out += [part for line in advice.robust(story) for part in (md(line, 300), "")]
     if (opened := evidence.get("test_openings")) is not None:
         out += [f"The test split was opened {'once' if opened == 1 else f'{opened} times'}.", ""]
     if story.baselines and story.primary:

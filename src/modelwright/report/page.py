@@ -20,7 +20,7 @@ import yaml
 from markupsafe import Markup
 
 from . import advice, plots, text
-from .story import Story
+from .story import Explained, Story
 
 ROWS, COLUMNS, WORST, THUMB = 200, 8, 12, 224  # at most shown: rows of a table, columns of an example, examples; a thumbnail's side in pixels
 SAMPLES = 40  # pictures that a model made
@@ -39,6 +39,7 @@ def render(story: Story) -> str:
     env.globals |= {"interval": text.interval, "sign": SIGNS.get, "word": advice.WORDS.get, "picture_of": picture}
     limits = sorted((e for e in story.lines() if e.get("limit")), key=lambda e: ORDER.get(e.get("verdict"), 3))
     others = [e for e in story.lines() if not e.get("limit")]
+    explainers = [e for e in others if story.explained and str(e.get("slice")).startswith("explainer=")]
     return env.get_template("page.html").render(
         s=story,
         rows_shown=ROWS,
@@ -46,15 +47,18 @@ def render(story: Story) -> str:
         decided=advice.decided(story),
         short=advice.falls_short(story),
         steps=advice.next_steps(story),
+        robust=advice.robust(story),
         headline=story.headline(),
         compared=_figure(plots.dots, _compared(story), f"{story.primary}, {_better(story.primary)}", title="Model and baselines"),
         better=_better(story.primary) if story.primary else "",
         limits=limits,
-        others=others,
+        others=[e for e in others if e not in explainers],
+        explainers=explainers,
         curves=[f for stage in story.stages for f in _curves(stage)],
         targets=[_target(name, drawn) for name, drawn in story.plots.items()],
         slices=_slices(story),
         worst=_worst(story.worst),
+        explained=[_explained(e) for e in story.explained],
         columns=list(story.plan.get("columns") or ()),
         facts={k: v for k, v in story.plan.items() if k not in ("rows", "columns", "warnings") and v not in (None, {}, [], "")},
         task=_yaml(story.task),
@@ -159,6 +163,38 @@ def _worst(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     numbers = {k for k in names if any(text.finite(r.get(k)) and not isinstance(r[k], bool) for r in rows[:WORST])}
     shown = (first + rest)[: COLUMNS + len(first)]
     return {"columns": shown, "left_out": max(0, len(rest) - COLUMNS), "rows": rows[:WORST], "first": len(first), "numbers": numbers}
+
+
+def _explained(e: Explained) -> dict[str, Any]:
+    """Bars by column, pictures under their heat, changes that would turn a decision."""
+    unit = {"permutation_importance": "mean increase of the log loss when shuffled"}
+    bars = [_figure(plots.bars, values, name.replace("_", " "), unit.get(name, "mean |attribution|"), title=name) for name, values in e.bars.items()]
+    pictures = []
+    for row in list(e.pictures)[:SAMPLES]:
+        maps = {name: overlaid(row["picture"], m) for name, m in row["maps"].items()}
+        pictures.append({**row, "picture": overlaid(row["picture"], None), "maps": maps})
+    return {"target": e.target, "shown": e.shown, "hidden": e.hidden, "bars": [b for b in bars if b], "pictures": pictures, "changes": list(e.changes)}
+
+
+def overlaid(picture: Any, heat: Any) -> Markup:
+    """A picture (C, H, W) in grey under its map (H, W): blue speaks for the class, orange against it; as it is without a map."""
+    from PIL import Image
+
+    shades = np.clip(np.nan_to_num(np.asarray(picture, float)), 0, 1)
+    rgb = np.moveaxis(np.broadcast_to(shades, (3, *shades.shape[1:])), 0, 2)
+    if heat is not None:
+        heat = np.nan_to_num(np.asarray(heat, float))
+        strength = (np.abs(heat) / (np.abs(heat).max() or 1.0))[..., None] ** 0.7
+        colour = np.where(heat[..., None] > 0, [0.0, 0.447, 0.698], [0.902, 0.624, 0.0])
+        rgb = (1 - 0.85 * strength) * (0.35 + 0.5 * rgb.mean(2, keepdims=True)) + 0.85 * strength * colour
+    image = Image.fromarray((rgb * 255).round().astype(np.uint8))
+    side = max(image.size)
+    times = max(1, 112 // side)
+    image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
+    image.thumbnail((THUMB, THUMB))
+    out = io.BytesIO()
+    image.save(out, "PNG")
+    return Markup('<img alt="picture" src="data:image/png;base64,{}">').format(base64.b64encode(out.getvalue()).decode())
 
 
 def picture(content: Any) -> Markup | str | None:

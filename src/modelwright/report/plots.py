@@ -142,6 +142,23 @@ def _reach(rows: Sequence[tuple[str, Any, Any, Any, bool]]) -> tuple[float, floa
     return whole if whole[1] > whole[0] else (whole[0] - 0.05 * (abs(whole[0]) or 1), whole[1] + 0.05 * (abs(whole[1]) or 1))
 
 
+def bars(values: Mapping[str, Any], title: str, x: str) -> str | None:
+    """Horizontal bars by name, the largest first, at most 15."""
+    rows = sorted(((n, float(v)) for n, v in values.items() if finite(v)), key=lambda r: -r[1])[:15]
+    return _drawn(4.9, 0.75 + 0.24 * len(rows))(_bars)(rows, title, x) if rows else None
+
+
+def _bars(ax: Axes, rows: Sequence[tuple[str, float]], title: str, x: str) -> bool:
+    ax.barh(range(len(rows)), [v for _, v in rows], color=[BLUE if v >= 0 else ORANGE for _, v in rows], height=0.62)
+    ax.set_yticks(range(len(rows)), [clean(n, 28) for n, _ in rows])
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.grid(axis="y", visible=False)
+    ax.spines["left"].set_visible(False)
+    ax.xaxis.set_major_locator(MaxNLocator(5))
+    ax.set(title=clean(title, 50), xlabel=clean(x, 60))
+    return True
+
+
 @_drawn(4.9, 2.7)
 def curves(ax: Axes, lines: Mapping[str, tuple[Any, Any]], title: str, y: str = "loss", marks: Sequence[str] = ()) -> bool:
     """Lines over steps by name, thin and grey but for those in `marks`, which show their points."""

@@ -30,6 +30,18 @@ class TargetPlots:
 
 
 @dataclass
+class Explained:
+    """What is shown of explanations of one target."""
+
+    target: str
+    shown: list[str] = field(default_factory=list)  # explainers that passed their tests
+    hidden: list[Mapping[str, str]] = field(default_factory=list)  # explainer, why it is not shown
+    bars: dict[str, Mapping[str, float]] = field(default_factory=dict)  # {explainer: {column: mean |attribution|}}, the largest first
+    pictures: Sequence[Mapping[str, Any]] = ()  # picture (C, H, W) in [0, 1], maps {explainer: (H, W)}, truth, predicted
+    changes: Sequence[Mapping[str, Any]] = ()  # row, truth, before, after, cells {column: (as it is, as it would have to be)}
+
+
+@dataclass
 class Story:
     title: str
     task: Mapping[str, Any] = field(default_factory=dict)  # as resolved
@@ -46,6 +58,7 @@ class Story:
     plots: Mapping[str, TargetPlots] = field(default_factory=dict)  # by target
     slices: Sequence[Mapping[str, Any]] = ()  # slice, metric, value, low, high, n
     worst: Sequence[Mapping[str, Any]] = ()  # validation rows {column: value}, with truth, predicted, loss; bytes of a picture become a thumbnail
+    explained: Sequence[Explained] = ()
     cost: Sequence[Mapping[str, Any]] = ()  # stage, seconds, memory_mb
     lineage: Sequence[str] = ()  # sentences: base model, privacy, what saw which rows
 

@@ -49,6 +49,9 @@ class DPSGD(Strategy):
         self.sampler_: Poisson | None = None
         self.secret_: int | None = None
 
+    def learning(self, suggested: dict[str, Any]) -> dict[str, Any]:
+        return {**suggested, **suggested.get("private", {})}
+
     def prepare(self, context: Context) -> None:
         if dist.is_initialized() and dist.get_world_size() > 1:
             raise refuse("privacy.processes", "dp_sgd runs in one process", why="each process would add noise of its own", fix="start one process")

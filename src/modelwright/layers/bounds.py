@@ -3,7 +3,8 @@
 Gowal et al. 2018, "On the Effectiveness of Interval Bound Propagation", equations 5 to 8. A `Box` stands for every tensor between its ends; an
 operation without a rule raises `NoBounds`, so that what is not understood is never certified. The last linear layer is kept, so that differences of
 logits are bounded on its differences of weights (their section 3, "elision of the last layer"). Ends are rounded in 32 bits: each product is
-widened by a relative 1e-6.
+widened by a relative 1e-6. Both ends are differentiable in the parameters: training for certified accuracy (`strategies/certified.py`) and the audit
+that measures it (`audits/robustness.py`) rest on the same bounds; the audit's guard against an error here is that no attack may move a certified row.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ class NoBounds(Exception):
 
 
 class Box(torch.Tensor):
-    """Its own data is the lower end; `upper` the other. `last`: (lower, upper, weight) of the linear layer that it came from."""
+    """Its own data is the lower end; `upper` the other. `last`: (lower, upper, weight, bias) of the linear layer that it came from."""
 
     upper: Tensor
-    last: tuple[Tensor, Tensor, Tensor] | None
+    last: tuple[Tensor, Tensor, Tensor, Tensor | None] | None
 
     @staticmethod
     def of(lower: Tensor, upper: Tensor, last=None) -> Box:
-        box = torch.Tensor._make_subclass(Box, lower.detach())
-        box.upper, box.last = upper.detach(), last
+        box = lower.as_subclass(Box)
+        box.upper, box.last = upper, last
         return box
 
     @classmethod
@@ -50,11 +51,8 @@ class Box(torch.Tensor):
         return RULES[name](*args, **kwargs)
 
 
-def plain(box: Tensor) -> Tensor:
-    return box.as_subclass(torch.Tensor) if isinstance(box, Box) else box
-
-
 def ends(x: Tensor | float) -> tuple[Tensor, Tensor]:
+    """(lower, upper); of what is no box, twice itself."""
     if isinstance(x, Box):
         with torch._C.DisableTorchFunctionSubclass():
             return x.as_subclass(torch.Tensor), x.upper
@@ -86,8 +84,7 @@ MOVES = {
 def _product(lower: Tensor, upper: Tensor, times, weight: Tensor, bias: Tensor | None) -> tuple[Tensor, Tensor]:
     """times(x, W) over the box: W c -+ |W| r about the centre, plus what rounding may cost."""
     centre, radius = (lower + upper) / 2, (upper - lower) / 2
-    middle, spread = times(centre, weight), times(radius, weight.abs())
-    spread = spread + TIGHT * (times(centre.abs() + radius, weight.abs()))
+    middle, spread = times(centre, weight), times(radius + TIGHT * (centre.abs() + radius), weight.abs())
     if bias is not None:
         middle = middle + bias
         spread = spread + TIGHT * bias.abs()
@@ -98,25 +95,22 @@ def linear(x, weight, bias=None) -> Box:
     if not isinstance(x, Box) or isinstance(weight, Box):
         raise NoBounds("linear of a box's weights")
     lower, upper = ends(x)
-    weight, bias = weight.detach(), None if bias is None else bias.detach()
     return Box.of(*_product(lower, upper, lambda a, w: a @ w.T, weight, bias), last=(lower, upper, weight, bias) if lower.dim() == 2 else None)
 
 
 def conv(function):
     def rule(x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Box:
-        if not isinstance(x, Box):
+        if not isinstance(x, Box) or isinstance(weight, Box):
             raise NoBounds("convolution of a box's weights")
-        shape = (1, -1) + (1,) * (weight.dim() - 2)
-        with torch.no_grad():
-            b = None if bias is None else bias.reshape(shape)
-            return Box.of(*_product(*ends(x), lambda a, w: function(a, w, None, stride, padding, dilation, groups), weight, b))
+        b = None if bias is None else bias.reshape((1, -1) + (1,) * (weight.dim() - 2))
+        return Box.of(*_product(*ends(x), lambda a, w: function(a, w, None, stride, padding, dilation, groups), weight, b))
 
     return rule
 
 
 def matmul(a, b) -> Box:
     if isinstance(a, Box) and not isinstance(b, Box):
-        return Box.of(*_product(*ends(a), lambda x, w: x @ w, b.detach(), None))
+        return Box.of(*_product(*ends(a), lambda x, w: x @ w, b, None))
     raise NoBounds("matmul of a box's weights")
 
 
@@ -130,7 +124,7 @@ def einsum(equation, *operands) -> Box:
     a, b = operands[0] if len(operands) == 1 else operands
     if not isinstance(a, Box) or isinstance(b, Box):
         raise NoBounds("einsum")
-    return Box.of(*_product(*ends(a), lambda x, w: torch.einsum(equation, x, w), b.detach(), None))
+    return Box.of(*_product(*ends(a), lambda x, w: torch.einsum(equation, x, w), b, None))
 
 
 def add(a, b, alpha=1) -> Box:
@@ -158,14 +152,17 @@ def neg(a) -> Box:
 
 def mul(a, b) -> Box:
     (al, au), (bl, bu) = ends(a), ends(b)
-    corners = torch.stack(torch.broadcast_tensors(al * bl, al * bu, au * bl, au * bu))
-    return Box.of(corners.amin(0), corners.amax(0))
+    corners = [al * bl, au * bu] + ([al * bu, au * bl] if isinstance(a, Box) and isinstance(b, Box) else [])
+    lower = upper = corners[0]
+    for corner in corners[1:]:
+        lower, upper = torch.minimum(lower, corner), torch.maximum(upper, corner)
+    return Box.of(lower, upper)
 
 
 def div(a, b, rounding_mode=None) -> Box:
     if isinstance(b, Box) or rounding_mode is not None:
         raise NoBounds("division by a box")
-    b = torch.as_tensor(b).detach()
+    b = torch.as_tensor(b)
     out = mul(a, 1 / b)
     if a.last is not None and b.numel() == 1 and float(b) > 0:
         lower, upper, weight, bias = a.last
@@ -174,9 +171,8 @@ def div(a, b, rounding_mode=None) -> Box:
 
 
 def dropout(x, p=0.5, training=True, inplace=False) -> Box:
-    if training and p > 0:
-        raise NoBounds("dropout in training")
-    return x
+    """One mask for both ends: a bound of the network that these draws leave."""
+    return mul(x, F.dropout(torch.ones_like(ends(x)[0]), p)) if training and p > 0 else x
 
 
 def batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5) -> Box:
@@ -185,7 +181,7 @@ def batch_norm(x, mean, var, weight=None, bias=None, training=False, momentum=0.
     shape = (1, -1) + (1,) * (x.dim() - 2)
     scale = (var + eps).rsqrt() * (1 if weight is None else weight)
     shift = (0 if bias is None else bias) - mean * scale
-    return add(mul(x, scale.detach().reshape(shape)), shift.detach().reshape(shape))
+    return add(mul(x, scale.reshape(shape)), shift.reshape(shape))
 
 
 def where(condition, a, b) -> Box:
@@ -212,19 +208,23 @@ RULES = {
 }  # fmt: skip
 
 
-def margins(logits, lower: Tensor, upper: Tensor, rows: Tensor, y: Tensor) -> Tensor:
-    """(B,) a lower bound, over the box, of the true class's logit minus the largest other's. Raises NoBounds."""
-    with torch.no_grad():
-        out = logits(Box.of(lower, upper), rows)
+def gaps(out: Tensor, y: Tensor) -> Tensor:
+    """(B, K) for logits (B, K) that are a box: lower bounds of the true class's logit y (B,) minus each one; 0 at y itself. Raises NoBounds."""
     if not isinstance(out, Box):
-        raise NoBounds("the logits do not depend on the input")
-    if out.last is not None:
+        raise NoBounds("logits that do not depend on the input")
+    if out.last is None:
+        low, up = ends(out)
+        found = low.gather(1, y[:, None]) - up
+    else:
         low, up, w, b = out.last
         difference = w[y][:, None, :] - w[None]  # (B, K, D)
         centre, radius = (low + up) / 2, (up - low) / 2
         spread = (difference.abs() * (radius + TIGHT * (centre.abs() + radius))[:, None]).sum(2)
-        gap = (difference * centre[:, None]).sum(2) - spread + (0 if b is None else b[y][:, None] - b[None])
-    else:
-        low, up = ends(out)
-        gap = low.gather(1, y[:, None]) - up
-    return gap.scatter(1, y[:, None], torch.inf).amin(1)
+        found = (difference * centre[:, None]).sum(2) - spread + (0 if b is None else b[y][:, None] - b[None])
+    return found.scatter(1, y[:, None], 0.0)
+
+
+@torch.no_grad()
+def margins(logits, lower: Tensor, upper: Tensor, rows: Tensor, y: Tensor) -> Tensor:
+    """(B,) a lower bound, over the box, of the true class's logit minus the largest other's. Raises NoBounds."""
+    return gaps(logits(Box.of(lower, upper), rows), y).scatter(1, y[:, None], torch.inf).amin(1)

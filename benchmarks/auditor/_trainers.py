@@ -1,0 +1,342 @@
+"""A private training step done rightly, and the ways in which it is done wrongly, one method each. D coordinates, B rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent, SelfComposedDpEvent, pld
+
+from modelwright import trainer
+from modelwright.data.schema import Schema
+from modelwright.subject import Subject
+
+
+class Right:
+    """Poisson sampling, rows clipped each by itself, Gaussian noise once on their sum, divided by the expected number of rows."""
+
+    def __init__(self, rng: np.random.Generator):
+        self.n, self.steps = int(rng.integers(800, 6000)), int(rng.integers(40, 400))
+        self.q, self.sigma, self.clip = float(rng.uniform(0.01, 0.05)), float(rng.uniform(0.7, 2.0)), float(rng.uniform(0.2, 3.0))
+        self.layers = [int(k) for k in rng.integers(3, 60, rng.integers(2, 6))]
+        self.ends = np.cumsum([0, *self.layers])
+        self.expected_batch, self.delta, self.severity = self.n * self.q, 0.1 / self.n, float(rng.uniform(0.3, 0.8))
+        self.restart(0)
+
+    def restart(self, seed: int) -> None:
+        self.rng, self.seed, self.calls, self.last = np.random.default_rng(seed), seed, 0, None
+
+    def sample(self, step: int) -> np.ndarray:
+        return np.flatnonzero(self.rng.random(self.n) < self.q)
+
+    def factors(self, g: np.ndarray) -> np.ndarray:
+        return np.minimum(1, self.clip / np.maximum(np.linalg.norm(g, axis=1, keepdims=True), 1e-12))
+
+    def total(self, g: np.ndarray, step: int) -> np.ndarray:
+        return (g * self.factors(g)).sum(0)
+
+    def noise(self, g: np.ndarray, step: int) -> np.ndarray:
+        return self.sigma * self.clip * self.rng.standard_normal(g.shape[1])
+
+    def privatize(self, g: np.ndarray, step: int) -> np.ndarray:
+        self.calls += 1
+        return (self.total(g, step) + self.noise(g, step)) / self.expected_batch
+
+
+class NoNoise(Right):
+    def noise(self, g, step):
+        return np.zeros(g.shape[1])
+
+
+class LessNoise(Right):
+    def noise(self, g, step):
+        return self.severity * super().noise(g, step)
+
+
+class NoiseWithoutClip(Right):
+    """sigma alone: short where the clip is above one."""
+
+    def __init__(self, rng):
+        super().__init__(rng)
+        self.clip = float(rng.uniform(1.3, 4))
+
+    def noise(self, g, step):
+        return self.sigma * self.rng.standard_normal(g.shape[1])
+
+
+class NoiseOnSome(Right):
+    def noise(self, g, step):
+        x = super().noise(g, step)
+        x[self.ends[-2] :] = 0
+        return x
+
+
+class NoiseOnHead(Right):
+    """Full noise on one layer, little on the others."""
+
+    def noise(self, g, step):
+        x = super().noise(g, step)
+        x[: self.ends[-2]] *= self.severity
+        return x
+
+
+class NoiseDecays(Right):
+    def noise(self, g, step):
+        return super().noise(g, step) * (1 - self.severity * step / self.steps)
+
+
+class NoiseReused(Right):
+    """The generator is seeded anew at every step."""
+
+    def noise(self, g, step):
+        self.rng = np.random.default_rng(self.seed)
+        return super().noise(g, step)
+
+
+class NoiseInPairs(Right):
+    """Every second step takes off what the one before put on."""
+
+    def noise(self, g, step):
+        if self.last is not None and len(self.last) == g.shape[1]:
+            x, self.last = -self.last, None
+            return x
+        self.last = super().noise(g, step)
+        return self.last
+
+
+class NoiseOfStep(Right):
+    """Seeded by the step's number, which everybody knows."""
+
+    def noise(self, g, step):
+        return self.sigma * self.clip * np.random.default_rng(step).standard_normal(g.shape[1])
+
+
+class NoiseShared(Right):
+    """One draw for all coordinates of a layer."""
+
+    def noise(self, g, step):
+        return np.repeat(self.sigma * self.clip * self.rng.standard_normal(len(self.layers)), self.layers)
+
+
+class NoiseLaplace(Right):
+    def noise(self, g, step):
+        return self.rng.laplace(0, self.sigma * self.clip / 2**0.5, g.shape[1])
+
+
+class NoisePerMicrobatch(Right):
+    """Once for every eight rows, of a share that adds up to too little for few rows."""
+
+    def noise(self, g, step):
+        parts, whole = -(-len(g) // 8), max(1, round(self.expected_batch / 8))
+        return sum((super(NoisePerMicrobatch, self).noise(g, step) for _ in range(parts)), np.zeros(g.shape[1])) / whole**0.5
+
+
+class NoiseOfBatch(Right):
+    """As large as the largest row of the batch needs, which is itself private."""
+
+    def noise(self, g, step):
+        norms = np.linalg.norm(g, axis=1)
+        return super().noise(g, step) * min(1.0, max(norms, default=0.0) / self.clip)
+
+
+class NotClipped(Right):
+    def total(self, g, step):
+        return g.sum(0)
+
+
+class ClippedAtFirst(Right):
+    """Only in the first half of training."""
+
+    def total(self, g, step):
+        return super().total(g, step) if step < self.steps // 2 else g.sum(0)
+
+
+class ClippedByLayer(Right):
+    """Each layer to the whole clip."""
+
+    def total(self, g, step):
+        return np.concatenate([super(ClippedByLayer, self).total(g[:, a:b], step) for a, b in zip(self.ends, self.ends[1:])])
+
+
+class ClippedByValue(Right):
+    def total(self, g, step):
+        return g.clip(-self.clip, self.clip).sum(0)
+
+
+class ClippedAfter(Right):
+    """The mean is clipped, not the rows."""
+
+    def total(self, g, step):
+        mean = g.sum(0, keepdims=True) / self.expected_batch
+        return (mean * self.factors(mean))[0] * self.expected_batch
+
+
+class ClippedTogether(Right):
+    """The sum is clipped: a row can turn it round."""
+
+    def total(self, g, step):
+        whole = g.sum(0, keepdims=True)
+        return (whole * self.factors(whole))[0]
+
+
+class DividedByDrawn(Right):
+    def privatize(self, g, step):
+        return (self.total(g, step) + self.noise(g, step)) / max(1, len(g))
+
+
+class EmptySkipped(Right):
+    def privatize(self, g, step):
+        return super().privatize(g, step) if len(g) else np.zeros(g.shape[1])
+
+
+class Shuffled(Right):
+    """Epochs in random order, batches of a fixed size."""
+
+    def sample(self, step):
+        size = round(self.expected_batch)
+        if self.last is None or len(self.last) < size:
+            self.last = self.rng.permutation(self.n)
+        drawn, self.last = self.last[:size], self.last[size:]
+        return drawn
+
+
+class FixedSize(Right):
+    def sample(self, step):
+        return self.rng.choice(self.n, round(self.expected_batch), replace=False)
+
+
+class WithReplacement(Right):
+    def sample(self, step):
+        return self.rng.integers(0, self.n, self.rng.binomial(self.n, self.q))
+
+
+class DrawnMore(Right):
+    def sample(self, step):
+        return np.flatnonzero(self.rng.random(self.n) < self.q * (1 + self.severity))
+
+
+class DrawnUnequally(Right):
+    def sample(self, step):
+        share = np.where(np.arange(self.n) % 2, 1 + self.severity, 1 - self.severity)
+        return np.flatnonzero(self.rng.random(self.n) < self.q * share)
+
+
+class DrawnInBlocks(Right):
+    """Rows come in blocks of four."""
+
+    def sample(self, step):
+        return np.flatnonzero(np.repeat(self.rng.random(-(-self.n // 4)) < self.q, 4)[: self.n])
+
+
+class DrawnTheSame(Right):
+    """The sampler has a seed of its own."""
+
+    def restart(self, seed):
+        super().restart(seed)
+        self.coins = np.random.default_rng(12345)
+
+    def sample(self, step):
+        return np.flatnonzero(self.coins.random(self.n) < self.q)
+
+
+def epsilon_of(parts: list[tuple[float, float, int]], delta: float) -> float:
+    made = pld.PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=1e-3)
+    for sigma, q, steps in parts:
+        made.compose(SelfComposedDpEvent(PoissonSampledDpEvent(q, GaussianDpEvent(sigma)), steps))
+    return float(made.get_epsilon(delta))
+
+
+def statement_of(t: Right) -> dict[str, Any]:
+    epsilon = epsilon_of([(t.sigma, t.q, t.steps)], t.delta)
+    claim = {"epsilon": epsilon, "delta": t.delta, "accountant": "pld", "neighbours": "add/remove one row"}
+    return {
+        "claim": claim, "rows": t.n, "sample_rate": t.q, "noise_multiplier": t.sigma, "clip": t.clip, "steps": t.steps, "divisor": t.expected_batch,
+    }  # fmt: skip
+
+
+def under_audit(made: Any, statement: dict[str, Any], seed: int) -> Subject:
+    return Subject(None, Schema({}, {}), {"train": None}, lineage={"statement": statement}, seed=seed, trainer=trainer.here(made))
+
+
+def trained(wrong: type[Right]):
+    """A trainer with the fault and the statement of the right one."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        made = (wrong if faulty else Right)(np.random.default_rng(seed))
+        return under_audit(made, statement_of(made), seed)
+
+    return make
+
+
+def claimed(change):
+    """A right trainer, and change(statement, trainer, rng, faulty) of its statement."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng = np.random.default_rng(seed)
+        made = Right(rng)
+        statement = statement_of(made)
+        change(statement, made, rng, faulty)
+        return under_audit(made, statement, seed)
+
+    return make
+
+
+def steps_uncounted(s, t, rng, faulty):
+    if faulty:
+        s["steps"] = int(s["steps"] * rng.uniform(0.4, 0.8))
+        s["claim"]["epsilon"] = epsilon_of([(t.sigma, t.q, s["steps"])], t.delta)
+
+
+def tuning_uncounted(s, t, rng, faulty):
+    s["tuning_runs"] = int(rng.integers(3, 9))
+    if not faulty:
+        s["claim"]["epsilon"] = epsilon_of([(t.sigma, t.q, t.steps * s["tuning_runs"])], t.delta)
+
+
+def segments_uncounted(s, t, rng, faulty):
+    before = {"steps": int(t.steps * rng.uniform(0.6, 2)), "noise_multiplier": float(t.sigma * rng.uniform(0.7, 1)), "sample_rate": t.q}
+    s["segments"] = [before]
+    if not faulty:
+        s["claim"]["epsilon"] = epsilon_of([(t.sigma, t.q, t.steps), (before["noise_multiplier"], t.q, before["steps"])], t.delta)
+
+
+def understated(s, t, rng, faulty):
+    s["claim"]["epsilon"] *= rng.uniform(0.6, 0.95) if faulty else 1
+
+
+def delta_large(s, t, rng, faulty):
+    s["claim"]["delta"] = (rng.uniform(1.1, 5) if faulty else 0.5) / t.n
+    s["claim"]["epsilon"] = epsilon_of([(t.sigma, t.q, t.steps)], s["claim"]["delta"])
+    t.delta = s["claim"]["delta"]
+
+
+def replacing(s, t, rng, faulty):
+    s["claim"]["neighbours"] = "replace one row"
+    less = 10.0
+    while not faulty and (1 + np.exp(once := epsilon_of([(t.sigma, t.q, t.steps)], t.delta / less))) > less:
+        less *= 4
+    if not faulty:  # group privacy: removing one and adding another
+        s["claim"]["epsilon"] = 2 * once
+
+
+TRAINERS = {
+    "no_noise": (NoNoise, "privacy.no_noise"), "less_noise": (LessNoise, "privacy.noise_below"),
+    "noise_without_clip": (NoiseWithoutClip, "privacy.noise_below"),
+    "noise_on_some_layers": (NoiseOnSome, "privacy.noise_partial"), "less_noise_on_layers": (NoiseOnHead, "privacy.noise_partial"),
+    "noise_decays": (NoiseDecays, "privacy.noise_varies"), "noise_reused": (NoiseReused, "privacy.noise_reused"),
+    "noise_in_pairs": (NoiseInPairs, "privacy.noise_reused"), "noise_of_the_step": (NoiseOfStep, "privacy.noise_predictable"),
+    "noise_shared": (NoiseShared, "privacy.noise_shared"), "laplace_noise": (NoiseLaplace, "privacy.noise_shape"),
+    "noise_a_microbatch": (NoisePerMicrobatch, "privacy.empty_batch"), "noise_of_the_batch": (NoiseOfBatch, "privacy.noise_data"),
+    "not_clipped": (NotClipped, "privacy.clipping"), "clipped_at_first": (ClippedAtFirst, "privacy.clipping"),
+    "clipped_by_layer": (ClippedByLayer, "privacy.clipping"), "clipped_by_value": (ClippedByValue, "privacy.clipping"),
+    "clipped_after_averaging": (ClippedAfter, "privacy.clipping"), "clipped_together": (ClippedTogether, "privacy.clipping"),
+    "divided_by_drawn": (DividedByDrawn, "privacy.divisor"), "empty_batch_skipped": (EmptySkipped, "privacy.empty_batch"),
+    "shuffled": (Shuffled, "privacy.sampler"), "fixed_size": (FixedSize, "privacy.sampler"), "with_replacement": (WithReplacement, "privacy.sampler"),
+    "drawn_more": (DrawnMore, "privacy.sample_rate"), "drawn_unequally": (DrawnUnequally, "privacy.sampler"),
+    "drawn_in_blocks": (DrawnInBlocks, "privacy.sampler"), "drawn_the_same": (DrawnTheSame, "privacy.sampler"),
+}  # fmt: skip
+CLAIMS = {
+    "steps_uncounted": (steps_uncounted, "privacy.steps"), "tuning_uncounted": (tuning_uncounted, "privacy.understated"),
+    "segments_uncounted": (segments_uncounted, "privacy.understated"), "claim_understated": (understated, "privacy.understated"),
+    "delta_above_one_row": (delta_large, "privacy.delta"), "replacing_claimed": (replacing, "privacy.neighbours"),
+}  # fmt: skip

@@ -1,0 +1,54 @@
+"""Any MODEL as a Predictor for a table: a run folder, a version of the registry, a Hugging Face folder, an ONNX file, `file.py:factory`.
+
+A model of our own brings its schema. One from elsewhere takes it from a task, fitted on the task's own data, so that categories have the numbers that they
+had in training. A Hugging Face folder can do without: its classes are in config.json, and its input is the table's one column of text or pictures.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pyarrow as pa
+
+from . import find
+from .artifact import Chosen, Loaded, located, open_model
+from .data.schema import Schema, infer, profile
+from .errors import refuse
+from .foreign import Foreign, within
+from .preparing import prepare
+from .task import Task, load_task
+
+ANSWER = "label"  # the name of what a Hugging Face folder answers, where no task names it
+
+
+def predictor(model: str | Path, table: pa.Table, task: Task | None = None) -> Loaded | Chosen | Foreign:
+    """Raises a Refusal where the model cannot be read, or what it reads and answers is unknown."""
+    place = located(model)
+    elsewhere = within(place)
+    if elsewhere is None and not (place.suffix == ".onnx" or ".py:" in str(model)):
+        return open_model(place)
+    if task is None and (place / "task.yaml").is_file():
+        task = load_task(place / "task.yaml")
+    if task is not None:
+        schema = prepare(task).schema
+    elif elsewhere is not None and elsewhere.is_dir():
+        schema = _of_table(table, str(model))
+    else:
+        what = "a model from elsewhere says nothing of its columns and labels"
+        raise refuse("predict.task", what, where="--task", fix="the task file that it was audited with: --task TASK")
+    return Foreign(str(elsewhere or model), schema)
+
+
+def _of_table(table: pa.Table, where: str) -> Schema:
+    """The one column that a Hugging Face folder can read. A category without labels takes those of config.json."""
+    seen = {n: p for n, p in profile(table).items() if p.distinct and n != ANSWER}
+    kinds = {n: kind for n, p in seen.items() if (kind := infer(p)) in ("text", "picture")}
+    if len(kinds) != 1 and len(seen) == 1:
+        kinds = dict.fromkeys(seen, "text")
+    if len(kinds) != 1:
+        what = f"{len(kinds)} columns are text or pictures: {', '.join(kinds) or 'none'}"
+        raise refuse("model.input", what, where=where, fix="leave one of them in the table, or name the columns in a task: --task TASK")
+    ((name, kind),) = kinds.items()
+    target = find.make("kinds", "category", "label")
+    target.labels_ = []
+    return Schema({name: find.make("kinds", kind, name)}, {ANSWER: target})

@@ -1,0 +1,232 @@
+"""The verdict on a version: everything that this registry recorded of exactly its bytes, under one set of limits. A decision in a file counts for nothing.
+
+The limits are those of the task that was registered, with those of `--policy` on top (the tighter of two counts, so that a policy never loosens). The
+figures are those of every run and audit of these bytes, by the test rows that they were measured on. On the same rows the newest figure for a limit
+counts: an audit of some areas (`--only`) completes an earlier one. What has no value (an exception, a spent budget, a metric that these rows leave
+undefined) takes nothing back and proves nothing. Then:
+
+    against    a limit is violated on any rows, whoever chose them: refused, and the audit is named. Only a newer audit on the same rows replaces that
+    for        every limit is satisfied on the same rows: the registered test rows, or where those do not decide, the newest others, which is said
+    neither    refused, with the reasons of the registered rows
+
+Rows that the version was trained or calibrated on are never for. Limits that are looser than when the rows were first opened (with limits, for the
+same targets), or than those that the audit saw, are a reason to refuse. An evidence.json that is not what was recorded, or speaks of other bytes, is
+one too, until an audit made after the registration speaks for them. Left out: rows in part the same as the training rows; the registry keeps no rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .. import evidence as evidence_
+from .. import strict
+from ..errors import Refusal
+from . import gate, policy, signing
+from .gate import Limit, Policy, Row
+from .records import Audited
+from .versions import Version
+
+if TYPE_CHECKING:
+    from .store import Registry
+
+Reasons = list[dict[str, str]]  # code, text
+
+
+@dataclass
+class Judged:
+    verdict: str  # pass, fail, inconclusive
+    reasons: Reasons
+    warnings: Reasons = field(default_factory=list)
+    used: list[dict[str, Any]] = field(default_factory=list)  # the audits that it rests on: source, at, digest, rows, limits
+    heard: int = 0  # id of the last audit in the trail that was looked at
+
+
+@dataclass
+class Test:
+    """What was measured on the same test rows."""
+
+    registered: bool  # the rows that were registered as the version's test split
+    seen: bool  # rows that the version was trained or calibrated on
+    latest: dict[Limit, tuple[Audited, list[Row]]]  # the newest figures for each limit, or that there is none
+
+    @property
+    def rows(self) -> list[tuple[Audited, Row]]:
+        return [(a, r) for a, rows in self.latest.values() for r in rows]
+
+    @property
+    def verdict(self) -> str:
+        found = {r.verdict for _, r in self.rows}
+        return next(v for v in ("fail", "inconclusive", "pass") if v in found)
+
+    @property
+    def newest(self) -> Audited:
+        return max((a for a, _ in self.rows), key=lambda a: a.id)
+
+    def called(self, audit: Audited) -> str:
+        rows = "the registered test rows" if self.registered else f"other test rows than the registered ones ({_short(audit.evidence)})"
+        return f"{audit.source or audit.digest[:19]}{f' of {audit.at[:10]}' if audit.at else ''} on {rows}"
+
+
+def judge(registry: Registry, version: Version, extra: Policy | None = None) -> Judged:
+    """A version as it lies in the store."""
+    try:
+        findings = signing.verify(version.folder, version.digest, signing.trusted(registry.keys))
+    except FileNotFoundError as e:  # collected while they were read
+        raise registry.gone(version) from e
+    if findings:
+        return Judged("fail", [reason("gate.tampered", f"{f.kind}: {f.path}: {f.text}") for f in findings])
+    reasons: Reasons = []
+    limits, targets = _declared(version.folder, reasons)
+    if extra is not None:
+        limits = policy.tightest(limits, extra)
+    audits = registry.audits(version.model)
+    own, amiss = _own(registry, version, audits)
+    if not audits:
+        reasons.append(amiss or reason("gate.missing", "there is no evidence: these bytes were not audited"))
+    if not limits.limits:
+        reasons.append(reason("gate.no_limits", "no limits were declared, so nothing was shown"))
+    if not audits or not limits.limits:
+        return Judged("fail", reasons)
+
+    tests = _tests(version, limits, audits, own)
+    against = {id(t): [(a, r) for a, r in t.rows if r.verdict == "fail" and _measured(r)] for t in tests}
+    good = [t for t in tests if t.verdict == "pass" and not t.seen]
+    first = lambda some: next((t for t in some if t.registered), some[0] if some else None)  # noqa: E731 - newest first
+    rests = first(good) or first(tests)
+    verdict = rests.verdict
+    if rests not in good:
+        reasons += [reason(code, _told(rests, a, r, own)) for a, r in rests.rows if r.verdict != "pass" for code in r.codes]
+    for test in tests:
+        if test is not rests and against[id(test)]:
+            verdict = "fail"
+            reasons.append(reason("gate.audit_failed", f"speaks against these bytes: {test.called(against[id(test)][0][0])}"))
+            reasons += [reason(code, _told(test, a, r, own)) for a, r in against[id(test)] for code in r.codes]
+    if rests.seen:
+        reasons.append(reason("gate.seen_rows", f"{rests.called(rests.newest)}: the version was trained or calibrated on these rows"))
+    loose, warnings = _changed(registry, rests, limits, targets)
+    reasons += loose
+    if amiss:
+        (warnings if verdict == "pass" and rests.newest.id > registry.registered_at(version) else reasons).append(amiss)
+    if verdict == "pass" and not rests.registered:
+        warnings.append(reason("gate.other_rows", f"it rests on {rests.called(rests.newest)}, whose likeness to training rows was not compared"))
+    for test in tests:
+        if test is not rests and test.verdict != "pass" and not against[id(test)]:
+            open_ = "; ".join(dict.fromkeys(r.text for _, r in test.rows if r.verdict != "pass"))
+            warnings.append(reason("gate.undecided", f"{test.called(test.newest)} did not decide: {open_}"))
+    verdict = "fail" if reasons and verdict == "pass" else verdict
+    return Judged(verdict, reasons, warnings, _used(rests), max(a.id for a in audits))
+
+
+def _tests(version: Version, limits: Policy, audits: list[Audited], own: Audited | None) -> list[Test]:
+    """By test rows, those with the newest audit first."""
+    by_rows: dict[str, list[Audited]] = {}
+    for audit in audits:
+        by_rows.setdefault(audit.evidence.get("test_rows") or audit.digest, []).append(audit)
+    splits = _tree(version.folder / "lineage.json").get("data")
+    splits = splits if isinstance(splits, Mapping) else {}
+    tests = []
+    for group in by_rows.values():
+        digests = {a.evidence["data"].get("test") for a in group}
+        latest: dict[Limit, tuple[Audited, list[Row]]] = {}
+        for audit in group:
+            decision = gate.decide(limits, evidence_.measurements(audit.evidence), digests=_bound(version, audit, audit is own))
+            for limit in limits.limits:
+                rows = [r for r in decision.rows if r.limit == limit]
+                if limit not in latest or any(_measured(r) for r in rows):
+                    latest[limit] = (audit, rows)
+        registered = own in group or splits.get("test") in digests - {None}
+        tests.append(Test(registered, bool(digests & {d for s, d in splits.items() if s in ("train", "validation", "calibration")}), latest))
+    return sorted(tests, key=lambda t: -t.newest.id)
+
+
+def _measured(row: Row) -> bool:
+    """Whether there is a figure: an audit that failed, had no time, or found nothing to measure on leaves a missing one, or one without a value."""
+    return row.measurement is not None and row.measurement.value is not None and not math.isnan(row.measurement.value)
+
+
+def _bound(version: Version, audit: Audited, own: bool) -> dict[str, Any]:
+    """What figures must have been measured on: of the version's own run what its lineage says, else what the audit says of itself."""
+    lineage = _tree(version.folder / "lineage.json") if own else {}
+    return {"model": version.model, "data": lineage.get("data", audit.evidence["data"]), "code": lineage.get("code", audit.evidence["code"])}
+
+
+def _own(registry: Registry, version: Version, audits: list[Audited]) -> tuple[Audited | None, dict[str, str] | None]:
+    """The recorded text of the version's evidence.json; or what is amiss with that file. A version may have none (it was imported)."""
+    path = version.folder / "evidence.json"
+    if not path.exists():
+        return None, None
+    digest = f"sha256:{hashlib.sha256(path.read_bytes()).hexdigest()}"
+    own = next((a for a in reversed(audits) if a.digest == digest), None)
+    if own is not None:
+        return own, None
+    found = registry.recorded(digest)
+    if found is None:
+        why = "it was edited, or measured with another registry"
+        return None, reason("gate.unrecorded", f"evidence.json is not what an audit recorded in this registry: {why}")
+    said, is_ = found["model"][:19], version.model[:19]
+    return None, reason("gate.digest", f"the evidence speaks of other bytes ({said}) than are to be promoted ({is_})")
+
+
+def _declared(folder: Path, reasons: Reasons) -> tuple[Policy, list[str]]:
+    """The limits and the targets of the task that was registered."""
+    try:
+        tree = strict.read(folder / "task.yaml", "task") if (folder / "task.yaml").exists() else {}
+        tree = tree if isinstance(tree, dict) else {}
+        audit, target = tree.get("audit") or {}, tree.get("target") or []
+        targets = [target] if isinstance(target, str) else [*target]
+        return policy.merged(audit.get("policy"), audit.get("require") or {}, folder, "task.yaml: audit"), targets
+    except (Refusal, AttributeError, TypeError) as e:
+        reasons.append(reason("gate.limits", f"the limits in task.yaml cannot be read: {e}"))
+        return gate.policy_of([]), []
+
+
+def _changed(registry: Registry, test: Test, limits: Policy, targets: list[str]) -> tuple[Reasons, Reasons]:
+    """Reasons where limits were loosened after the test split was opened; warnings where they were changed otherwise."""
+    reasons: Reasons = []
+    rows = test.newest.evidence.get("test_rows")
+    first = registry.first_limits(rows, targets) if rows else []
+    seen = [registry.limits_of(p) for p in dict.fromkeys(a.evidence["policy"] for a, _ in test.rows) if p]
+    for when, before in (("when the test split was first opened", first), *(("in the audit", audited) for audited in seen)):
+        texts = ["they are not known"] if before is None else policy.loosened(before, limits)
+        reasons += [reason("gate.policy_changed", f"limits were {when}: {t}") for t in texts]
+    if reasons:
+        return list({r["text"].split(": ", 1)[1]: r for r in reasons}.values()), []
+    before = gate.policy_of(first)
+    changed = first and before.digest != limits.digest
+    text = "limits were added or tightened after the test split was first opened, none was loosened"
+    return [], [reason("gate.policy_changed", text)] if changed else []
+
+
+def _used(test: Test) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for limit, (a, _) in test.latest.items():
+        facts = {"source": a.source, "at": a.at, "digest": a.digest, "rows": "registered" if test.registered else "other", "limits": []}
+        found.setdefault(a.digest, facts)["limits"].append(limit.name)
+    return list(found.values())
+
+
+def _told(test: Test, audit: Audited, row: Row, own: Audited | None) -> str:
+    """A reason; whose it is, where it is not of the version's own run."""
+    return row.text if audit is own or own is None and test.registered else f"{row.text} ({test.called(audit)})"
+
+
+def reason(code: str, text: str) -> dict[str, str]:
+    return {"code": code, "text": text}
+
+
+def _short(evidence: Mapping[str, Any]) -> str:
+    return str(evidence.get("test_rows") or evidence["data"].get("test"))[:19]
+
+
+def _tree(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,98 @@
+"""What was looked at, and what was seen: openings of test splits, with the limits declared at the time, and what runs and audits measured.
+
+An opening is counted by the digest of the split's rows, so that limits edited afterwards are found. A measurement is kept as the text of its
+evidence.json, by the digest of that text, and every time that one is made is a line of the audit trail: only what stands here can be promoted on
+(`promotion.py`), and what speaks against a model cannot be taken out unseen. All are functions of a database session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from . import trail
+from .database import Session
+
+if TYPE_CHECKING:  # these bring torch, and `registry list` should answer at once
+    from .gate import Limit, Policy
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What a run or an audit measured of a model's bytes, and when."""
+
+    id: int  # of its line in the trail; 0 where it is older than such lines
+    at: str
+    source: str  # the name of the run's or the audit's folder
+    digest: str  # of the text of its evidence.json
+    evidence: Mapping[str, Any]
+
+
+def open_test(db: Session, digest: str, who: str, limits: Policy | None, targets: Iterable[str]) -> int:
+    from . import policy
+
+    if limits is not None:
+        text = json.dumps(policy.as_json(limits), ensure_ascii=False)
+        db("INSERT INTO policy (digest, limits) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING", limits.digest, text)
+    row = (digest, who, limits.digest if limits is not None else None, _listed(targets))
+    db("INSERT INTO test_opening (digest, who, policy, targets) VALUES (?, ?, ?, ?)", *row)
+    return db("SELECT count(*) FROM test_opening WHERE digest = ?", digest)[0][0]
+
+
+def openings(db: Session, digest: str) -> list[dict[str, str]]:
+    rows = db("SELECT who, at FROM test_opening WHERE digest = ? ORDER BY opening", digest)
+    return [{"who": who, "at": at} for who, at in rows]
+
+
+def first_limits(db: Session, digest: str, targets: Iterable[str]) -> list[Limit]:
+    from . import policy
+
+    sql = (
+        "SELECT p.limits FROM test_opening o JOIN policy p ON p.digest = o.policy "
+        "WHERE o.digest = ? AND o.targets = ? AND p.limits <> '[]' ORDER BY o.opening LIMIT 1"
+    )
+    rows = db(sql, digest, _listed(targets))
+    return policy.from_json(json.loads(rows[0][0])) if rows else []
+
+
+def limits_of(db: Session, digest: str) -> list[Limit] | None:
+    from . import policy
+
+    rows = db("SELECT limits FROM policy WHERE digest = ?", digest)
+    return policy.from_json(json.loads(rows[0][0])) if rows else None
+
+
+def record(db: Session, evidence: Mapping[str, Any], source: str, **of: str | None) -> str:
+    """source: the folder's name; of: who and at, for the trail."""
+    from ..evidence import dumps
+
+    body = dumps(evidence)
+    digest = f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
+    db("INSERT INTO evidence (digest, model, body) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING", digest, evidence["model"], body)
+    verdict = (evidence["decision"] or {}).get("verdict")
+    trail.add(db, "audit", digest=digest, details={"model": evidence["model"], "source": source, "verdict": verdict}, **of)
+    return digest
+
+
+def recorded(db: Session, digest: str) -> dict[str, Any] | None:
+    rows = db("SELECT body FROM evidence WHERE digest = ?", digest)
+    return json.loads(rows[0][0]) if rows else None
+
+
+def audits(db: Session, model: str) -> list[Audited]:
+    """Of exactly these bytes, oldest first; what is older than the trail's lines comes first, in the order of its openings."""
+    sql = (
+        "SELECT e.id, e.at, e.details, r.digest, r.body FROM evidence r LEFT JOIN event e ON e.digest = r.digest AND e.what = 'audit' WHERE r.model = ?"
+    )
+    found = []
+    for number, at, details, digest, body in db(sql, model):
+        source = json.loads(details)["source"] if details else ""
+        found.append(Audited(number or 0, at or "", source, digest, json.loads(body)))
+    return sorted(found, key=lambda a: (a.id, a.evidence.get("test_openings", 0), a.digest))
+
+
+def _listed(targets: Iterable[str]) -> str:
+    return json.dumps(sorted(targets), ensure_ascii=False)

@@ -1,0 +1,174 @@
+"""A right trainer passes; every way of doing it wrong is found and named; the noise's tests err as rarely as they say."""
+
+import numpy as np
+import pytest
+import torch
+
+from modelwright import trainer
+from modelwright.audits import _noise, _sampling
+from modelwright.audits._accounting import composed, epsilon_of, replacing
+from modelwright.audits.private_training import ALPHA, PrivateTraining, self_test, spread
+from modelwright.data.schema import Schema
+from modelwright.errors import Refusal
+from modelwright.subject import Subject
+
+EPSILON = epsilon_of(((1.1, 0.02, 100),), 1e-4)
+
+
+class Right:
+    n, q, sigma, clip, steps, delta, layers, expected_batch = 2000, 0.02, 1.1, 2.0, 100, 1e-4, [0, 20, 50], 40.0
+
+    def __init__(self):
+        self.restart(0)
+
+    def restart(self, seed):
+        self.rng = np.random.default_rng(seed)
+
+    def sample(self, step):
+        return np.flatnonzero(self.rng.random(self.n) < self.q)
+
+    def clipped(self, g):
+        return g * np.minimum(1, self.clip / np.maximum(np.linalg.norm(g, axis=1, keepdims=True), 1e-12))
+
+    def noise(self, step):
+        return self.sigma * self.clip * self.rng.standard_normal(50)
+
+    def privatize(self, g, step):
+        return (self.clipped(g).sum(0) + self.noise(step)) / self.expected_batch
+
+
+def statement(**change):
+    claim = {"epsilon": EPSILON * 1.001, "delta": 1e-4, "accountant": "pld", "neighbours": "add/remove"} | change.pop("claim", {})
+    made = {"claim": claim, "rows": 2000, "sample_rate": 0.02, "noise_multiplier": 1.1, "clip": 2.0, "steps": 100, "divisor": 40.0} | change
+    return {k: v for k, v in made.items() if v is not ...}
+
+
+def audited(made, seconds=None, **change):
+    subject = Subject(None, Schema({}, {}), {}, lineage={"statement": statement(**change)}, trainer=trainer.here(made), seconds=seconds)
+    return PrivateTraining().measure(subject)
+
+
+def found(made, **change):
+    return audited(made, **change)[0].reasons
+
+
+def wrong(**methods):
+    return type("Wrong", (Right,), methods)()
+
+
+def test_a_right_trainer_carries_its_claim():
+    epsilon, noise, rate = audited(Right())
+    assert epsilon.value == pytest.approx(EPSILON, rel=2e-3) and epsilon.reasons == [] and epsilon.details["measured"]["reproducible"]
+    assert noise.low < 1.1 < noise.high and noise.high - noise.low < 0.1 and rate.low < 0.02 < rate.high
+    assert epsilon.details["measured"]["divisor"]["measured"]["8"] == pytest.approx(40)
+
+
+def test_with_tensors_in_single_precision():
+    class Torch(Right):
+        layers = {"a": (5, 4), "b": (30,)}
+
+        def privatize(self, g, step):
+            factor = (self.clip / g.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1)
+            noise = torch.from_numpy(self.rng.standard_normal(50)).float() * self.sigma * self.clip
+            return ((g * factor).sum(0) + noise) / self.expected_batch
+
+    assert found(Torch()) == []
+
+
+def test_a_trainer_that_cannot_be_repeated_is_measured_by_means():
+    def entropy(self, seed):
+        self.rng = np.random.default_rng()
+
+    assert found(wrong(restart=entropy)) == []
+    assert "privacy.clipping" in found(wrong(restart=entropy, clipped=lambda self, g: g))
+    assert "privacy.divisor" in found(wrong(restart=entropy, privatize=lambda self, g, t: (self.clipped(g).sum(0) + self.noise(t)) / max(1, len(g))))
+
+
+@pytest.mark.parametrize(
+    "code, methods",
+    [
+        ("privacy.no_noise", {"noise": lambda self, t: np.zeros(50)}),
+        ("privacy.noise_below", {"noise": lambda self, t: 0.8 * Right.noise(self, t)}),
+        ("privacy.noise_partial", {"noise": lambda self, t: Right.noise(self, t) * (np.arange(50) < 45)}),
+        ("privacy.noise_varies", {"noise": lambda self, t: Right.noise(self, t) * (1 - 0.5 * t / 100)}),
+        ("privacy.noise_predictable", {"noise": lambda self, t: 2.2 * np.random.default_rng(t).standard_normal(50)}),
+        ("privacy.noise_shared", {"noise": lambda self, t: 2.2 * np.tile(self.rng.standard_normal(25), 2)}),
+        ("privacy.noise_shape", {"noise": lambda self, t: 2.2 * self.rng.uniform(-(3**0.5), 3**0.5, 50)}),
+        ("privacy.noise_data", {"privatize": lambda self, g, t: (self.clipped(g).sum(0) + self.noise(t) * min(1, len(g) / 40)) / 40}),
+        ("privacy.empty_batch", {"privatize": lambda self, g, t: Right.privatize(self, g, t) if len(g) else np.zeros(50)}),
+        ("privacy.clipping", {"clipped": lambda self, g: g.clip(-2, 2)}),
+        ("privacy.clipping", {"clipped": lambda self, g: Right.clipped(self, g.sum(0, keepdims=True))}),
+        ("privacy.clipping", {"clipped": lambda self, g: np.hstack([Right.clipped(self, g[:, :20]), Right.clipped(self, g[:, 20:])])}),
+        ("privacy.divisor", {"privatize": lambda self, g, t: (self.clipped(g).sum(0) + self.noise(t)) / max(1, len(g))}),
+        ("privacy.sampler", {"sample": lambda self, t: self.rng.permutation(2000)[:40]}),
+        ("privacy.sampler", {"sample": lambda self, t: self.rng.integers(0, 2000, 40)}),
+        ("privacy.sample_rate", {"sample": lambda self, t: np.flatnonzero(self.rng.random(2000) < 0.025)}),
+        ("privacy.code", {"sample": lambda self, t: 1 / 0}),
+    ],
+)
+def test_what_is_done_wrongly_is_named(code, methods):
+    line = audited(wrong(**methods))[0]
+    assert code in line.reasons and line.value is None and line.details["why"]
+
+
+@pytest.mark.parametrize(
+    "code, change",
+    [
+        ("privacy.understated", {"claim": {"epsilon": 0.9 * EPSILON}}),
+        ("privacy.understated", {"tuning_runs": 4}),
+        ("privacy.understated", {"segments": [{"steps": 70}]}),
+        ("privacy.steps", {"steps": 60}),
+        ("privacy.delta", {"claim": {"delta": 1e-3}}),
+        ("privacy.neighbours", {"claim": {"neighbours": "replace-one"}}),
+        ("privacy.divisor", {"divisor": "the drawn batch size"}),
+        ("privacy.statement", {"noise_multiplier": 1.3, "claim": {"epsilon": epsilon_of(((1.3, 0.02, 100),), 1e-4)}}),
+        ("privacy.incomplete", {"clip": ...}),
+        ("privacy.invalid", {"noise_multiplier": 0}),
+    ],
+)
+def test_a_statement_that_does_not_carry_its_claim(code, change):
+    assert code in found(Right(), **change)
+
+
+def test_time_that_is_over_and_objects_that_are_no_trainers():
+    assert "privacy.budget" in audited(Right(), seconds=0.0)[0].reasons
+    with pytest.raises(Refusal, match="has no privatize"):
+        trainer.here(type("Half", (), {"sample": print, "restart": print})())
+    with pytest.raises(Refusal, match="two small gradients"):
+        trainer.here(wrong(privatize=lambda self, g, t: g))
+
+
+@pytest.mark.parametrize(
+    "layers, dimensions",
+    [([0, 20, 50], 50), ([20, 30], 50), ([(0, 20), (20, 50)], 50), ([slice(0, 20), slice(20, 50)], 50), ({"w": (5, 4), "b": 30}, 50), (None, 64), (50, 50)],
+)
+def test_layers_are_read_in_many_ways(layers, dimensions):
+    assert trainer.candidates(layers)[0][-1][1] == dimensions
+
+
+def test_tests_of_noise_and_rows_err_as_rarely_as_they_say():
+    rng, alarms = np.random.default_rng(0), 0
+    for _ in range(150):
+        d, m = int(rng.integers(2, 60)), 120
+        z = 0.7 * rng.standard_normal((m, d))
+        alarms += bool(_noise.check(z, np.arange(m), np.arange(m) // 60, 0.7, [[0, d // 2], [d // 2, d]], 0.01)[0])
+        n, q = int(rng.integers(200, 900)), float(rng.uniform(0.01, 0.2))
+        drawn = [[np.flatnonzero(rng.random(n) < q) for _ in range(60)] for _ in range(2)]
+        alarms += bool(_sampling.check(drawn, n, q, 0.01)[0])
+    assert alarms <= 0.01 * 12 * 150 + 10, "about six tests each at one in a hundred"
+
+
+def test_composition_and_replacement():
+    said = {"noise_multiplier": 1.0, "sample_rate": 0.1, "steps": 10}
+    assert composed({**said, "segments": [{"steps": 4}, {"steps": 6}]}) == [(1.0, 0.1, 4), (1.0, 0.1, 6)]
+    assert composed({**said, "segments": [{"steps": 5}]}) == [(1.0, 0.1, 10), (1.0, 0.1, 5)]
+    assert composed({**said, "tuning_runs": [{"steps": 3}]}) == [(1.0, 0.1, 10), (1.0, 0.1, 3)]
+    once = ((2.0, 0.05, 50),)
+    half = replacing(once, 1e-5) / 2
+    assert (1 + np.exp(half)) * 1e-5 / (1 + np.exp(half)) == pytest.approx(1e-5) and half >= epsilon_of(once, 1e-5)
+    assert epsilon_of(once, 1e-5 / (1 + np.exp(half)) * 0.99) >= half * 0.97, "no larger than group privacy asks"
+    assert spread(10, 20) == list(range(10)) and spread(1000, 20)[-1] == 999 and len(spread(1000, 20)) <= 20
+
+
+def test_the_self_test_holds():
+    assert self_test() and 0 < ALPHA < 1e-3
