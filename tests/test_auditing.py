@@ -103,6 +103,14 @@ def test_a_users_code_is_judged_as_it_answers(folder, factory, tmp_path):
     assert kept["model"].startswith("sha256:") and (tmp_path / "out" / "report.html").stat().st_size > 10_000
 
 
+def test_a_function_of_a_table_has_no_gradients_and_is_explained_and_attacked_all_the_same(folder, tmp_path):
+    """Audits ask whether a model can be opened: no code of ours may fail for it."""
+    folder, _ = folder
+    data = {"test": str(folder / "test.csv")}
+    done = mw.audit(f"{folder}/model.py:function", data, mw.load_task(folder / "task.yaml"), tmp_path / "out", only=["robustness", "explanation", "ood"])
+    assert not [e for e in done.evidence["evidence"] if "audit.error" in e["reason_codes"]]
+
+
 def test_an_onnx_file(folder, tmp_path):
     pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -8,9 +8,10 @@ import pyarrow as pa
 import pytest
 
 import modelwright as mw
-from modelwright import find, planning
+from modelwright import cli, find, new, planning
 from modelwright.errors import Refusal
 from modelwright.kinds.timestamp import Timestamp
+from modelwright.new import write_task
 
 STAGES = [{"train": {"steps": 10}}]
 
@@ -65,10 +66,34 @@ def test_words_where_numbers_were_are_refused_not_read_as_missing(tmp_path):
     rng = np.random.default_rng(0)
     table = pa.table({"a": rng.normal(size=80), "b": rng.normal(size=80), "y": rng.choice(["u", "v"], 80)})
     mw.run(mw.task_of({"data": {"source": table}, "target": "y", "stages": [{"train": {"steps": 5}}]}), tmp_path / "run")
-    with pytest.raises(Refusal, match="no numbers"):
+    with pytest.raises(Refusal, match="column 'a': 1 of 2 values .* no numbers"):
         mw.load(tmp_path / "run").answer(pa.table({"a": ["1.5", "foo"], "b": [1.0, 2.0]}))
 
 
 def test_no_target_is_said():
     with pytest.raises(Refusal, match="no target"):
         mw.plan(mw.task_of({"data": {"source": pa.table({"a": list(range(50))})}, "target": []}))
+
+
+def test_a_new_task_needs_a_column_to_learn_from(tmp_path):
+    (tmp_path / "d.csv").write_text("y\n" + "a\nb\n" * 30)
+    with pytest.raises(Refusal, match="only column"):
+        write_task(str(tmp_path / "d.csv"), "y", tmp_path / "t.yaml")
+    assert not (tmp_path / "t.yaml").exists()
+
+
+def test_a_run_never_overwrites_the_evidence_of_an_audit(tmp_path):
+    (tmp_path / "evidence.json").write_text("{}")
+    with pytest.raises(Refusal, match="already holds evidence"):
+        mw.run(mw.task_of({"data": {"source": pa.table(rows())}, "target": "y", "stages": STAGES}), tmp_path)
+
+
+def test_an_interrupted_command_says_so(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(new, "write_task", interrupted)
+    monkeypatch.setattr(sys, "argv", ["modelwright", "new", "d.csv"])
+    with pytest.raises(SystemExit) as e:
+        cli.main()
+    assert e.value.code == 130 and "interrupted" in capsys.readouterr().err

@@ -158,7 +158,7 @@ def audit(
     facts = {"model": str(model or "none: the data alone"), "explainer": explainer}
     again = {"model": _relative(given, folder), "data": {r: _relative(f, folder) for r, f in (data or {}).items()}}
     again["task"] = None if task is None else _relative(Path(task.root, task.file), folder)
-    again["explainer"] = _relative(explainer, folder)
+    again |= {"explainer": _relative(explainer, folder), "only": only, "budget": budget}
     write(folder / "audit.json", json.dumps(again, ensure_ascii=False, indent=1))
     return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget, only=only, log=log)
 
@@ -178,11 +178,14 @@ def reproduce(kept: str | Path, out: str | Path) -> dict[str, Any]:
 
             done = claims.audit(at(how["trainer"]), at(how["statement"]), task, out)
         else:
-            done = audit(at(how["model"]), {r: at(f) for r, f in how["data"].items()}, task, out, explainer=at(how.get("explainer")))
+            roles = {r: at(f) for r, f in how["data"].items()}
+            budget = None if how.get("budget") is None else math.inf  # all that fitted then must be heard now
+            done = audit(at(how["model"]), roles, task, out, budget=budget, only=how.get("only"), explainer=at(how.get("explainer")))
     else:
         what = f"beside {kept} stands neither a model nor audit.json"
         raise refuse("audit.reproduce", what, fix="name the evidence.json in a run's or an audit's own folder")
     timed = [name for name in find.names("audits") if find.find("audits", name).clocked]
+    timed += [e["audit"] for e in before["evidence"] if "audit.budget" in e["reason_codes"]]  # there was no time for them
 
     def figures(found: dict[str, Any]) -> dict[str, Any]:
         lines = [e for e in found["evidence"] if e["audit"] not in (*timed, "seeds", "gate") and e["method"] != "not measured"]

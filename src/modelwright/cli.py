@@ -38,8 +38,7 @@ def main() -> None:
         _complain(e.problems)
         sys.exit(e.status)
     except (KeyboardInterrupt, typer.Abort):
-        print("interrupted; --resume goes on", file=sys.stderr)
-        sys.exit(130)
+        status = 130
     except BrokenPipeError:
         os._exit(0)
     except MemoryError:
@@ -66,6 +65,8 @@ def main() -> None:
             _complain([Problem("usage", e.format_message(), fix="modelwright --help")])
             sys.exit(2)
         _ours(e)
+    if status == 130:  # typer's own answer to Ctrl-C
+        _complain([Problem("run.interrupted", "interrupted", fix="a run goes on with --resume")])
     sys.exit(status if isinstance(status, int) else 0)
 
 

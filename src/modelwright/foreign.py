@@ -72,7 +72,9 @@ class Foreign:
 
     def open(self, target: str, table: pa.Table) -> Opened | None:
         """With gradients, where the runner has them."""
-        if isinstance(self.runner, Worker) and not self.runner.wants_table:
+        if isinstance(self.runner, Worker):
+            if self.runner.wants_table:
+                return None
             from .remote import Remote
 
             arrays = layout(self.schema, table.select([n for n in self.schema.inputs if n in table.column_names]))

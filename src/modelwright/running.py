@@ -72,6 +72,8 @@ def run(task: Task, out: str | Path, *, resume: bool = False, log: Log = lambda 
             why="an earlier result is never overwritten",
             fix="add --resume to go on with it, or name another --out",
         )
+    if not used and (folder / "evidence.json").exists():
+        raise refuse("run.used", f"{folder} already holds evidence", why="an earlier result is never overwritten", fix="name another --out")
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder):
         decided = json.loads((folder / "plan.json").read_text("utf-8")) if used else None

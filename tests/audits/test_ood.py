@@ -68,6 +68,15 @@ def tables(far):
     return {s: pa.table({"a": v[:, 0], "b": v[:, 1], "label": ["0"] * len(v)}) for s, v in x.items()}
 
 
+def test_a_sorted_test_split_is_halved_at_random():
+    model = Plain()
+    some = tables(np.array([0.0, -4.0]))
+    del some["validation"]
+    some["test"] = some["test"].sort_by("b")
+    found = {m.metric: m for m in ood.OOD("mahalanobis").measure(Subject(model, model.schema, some, open=model.open))}
+    assert found["ood.auroc"].value > 0.9
+
+
 def test_the_audit_tells_the_strange_from_the_familiar():
     model = Plain()
     far = np.array([4.0, -4.0])  # its mean is that of the others

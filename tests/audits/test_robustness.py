@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from modelwright.audits import _attacks as a
 from modelwright.audits import _corruptions as c
+from modelwright.audits import robustness
 from modelwright.audits.robustness import Robustness, attack, self_test
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
@@ -183,6 +184,21 @@ def test_the_audit_on_a_table_gives_the_exact_share():
     between = pytest.approx({"certified": certified.value, "attacked": found["robustness.linf_accuracy"].value})
     assert certified.details["robust_accuracy"] == found["robustness.linf_accuracy"].details["robust_accuracy"] == between
     assert not found["robustness.linf_accuracy"].reasons and found["robustness.corruption_accuracy"].value > 0.7
+
+
+def test_where_time_is_short_the_rows_are_drawn_from_all_of_a_sorted_table(monkeypatch):
+    model = Two()
+    table = table_of(model, 256)
+    table = table.take(pa.array(np.argsort((model._x(table) @ model.w).numpy())))  # the surest of one class first
+    monkeypatch.setattr(robustness, "fitting", lambda *_: 64)
+    subject = Subject(model, model.schema, {"test": table}, open=model.open, seconds=1e-6)
+    asked, predict = [], model.predict
+    model.predict = lambda t: asked.append(t.column("label").to_pylist()) or predict(t)
+    found = {m.metric: m for m in Robustness(linf=0.1).measure(subject)}
+    assert found["robustness.linf_accuracy"].n == 64 and found["robustness.corruption_accuracy"].n < 256
+    exact = float((model._x(table) @ model.w).abs().ge(0.1 * 3.5).float().mean())
+    assert found["robustness.certified_accuracy"].low < exact < found["robustness.certified_accuracy"].high
+    assert all(0.25 < labels.count("0") / len(labels) < 0.75 for labels in asked[2:] if len(labels) < 256)
 
 
 def test_random_answers_and_closed_models_show_nothing():

@@ -291,7 +291,7 @@ def task(table, **settings):
         {
             "data": {"source": table, "columns": {"image": {"picture": {"size": 32, "augment": ["translate", "flip"]}}}},
             "target": "boxes",
-            "model": {"encoders": {"image": {"resnet": {"width": 8, "norm": "group", "patch": 2}}}, "heads": {"boxes": {"boxes": {"width": 32}}}},
+            "model": {"encoders": {"image": {"resnet": {"width": 16, "norm": "group", "patch": 2}}}, "heads": {"boxes": {"boxes": {"width": 32}}}},
             "stages": [{"fit": {"steps": 110, "batch_size": 16, "lr": 0.006, "threads": 1, "precision": "fp32", **settings}}],
         }
     )

@@ -59,6 +59,7 @@ def test_everything_else_is_refused_with_every_reason(runs, registry, why):
         registry.resolve("m@production")
     (event,) = [e for e in registry.history("m") if e.what == "refuse"]
     assert event.details["reasons"] == done.reasons and event.version == 1
+    assert promote(registry, "m", override=WANTED, at=AT).moved  # on the record, whatever the reasons
 
 
 def test_a_decision_in_a_file_counts_for_nothing(runs, registry):

@@ -47,8 +47,9 @@ class OOD(Audit):
             known = next((r for r in ("validation", "calibration", "train") if r in subject.splits), None)
             tables = {r: self._drawn(subject.splits[r], rng) for r in ("test", *roles, *([known] if known else []))}
             if known is None:  # a half of the test rows stands for validation, and is not judged
-                half = tables["test"].num_rows // 2
-                tables["validation"], tables["test"], known = tables["test"].slice(0, half), tables["test"].slice(half), "validation"
+                order, half = rng.permutation(tables["test"].num_rows), tables["test"].num_rows // 2
+                tables["validation"], tables["test"] = (tables["test"].take(pa.array(np.sort(p))) for p in (order[:half], order[half:]))
+                known = "validation"
             if min(tables[known].num_rows, tables["test"].num_rows, tables["ood"].num_rows) < 20:
                 why = {"why": "fewer than 20 rows of a kind"}
                 found += [self._line(subject, n, target, None, 0, began, why, ["ood.no_data"]) for n in ("auroc", "gain_over_trivial")]

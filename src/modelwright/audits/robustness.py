@@ -112,7 +112,8 @@ class Robustness(Audit):
                 return nothing("robustness.other_model", f"what was opened and what predicts agree on {agree:.0%} of rows only")
             seen["probabilities_differ_by"] = float((said.float() - ours.float()).abs().max())
         keep = fitting(net, x, rows, allowed, self.steps)
-        x, y, rows, pick = x[:keep], y[:keep], rows[:keep], pick[:keep]
+        some = np.sort(np.random.default_rng(subject.seed).permutation(len(x))[:keep])  # a table may be in the order of its classes
+        x, y, rows, pick = x[some], y[some], rows[some], pick[some]
         right = net(x, rows).argmax(1) == y
         certified, why = certify(opened.logits, x, rows, y, eps["linf"], bounds, seen)
         found = []
@@ -156,7 +157,8 @@ class Robustness(Audit):
         if not corruptions:
             return []
         keep = int(min(len(pick), max(32, 32 * allowed / max(each, 1e-4) / (5 * len(corruptions)))))
-        part, y, pick = part.slice(0, keep), y[:keep], pick[:keep]
+        some = np.sort(np.random.default_rng(subject.seed).permutation(len(pick))[:keep])
+        part, y, pick = part.take(pa.array(some)), y[some], pick[some]
         right, told, late = [], {}, False
         for name, corrupt in corruptions.items():
             for severity in range(1, 6):

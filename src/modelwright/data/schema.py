@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -184,9 +184,11 @@ def encode(kind: Kind, table: pa.Table, name: str, target: bool = False) -> Stor
 
 @contextmanager
 def _readable(kind: Kind, table: pa.Table, name: str) -> Iterator[None]:
-    """Arrow says what it cannot convert; the user hears of which column, read as what."""
+    """Arrow says what it cannot convert, a kind what it cannot read; the user hears of which column, read as what."""
     try:
         yield
+    except Refusal as e:
+        raise Refusal([replace(p, where=p.where or f"column {name!r}") for p in e.problems]) from e
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError, pa.ArrowTypeError) as e:
         what = f"column {name!r} ({table.schema.field(name).type}) cannot be read as {find.split(kind.spec)[0]}"
         raise refuse("data.column_type", what, why=str(e).split("\n")[0][:200], fix="declare the kind that it is, or correct its values") from e

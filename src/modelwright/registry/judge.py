@@ -92,7 +92,7 @@ def judge(registry: Registry, version: Version, extra: Policy | None = None) -> 
     if not limits.limits:
         reasons.append(reason("gate.no_limits", "no limits were declared, so nothing was shown"))
     if not audits or not limits.limits:
-        return Judged("fail", reasons)
+        return Judged("fail", reasons, heard=max((a.id for a in audits), default=0))
 
     tests = _tests(version, limits, audits, own)
     against = {id(t): [(a, r) for a, r in t.rows if r.verdict == "fail" and _measured(r)] for t in tests}

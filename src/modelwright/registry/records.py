@@ -17,7 +17,7 @@ from . import trail
 from .database import Session
 
 if TYPE_CHECKING:  # these bring torch, and `registry list` should answer at once
-    from .gate import Limit, Policy
+    from .gate import Policy
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Audited:
 
 
 def open_test(db: Session, digest: str, who: str, limits: Policy | None, targets: Iterable[str]) -> int:
-    from . import policy
-
     if limits is not None:
+        from . import policy  # which is there: it made the limits
+
         text = json.dumps(policy.as_json(limits), ensure_ascii=False)
         db("INSERT INTO policy (digest, limits) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING", limits.digest, text)
     row = (digest, who, limits.digest if limits is not None else None, _listed(targets))
@@ -47,29 +47,24 @@ def openings(db: Session, digest: str) -> list[dict[str, str]]:
     return [{"who": who, "at": at} for who, at in rows]
 
 
-def first_limits(db: Session, digest: str, targets: Iterable[str]) -> list[Limit]:
-    from . import policy
-
+def first_limits(db: Session, digest: str, targets: Iterable[str]) -> list[Any]:
+    """As JSON."""
     sql = (
         "SELECT p.limits FROM test_opening o JOIN policy p ON p.digest = o.policy "
         "WHERE o.digest = ? AND o.targets = ? AND p.limits <> '[]' ORDER BY o.opening LIMIT 1"
     )
     rows = db(sql, digest, _listed(targets))
-    return policy.from_json(json.loads(rows[0][0])) if rows else []
+    return json.loads(rows[0][0]) if rows else []
 
 
-def limits_of(db: Session, digest: str) -> list[Limit] | None:
-    from . import policy
-
+def limits_of(db: Session, digest: str) -> list[Any] | None:
+    """As JSON."""
     rows = db("SELECT limits FROM policy WHERE digest = ?", digest)
-    return policy.from_json(json.loads(rows[0][0])) if rows else None
+    return json.loads(rows[0][0]) if rows else None
 
 
-def record(db: Session, evidence: Mapping[str, Any], source: str, **of: str | None) -> str:
-    """source: the folder's name; of: who and at, for the trail."""
-    from ..evidence import dumps
-
-    body = dumps(evidence)
+def record(db: Session, evidence: Mapping[str, Any], body: str, source: str, **of: str | None) -> str:
+    """body: the evidence as text; source: the folder's name; of: who and at, for the trail."""
     digest = f"sha256:{hashlib.sha256(body.encode()).hexdigest()}"
     db("INSERT INTO evidence (digest, model, body) VALUES (?, ?, ?) ON CONFLICT (digest) DO NOTHING", digest, evidence["model"], body)
     verdict = (evidence["decision"] or {}).get("verdict")

@@ -41,7 +41,7 @@ class Registry:
         self.url = url
 
     def transaction(self, work: Callable[[Session], T]) -> T:
-        """work, under the database's lock, all of it or nothing."""
+        """work, under the database's lock, all of it or nothing. It must not import: others would wait for torch to be read."""
         return (Sqlite(self.path, FORMATS) if self.url is None else Postgres(self.url, FORMATS)).do(work)
 
     # Openings of test splits, and what was measured
@@ -56,7 +56,9 @@ class Registry:
 
     def first_limits(self, digest: str, targets: Iterable[str]) -> list[Limit]:
         """The limits under which these rows were first opened with limits, for the same targets."""
-        return self.transaction(lambda db: records.first_limits(db, digest, targets))
+        from . import policy
+
+        return policy.from_json(self.transaction(lambda db: records.first_limits(db, digest, targets)))
 
     def edited_limits(self, digest: str, targets: Iterable[str], limits: Policy) -> list[str]:
         """In words, where these limits are looser than when the rows were first opened."""
@@ -67,11 +69,17 @@ class Registry:
 
     def limits_of(self, digest: str) -> list[Limit] | None:
         """The limits of a policy that a test split was opened under."""
-        return self.transaction(lambda db: records.limits_of(db, digest))
+        from . import policy
+
+        found = self.transaction(lambda db: records.limits_of(db, digest))
+        return None if found is None else policy.from_json(found)
 
     def record(self, evidence: Mapping[str, Any], source: str = "", *, who: str | None = None, at: str | None = None) -> str:
         """Keep what a run or an audit (its folder is called source) measured, as it is; its digest, which evidence.json's bytes have too."""
-        return self.transaction(lambda db: records.record(db, evidence, source, who=who, at=at))
+        from ..evidence import dumps
+
+        body = dumps(evidence)
+        return self.transaction(lambda db: records.record(db, evidence, body, source, who=who, at=at))
 
     def recorded(self, digest: str) -> dict[str, Any] | None:
         """What was measured, by the digest of its text."""
