@@ -34,8 +34,9 @@ def main(seeds: int = 2) -> None:
                 gain = f"gain {d['value']:+.4f} [{d['low']:+.4f}, {d['high']:+.4f}], paired over the test sentences"
                 spent = f"{seconds['plain']:.0f} s -> {seconds['pretrained']:.0f} s of training"
                 print(f"{encoder} seed {seed}: {d['b']:.4f} -> {d['a']:.4f}, {gain}; {spent}", flush=True)
-        i = over_seeds(np.array(gains))
-        print(f"{encoder}: mean gain {i.value:+.4f} [{i.low:+.4f}, {i.high:+.4f}] {i.method}", flush=True)
+        if seeds > 1:
+            i = over_seeds(np.array(gains))
+            print(f"{encoder}: mean gain {i.value:+.4f} [{i.low:+.4f}, {i.high:+.4f}] {i.method}", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
 """What a careless or hostile user met once: each ends in an answer or a refusal, never in a traceback."""
 
+import resource
 import subprocess
 import sys
 
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 
 import modelwright as mw
-from modelwright import cli, find, new, planning
-from modelwright.errors import Refusal
+from modelwright import artifact, cli, find, new, planning
+from modelwright.errors import Refusal, Stopped
 from modelwright.kinds.timestamp import Timestamp
+from modelwright.learn import checkpoint
 from modelwright.new import write_task
 
 STAGES = [{"train": {"steps": 10}}]
@@ -97,3 +100,21 @@ def test_an_interrupted_command_says_so(monkeypatch, capsys):
     with pytest.raises(SystemExit) as e:
         cli.main()
     assert e.value.code == 130 and "interrupted" in capsys.readouterr().err
+
+
+def test_a_rare_class_is_named_as_the_user_wrote_it():
+    table = pa.table({"a": np.random.default_rng(0).normal(size=100), "y": ["often"] * 85 + ["罕见"] * 15})
+    assert any("class '罕见' has" in w for w in planning.make(mw.task_of({"data": {"source": table}, "target": "y", "stages": STAGES})).warnings)
+
+
+@pytest.mark.parametrize("write", ["checkpoint", "model"])
+def test_no_room_for_weights_stops_the_run_in_words(write, tmp_path):
+    tensors = {"w": torch.zeros(10_000)}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
+    try:
+        with pytest.raises(Stopped) as e:
+            checkpoint.save(tmp_path / "c", 1, tensors) if write == "checkpoint" else artifact._write(tmp_path / "m", tensors, {})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert e.value.problems[0].code == "disk.full" and e.value.status == 4

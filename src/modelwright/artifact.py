@@ -25,7 +25,7 @@ from . import find
 from .baselines import Baseline
 from .data.schema import Schema
 from .data.streams import in_order
-from .errors import Problem, Refusal, refuse
+from .errors import Problem, Refusal, Stopped, refuse
 from .forms import Batch, Prediction, Tabular
 from .model import Model
 
@@ -103,7 +103,10 @@ def _write(folder: Path, tensors: dict[str, torch.Tensor], body: dict[str, Any])
     half = folder.with_name(f".{folder.name}.{os.getpid()}")
     shutil.rmtree(half, ignore_errors=True)
     half.mkdir(parents=True)
-    save_file(tensors, half / "model.safetensors")
+    try:
+        save_file(tensors, half / "model.safetensors")
+    except SafetensorError as e:  # its own word for what the disk said
+        raise Stopped(Problem("disk.full", f"the model cannot be written to {half}: {e}", fix="free some space and go on with --resume")) from e
     (half / "model.json").write_text(json.dumps(body, ensure_ascii=False, indent=1, sort_keys=True), "utf-8")
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)

@@ -179,8 +179,8 @@ def reproduce(kept: str | Path, out: str | Path) -> dict[str, Any]:
             done = claims.audit(at(how["trainer"]), at(how["statement"]), task, out)
         else:
             roles = {r: at(f) for r, f in how["data"].items()}
-            budget = None if how.get("budget") is None else math.inf  # all that fitted then must be heard now
-            done = audit(at(how["model"]), roles, task, out, budget=budget, only=how.get("only"), explainer=at(how.get("explainer")))
+            given = {"budget": how.get("budget"), "only": how.get("only"), "explainer": at(how.get("explainer"))}
+            done = audit(at(how["model"]), roles, task, out, **given)
     else:
         what = f"beside {kept} stands neither a model nor audit.json"
         raise refuse("audit.reproduce", what, fix="name the evidence.json in a run's or an audit's own folder")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -66,9 +67,9 @@ def save(folder: Path, step: int, tree: dict[str, Any]) -> None:
         if final.exists():
             shutil.rmtree(final)
         half.rename(final)
-    except OSError as e:
+    except (OSError, SafetensorError) as e:
         shutil.rmtree(half, ignore_errors=True)
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(e, SafetensorError) or e.errno in (errno.ENOSPC, errno.EDQUOT):
             raise Stopped(Problem("disk.full", f"no room for a checkpoint in {folder}", fix="free some space and go on with --resume")) from e
         raise
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
