@@ -36,7 +36,7 @@ from ..kind import Metric
 from ..subject import Audit, Subject
 from . import _one_run
 
-SECONDS = 30.0  # for training anew, where nothing else is said: or as long as the run's own training took
+SECONDS = 30.0  # for training anew, where nothing else is said: or three times what the run's own training took
 DELTA = 1e-5  # at which epsilon is bounded, where no statement says
 SHADOWS, FEWEST, CANARIES = 32, 8, 300  # of the canaries a half stays out: 86 is the fewest at which a rate of 5 % can be sure
 
@@ -60,7 +60,7 @@ class Membership(Audit):
 
     def _target(self, subject, target, kind) -> list[Measurement]:
         began = time.perf_counter()
-        allowed = max(SECONDS, subject.retrain_seconds) if subject.seconds is None else subject.seconds
+        allowed = max(SECONDS, 3 * subject.retrain_seconds) if subject.seconds is None else subject.seconds
         again = None if subject.retrain is None else Again(subject, began + allowed)
         rng = np.random.default_rng(subject.seed)
         members, others = (self._drawn(subject.splits[s], kind, target, rng) for s in ("train", "test"))
