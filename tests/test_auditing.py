@@ -52,6 +52,14 @@ def end():
         os._exit(9)
     return predict
 
+def fickle():
+    draws = np.random.default_rng(0)
+    def predict(table):
+        p = 1 / (1 + np.exp(-((table.to_pandas().to_numpy() - MEAN) / SD @ WEIGHT + BIAS)))
+        p = np.where(draws.random(len(p)) < 0.1, 1 - p, p)
+        return np.stack([1 - p, p], 1)
+    return predict
+
 def short():
     return lambda table: np.zeros((3, 2))
 
@@ -200,3 +208,11 @@ def test_data_alone_is_audited_without_a_model(folder, tmp_path):
 def test_a_model_that_is_not_there_is_said_to_be(folder, model, tmp_path):
     with pytest.raises(Refusal, match="does not exist"):
         audited(folder[0], model, tmp_path / "out")
+
+
+def test_a_model_that_answers_otherwise_when_asked_again_has_no_interval(folder, tmp_path):
+    folder, _ = folder
+    done = audited(folder, "model.py:fickle", tmp_path / "out")
+    line = figure(done, "accuracy")
+    assert "accuracy.fickle" in line["reason_codes"] and line["low"] is None and 0.02 < line["details"]["decided_otherwise"] < 0.4
+    assert done.decision["verdict"] == "inconclusive"
