@@ -19,7 +19,6 @@ from ..intervals import interval, paired
 from ..kind import Metric
 from ..subject import Audit, Subject, metrics_of, rows_of
 
-
 ASKED, FICKLE = 64, 0.02  # rows asked about again; the share that ties and the last bits of a sum may turn
 
 
