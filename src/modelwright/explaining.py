@@ -32,6 +32,7 @@ from .explainer import Asked, Redrawn
 from .foreign import Foreign, Worker, layout, within
 from .forms import Tabular
 from .predictor import Opened
+from .remote import as_logits
 from .worker import is_module, load, named, pack, send, serve, unpack
 
 
@@ -141,7 +142,7 @@ class Process:
         made = self.model(head["model"], schema)
         if isinstance(made, nn.Module) and one_array(layout(schema, table)):
             kind = schema.targets[head["target"]]
-            opened, net = Laid(schema, table, lambda name, x: shares(made(x), len(kind.labels_))), made
+            opened, net = Laid(schema, table, lambda name, x: as_logits(made(x), len(kind.labels_)).softmax(1)), made
         else:
             opened, net = asked_of(made, head["target"], table), made.model if isinstance(made, Loaded) else None
         redrawn = None if head["draw"] is None else Redrawn(head["draw"])
@@ -173,17 +174,6 @@ def plain(shown: Any) -> np.ndarray:
     if isinstance(shown, tuple | list) and len(shown) == 1:
         shown = shown[0]
     return np.asarray(shown.detach().cpu() if isinstance(shown, Tensor) else shown, np.float64)
-
-
-def shares(out: Tensor, k: int) -> Tensor:
-    """What a module gives back as probabilities (B, K), differentiable, by the rules of `Foreign.said`."""
-    if k == 2 and (out.dim() == 1 or out.shape[1] == 1):
-        second = out.reshape(-1)
-        second = second if bool(((second >= 0) & (second <= 1)).all()) else second.sigmoid()
-        return torch.stack([1 - second, second], 1)
-    if bool((out >= -1e-6).all()) and torch.allclose(out.sum(1), torch.ones_like(out[:, 0]), atol=1e-3):
-        return out.clamp(min=0) / out.clamp(min=0).sum(1, keepdim=True)
-    return out.softmax(1)
 
 
 if __name__ == "__main__":
