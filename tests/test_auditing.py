@@ -216,3 +216,13 @@ def test_a_model_that_answers_otherwise_when_asked_again_has_no_interval(folder,
     line = figure(done, "accuracy")
     assert "accuracy.fickle" in line["reason_codes"] and line["low"] is None and 0.02 < line["details"]["decided_otherwise"] < 0.4
     assert done.decision["verdict"] == "inconclusive"
+
+
+@pytest.mark.slow
+def test_a_model_that_takes_no_gaps_is_not_asked_about_them(folder, tmp_path):
+    folder, _ = folder
+    data = {"test": str(folder / "test.csv")}
+    done = mw.audit(f"{folder}/model.py:module", data, mw.load_task(folder / "task.yaml"), tmp_path / "out", only=["robustness"])
+    line, attacked = figure(done, "robustness.corruption_accuracy"), figure(done, "robustness.linf_accuracy")
+    assert line["value"] > 0.8 and "takes no gaps" in line["details"]["accuracy_by_severity"]["missing"]
+    assert 0 < attacked["value"] <= attacked["details"]["accuracy"]

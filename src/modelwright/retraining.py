@@ -60,7 +60,7 @@ class Recipe:
 
     def _on(self, p: planning.StagePlan, rows: int, seed: int) -> planning.StagePlan:
         """The stage on so many rows: as many passes; a strategy's own seed, where it has one, is given."""
-        settings, steps = p.settings.model_copy(), p.steps
+        settings, steps = p.settings.model_copy(update={"minutes": None}), p.steps  # as many passes, not as long by the clock
         if not torch.cuda.is_available() and settings.device == "cuda":
             settings.device = "cpu"
         if p.data is None:

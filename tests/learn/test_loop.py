@@ -140,3 +140,15 @@ def test_clipping_is_torchs():
     norm = torch.nn.utils.clip_grad_norm_(p, 0.7)
     assert torch.allclose(optim.clip_(gradients, 0.7), norm)
     assert torch.allclose(gradients[0], p[0].grad) and torch.allclose(gradients[2], p[1].grad)
+
+
+def test_minutes_are_settled_by_the_first_steps_and_kept_by_a_resumed_run(tmp_path):
+    first = stage(2000, tmp_path, minutes=0.02, validations=1)
+    fitted = loop.fit(first)
+    assert 0.3 < fitted.seconds < 12 and fitted.progress.step == fitted.progress.steps != 2000
+    again = loop.fit(stage(2000, tmp_path, minutes=0.02, validations=1))
+    assert again.progress.step == fitted.progress.step  # nothing is left to do
+
+
+def test_named_steps_are_kept_however_long_they_take():
+    assert loop.fit(stage(12)).progress.step == 12

@@ -96,11 +96,11 @@ def narrowed(metric: Metric, rows: np.ndarray) -> Metric:
 
 
 def fickle(subject: Subject, target: str) -> float:
-    """The share of some test rows that the model decides otherwise when they come alone, in another order."""
+    """The share of some test rows that the model decides otherwise when they come again, in another order and without the rest."""
     table = subject.splits["test"]
     rows = np.random.default_rng(subject.seed).permutation(table.num_rows)[:ASKED]
     if not len(rows):
         return 0.0
     again = subject.predictor.predict(table.take(pa.array(rows)))[target].value
     first = subject.predict("test")[target].value[rows]
-    return float((again != first).float().flatten(1).any(1).float().mean() if again.dim() > 1 else (again != first).float().mean())
+    return float((again != first).reshape(len(rows), -1).any(1).float().mean())

@@ -1,6 +1,6 @@
 """Memory that a step frees stays with the process, for the next step: glibc would give it back and have every page cleared again.
 
-A step of a CIFAR-10 ResNet (batch 512) cost 130,000 page faults, and a sixth to a third of its time. Without glibc nothing is done.
+A step of a CIFAR-10 ResNet (batch 512) cost 130,000 page faults, with this 20,000, and was 1.2 and 1.6 times as fast in two pairs. Without glibc: nothing.
 """
 
 from __future__ import annotations

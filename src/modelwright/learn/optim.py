@@ -98,7 +98,8 @@ class Muon(AdamW):
 
 
 def orthogonal(g: Tensor, steps: int = 3) -> Tensor:
-    """(M, N) -> about U V' of its singular value decomposition: singular values between about 0.7 and 1.2, by a quintic Newton-Schulz iteration in bf16."""
+    """(M, N) -> about U V' of its singular value decomposition, by a quintic Newton-Schulz iteration in bf16. After so few steps small singular values are
+    raised and not yet 1."""
     x = (g.T if g.shape[0] > g.shape[1] else g).bfloat16()
     x = x / (x.norm() + 1e-7)
     for _ in range(steps):
