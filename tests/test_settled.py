@@ -18,7 +18,8 @@ def settings(stage, encoder="additive"):
 
 @pytest.mark.parametrize(
     "stage, optimizer, lr",
-    [({}, "adamw", 0.02), ({"strategies": ["dp_sgd"]}, "sgd", 3.0), ({"strategies": ["dp_sgd"], "lr": 0.01}, "adamw", 0.01), ({"optimizer": "sgd"}, "sgd", 0.1)],
+    [({}, "adamw", 0.02), ({"strategies": ["dp_sgd"]}, "sgd", 3.0),
+     ({"strategies": ["dp_sgd"], "lr": 0.01}, "adamw", 0.01), ({"optimizer": "sgd"}, "sgd", 0.1)],  # fmt: skip
 )
 def test_an_lr_goes_with_its_optimizer(stage, optimizer, lr):
     if "strategies" in stage:
