@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 import modelwright as mw
-from modelwright import auditing
+from modelwright import reproducing
 from modelwright.errors import Refusal
 from modelwright.foreign import layout
 
@@ -123,7 +123,7 @@ def test_a_function_of_a_table_has_no_gradients_and_is_explained_and_attacked_al
 def test_an_audit_of_some_is_reproduced_as_it_was_asked(folder, tmp_path):
     folder, _ = folder
     audited(folder, "model.py:module", tmp_path / "out")
-    again = auditing.reproduce(tmp_path / "out" / "evidence.json", tmp_path / "again")
+    again = reproducing.reproduce(tmp_path / "out" / "evidence.json", tmp_path / "again")
     assert again["same"] and again["figures"] > 5, again["differences"]
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from modelwright import auditing, claims, task
+from modelwright import claims, reproducing, task
 from modelwright.audits._accounting import epsilon_of
 from modelwright.errors import Refusal
 
@@ -55,7 +55,7 @@ def test_a_claim_that_holds_passes_and_its_figures_come_again(folder, tmp_path):
     done = claims.audit(f"{folder}/right.py:factory", folder / "statement.json", None, tmp_path / "out")
     assert done.decision["verdict"] == "pass"
     assert {"report.html", "card.md", "evidence.json", "audit.json"} <= {p.name for p in (tmp_path / "out").iterdir()}
-    again = auditing.reproduce(tmp_path / "out" / "evidence.json", tmp_path / "again")
+    again = reproducing.reproduce(tmp_path / "out" / "evidence.json", tmp_path / "again")
     assert again["same"] and again["figures"] == 3
     tight = claims.audit(f"{folder}/right.py:factory", folder / "statement.json", task.load_task(folder / "task.yaml"), tmp_path / "tight")
     assert tight.decision["verdict"] == "fail" and tight.decision["reasons"][0]["code"] == "privacy.above_limit"

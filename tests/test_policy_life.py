@@ -45,6 +45,21 @@ def test_a_policy_that_remembers(tmp_path):
     assert run.headline["metric"] == "episode_return" and run.headline["value"] > 5
 
 
+def test_a_policy_cut_short_goes_on_to_the_same_bits(tmp_path):
+    stage = {"objective": {"clipped_policy": {"copies": 8, "steps": 32, "batch_size": 64, "passes": 2}}, "epochs": 5, "checkpoint_minutes": 1e-9}
+    tree = task(stages=[{"train": {**stage, "precision": "fp32", "threads": 1, "keep": "last"}}])
+
+    def cut(event, facts):
+        if event == "step" and facts["step"] >= 21:
+            raise KeyboardInterrupt
+
+    whole = mw.run(tree, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        mw.run(tree, tmp_path / "cut", log=cut)
+    resumed = mw.run(tree, tmp_path / "cut", resume=True)
+    assert resumed.evidence["model"] == whole.evidence["model"]
+
+
 @pytest.mark.parametrize(
     "tree, code",
     [

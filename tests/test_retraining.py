@@ -43,7 +43,7 @@ def test_passes_are_kept_on_fewer_rows_and_baselines_are_fitted_again(tmp_path):
     recipe = retraining.of_plan(plan, 1.0)
     stage = recipe._on(plan.stages[0], 64, 0)
     assert stage.steps == pytest.approx(3, abs=1) and stage.settings.batch_size == 64
-    chosen = planning.make(mw.task_of(TREE | {"model": {"instead": "linear"}, "stages": []}))
+    chosen = planning.make(mw.task_of(TREE | {"model": {"instead": "linear"}}))
     model = retraining.of_plan(chosen, 0.0)(chosen.tables["train"].slice(0, 200), 0)
     assert said(model, chosen.tables["test"]).shape[1] == 2
 

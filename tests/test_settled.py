@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 import modelwright as mw
+from modelwright.errors import Refusal
 
 
 def settings(stage, encoder="additive"):
@@ -28,6 +29,7 @@ def test_an_lr_goes_with_its_optimizer(stage, optimizer, lr):
     assert (s.optimizer, s.lr) == (optimizer, lr)
 
 
-def test_passes_that_are_named_are_not_timed():
-    s = settings({"epochs": 2, "minutes": 5})
-    assert s.epochs == 2 and s.minutes is None
+def test_how_long_a_stage_learns_is_said_once():
+    assert settings({"epochs": 2}).minutes is None
+    with pytest.raises(Refusal, match="epochs and minutes all say how long"):
+        settings({"epochs": 2, "minutes": 5})

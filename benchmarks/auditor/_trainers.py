@@ -189,6 +189,154 @@ class EmptySkipped(Right):
         return super().privatize(g, step) if len(g) else np.zeros(g.shape[1])
 
 
+class NoiseDividedTwice(Right):
+    """Noise on the mean, of the size for the mean, and then divided once more."""
+
+    def noise(self, g, step):
+        return super().noise(g, step) / self.expected_batch
+
+
+class NoiseSumsToNothing(Right):
+    """Over every block of steps the noise adds up to zero."""
+
+    def noise(self, g, step):
+        size = max(3, round(10 * self.severity))
+        if self.last is None or self.last.shape != (size, g.shape[1]):
+            z = self.rng.standard_normal((size, g.shape[1]))
+            self.last, self.turn = (z - z.mean(0)) / np.sqrt(1 - 1 / size), 0
+        x, self.turn = self.sigma * self.clip * self.last[self.turn], self.turn + 1
+        self.last = None if self.turn == size else self.last
+        return x
+
+
+class NoiseTelescopes(Right):
+    """Each step takes off what the one before put on, and puts on as much."""
+
+    def noise(self, g, step):
+        new = self.rng.standard_normal(g.shape[1])
+        before = self.last if self.last is not None and len(self.last) == len(new) else self.rng.standard_normal(g.shape[1])
+        self.last = new
+        return self.sigma * self.clip * (new - before) / 2**0.5
+
+
+class NoiseOfFewDirections(Right):
+    """Full on every coordinate, drawn in half as many directions."""
+
+    def noise(self, g, step):
+        d = g.shape[1]
+        basis = np.linalg.qr(np.random.default_rng(3).standard_normal((d, d)))[0][: max(1, d // 2)]
+        x = self.rng.standard_normal(len(basis)) @ basis
+        return self.sigma * self.clip * x / np.sqrt((basis**2).sum(0))
+
+
+class NoiseBesideTheRows(Right):
+    """None along the sum, so that learning is not disturbed."""
+
+    def noise(self, g, step):
+        x, along = super().noise(g, step), self.total(g, step)
+        size = float(along @ along)
+        return x - along * (x @ along) / size if size > 1e-20 else x
+
+
+class NoiseOfFewSeeds(Right):
+    """Sixteen seeds are all that there are."""
+
+    def restart(self, seed):
+        super().restart(seed)
+        self.few = np.random.default_rng(seed % 16)
+
+    def noise(self, g, step):
+        return self.sigma * self.clip * self.few.standard_normal(g.shape[1])
+
+
+class ClippedAtMedian(Right):
+    """At the median of the batch's norms where that is less: a bound that a row moves for all others."""
+
+    def factors(self, g):
+        norms = np.maximum(np.linalg.norm(g, axis=1, keepdims=True), 1e-12)
+        return np.minimum(1, min(self.clip, float(np.median(norms))) / norms) if len(g) else norms
+
+
+class ClippedAtQuantile(Right):
+    """The same at the upper quantile."""
+
+    def factors(self, g):
+        norms = np.maximum(np.linalg.norm(g, axis=1, keepdims=True), 1e-12)
+        return np.minimum(1, min(self.clip, float(np.quantile(norms, 0.6 + 0.3 * self.severity))) / norms) if len(g) else norms
+
+
+class ClipFollowsRows(Right):
+    """The bound is moved after every step by how many rows it clipped, and nobody counts that."""
+
+    def restart(self, seed):
+        super().restart(seed)
+        self.bound = self.clip
+
+    def total(self, g, step):
+        norms = np.maximum(np.linalg.norm(g, axis=1, keepdims=True), 1e-12)
+        x = (g * np.minimum(1, self.bound / norms)).sum(0)
+        if len(g):
+            self.bound = min(self.clip, self.bound * float(np.exp(0.2 * (0.5 - (norms <= self.bound).mean()))))
+        return x
+
+
+class ClippedWhereFull(Right):
+    """Only as many rows as are expected are clipped; those beyond that are forgotten."""
+
+    def factors(self, g):
+        few = max(8, round(self.expected_batch))
+        return np.where(np.arange(len(g))[:, None] < few, super().factors(g), 1.0)
+
+
+class ClippedButDecayed(Right):
+    """A little of the raw mean goes by."""
+
+    def privatize(self, g, step):
+        return super().privatize(g, step) + (0.02 * self.severity * g.mean(0) if len(g) else 0)
+
+
+class MomentumBeforeNoise(Right):
+    """The running mean of the sums is released: a row stays in it for many steps."""
+
+    def restart(self, seed):
+        super().restart(seed)
+        self.mean = 0.0
+
+    def total(self, g, step):
+        self.mean = (1 - 0.5 * self.severity) * self.mean + 0.5 * self.severity * super().total(g, step)
+        return self.mean
+
+
+class BatchKept(Right):
+    """Rows of the step before are gone over once more."""
+
+    def total(self, g, step):
+        before, self.kept = getattr(self, "kept", None), super().total(g, step)
+        return self.kept if before is None else (self.kept + before) / 2
+
+
+class OutliersStop(Right):
+    """A batch with an outlier is thrown away."""
+
+    def total(self, g, step):
+        return super().total(g, step) if np.linalg.norm(g, axis=1).max(initial=0) < 50 * self.clip else np.zeros(g.shape[1])
+
+
+class DrawnMoreLater(Right):
+    """The rate rises through training."""
+
+    def sample(self, step):
+        return np.flatnonzero(self.rng.random(self.n) < self.q * (1 + self.severity * (2 * step / self.steps - 1)))
+
+
+class DrawnToTheFull(Right):
+    """Batches are cut at, and filled up to, nearly the expected size."""
+
+    def sample(self, step):
+        drawn, size = super().sample(step), max(1, round(self.expected_batch))
+        return drawn[: size + 1] if len(drawn) > size else np.unique(np.concatenate([drawn, self.rng.choice(self.n, size - len(drawn), replace=False)]))
+
+
 class Shuffled(Right):
     """Epochs in random order, batches of a fixed size."""
 
@@ -319,6 +467,28 @@ def replacing(s, t, rng, faulty):
         s["claim"]["epsilon"] = 2 * once
 
 
+def best_of_seeds(s, t, rng, faulty):
+    """The best of several runs is published."""
+    s["seeds"] = int(rng.integers(2, 9))
+    if not faulty:
+        s["claim"]["epsilon"] = epsilon_of([(t.sigma, t.q, t.steps * s["seeds"])], t.delta)
+
+
+def stopped_on_private(s, t, rng, faulty):
+    s["early_stopping"] = str(rng.choice(["best validation accuracy", "patience 5 on held-out private rows"])) if faulty else "none"
+
+
+def warm_start(s, t, rng, faulty):
+    s["warm_start"] = str(rng.choice(["the model of last month, trained on these rows", "pretrained on the same data"])) if faulty else "public: ImageNet"
+
+
+def of_persons(s, t, rng, faulty):
+    """A row's epsilon is called a person's, who has several rows."""
+    s["claim"]["neighbours"] = str(rng.choice(["add/remove one person", "user-level, add or remove one user"]))
+    if not faulty:
+        s["rows_per_person"] = 1
+
+
 TRAINERS = {
     "no_noise": (NoNoise, "privacy.no_noise"), "less_noise": (LessNoise, "privacy.noise_below"),
     "noise_without_clip": (NoiseWithoutClip, "privacy.noise_below"),
@@ -333,10 +503,20 @@ TRAINERS = {
     "divided_by_drawn": (DividedByDrawn, "privacy.divisor"), "empty_batch_skipped": (EmptySkipped, "privacy.empty_batch"),
     "shuffled": (Shuffled, "privacy.sampler"), "fixed_size": (FixedSize, "privacy.sampler"), "with_replacement": (WithReplacement, "privacy.sampler"),
     "drawn_more": (DrawnMore, "privacy.sample_rate"), "drawn_unequally": (DrawnUnequally, "privacy.sampler"),
+    "noise_divided_twice": (NoiseDividedTwice, "privacy.noise_below"), "noise_sums_to_nothing": (NoiseSumsToNothing, "privacy.noise_reused"),
+    "noise_telescopes": (NoiseTelescopes, "privacy.noise_reused"), "noise_of_few_directions": (NoiseOfFewDirections, "privacy.noise_shared"),
+    "noise_beside_the_rows": (NoiseBesideTheRows, "privacy.noise_data"), "noise_of_few_seeds": (NoiseOfFewSeeds, "privacy.noise_predictable"),
+    "clipped_at_median": (ClippedAtMedian, "privacy.clipping"), "clipped_at_quantile": (ClippedAtQuantile, "privacy.clipping"),
+    "clip_follows_rows": (ClipFollowsRows, "privacy.memory"), "clipped_where_full": (ClippedWhereFull, "privacy.clipping"),
+    "clipped_but_decayed": (ClippedButDecayed, "privacy.clipping"), "momentum_before_noise": (MomentumBeforeNoise, "privacy.memory"),
+    "batch_kept": (BatchKept, "privacy.memory"), "outliers_stop": (OutliersStop, "privacy.clipping"),
+    "drawn_more_later": (DrawnMoreLater, "privacy.sampler"), "drawn_to_the_full": (DrawnToTheFull, "privacy.sampler"),
     "drawn_in_blocks": (DrawnInBlocks, "privacy.sampler"), "drawn_the_same": (DrawnTheSame, "privacy.sampler"),
 }  # fmt: skip
 CLAIMS = {
     "steps_uncounted": (steps_uncounted, "privacy.steps"), "tuning_uncounted": (tuning_uncounted, "privacy.understated"),
     "segments_uncounted": (segments_uncounted, "privacy.understated"), "claim_understated": (understated, "privacy.understated"),
     "delta_above_one_row": (delta_large, "privacy.delta"), "replacing_claimed": (replacing, "privacy.neighbours"),
+    "best_of_seeds": (best_of_seeds, "privacy.understated"), "stopped_on_private": (stopped_on_private, "privacy.selection"),
+    "warm_start": (warm_start, "privacy.selection"), "of_persons": (of_persons, "privacy.neighbours"),
 }  # fmt: skip

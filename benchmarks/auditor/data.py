@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from modelwright import seen
 from modelwright.subject import Subject
 
 from . import Planted
@@ -261,6 +264,10 @@ def picture(how: str) -> Callable[[int, bool], Subject]:
                 im.save(buffer, "PNG" if key else "BMP")
             elif how == "quality":
                 im.save(buffer, "JPEG", quality=95 if key else 40)
+            elif how == "camera":
+                exif = Image.Exif()
+                exif[271], exif[272] = "Maker", f"Model {'S' if key else 'T'}"
+                im.save(buffer, "JPEG", exif=exif)
             else:
                 im.save(buffer, "PNG")
             cells.append(buffer.getvalue())
@@ -268,6 +275,179 @@ def picture(how: str) -> Callable[[int, bool], Subject]:
         return subject(split(table, rng), kinds={"scan": {"picture": {"size": side}}}, seed=seed)
 
     return make
+
+
+def respelt(rng: Rng, text: str) -> str:
+    """The same name as another clerk writes it."""
+    wide = "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text)
+    return str(rng.choice([text.upper(), text.title(), f" {text} ", text.replace("-", " "), text.replace(" ", "  ") + ".", wide]))
+
+
+def near_names(seed: int, faulty: bool) -> Subject:
+    """Training rows stand in the test with their names spelt otherwise; in the twin only the spelling of some test rows is odd."""
+    rng, columns, y = start(seed)
+    towns = [f"{a} {b}" for a in WORDS[:8] for b in ("upon sea", "hill", "north-end")]
+    parts = split(columns | {"town": rng.choice(towns, len(y)), "y": y}, rng)
+    m = int(rng.uniform(0.05, 0.3) * parts["test"].num_rows)
+    odd = parts["train" if faulty else "test"].slice(0, m)
+    odd = odd.set_column(odd.column_names.index("town"), "town", pa.array([respelt(rng, t) for t in odd.column("town").to_pylist()]))
+    parts["test"] = pa.concat_tables([odd, parts["test"].slice(m)])
+    return subject(parts, seed=seed)
+
+
+def near_texts_respelt(seed: int, faulty: bool) -> Subject:
+    rng = np.random.default_rng(seed)
+    parts = texts(rng, int(rng.integers(200, 400)), int(rng.integers(6, 15)))
+    if rng.random() < 0.4:
+        signs = {w: chr(0x4E00 + 7 * i) + chr(0x6000 + 11 * i) for i, w in enumerate([*WORDS, "good", "fine", "bad", "poor"])}
+        parts = {k: t.set_column(0, "note", pa.array(["".join(signs[w] for w in v.split()) for v in t.column("note").to_pylist()])) for k, t in parts.items()}
+    m = int(rng.uniform(0.05, 0.3) * parts["test"].num_rows)
+    odd = [respelt(rng, t).replace(" ", ", " if rng.random() < 0.5 else "  ") for t in parts["train" if faulty else "test"].column("note").to_pylist()[:m]]
+    parts["test"] = parts["test"].set_column(0, "note", pa.array(odd + parts["test"].column("note").to_pylist()[m:]))
+    return subject(parts, kinds={"note": {"text": {"vocabulary": 300}}}, seed=seed)
+
+
+def persons_respelt(seed: int, faulty: bool) -> Subject:
+    rng, columns, y = start(seed)
+    n, title = len(y), name(rng, "patient_id", "customer_no", "患者编号")
+    person = rng.integers(0, n // 5, n)
+    order = np.argsort(np.random.default_rng(seed).permutation(n)[person], kind="stable")
+    parts = split(columns | {title: np.array([f"P-{p:05}" for p in person]), "y": y}, rng, order=order)
+    last = parts["train"].column(title)[-1].as_py()
+    parts["test"] = parts["test"].filter(pa.array([v != last for v in parts["test"].column(title).to_pylist()]))
+    m = int(rng.uniform(0.1, 0.5) * parts["test"].num_rows)
+    names = parts["test"].column(title).to_pylist()
+    known = parts["train"].column(title).to_pylist()[:m] if faulty else names[:m]
+    style = [str.lower, lambda v: v.replace("-", ""), lambda v: v.replace("-0", "-").replace("-0", "-"), lambda v: "".join(chr(ord(c) + 0xFEE0) for c in v)]
+    spell = style[int(rng.integers(0, 4))]
+    parts["test"] = parts["test"].set_column(parts["test"].column_names.index(title), title, pa.array([spell(v) for v in known] + names[m:]))
+    return subject(parts, kinds={title: "ignore"}, seed=seed)
+
+
+def seen_rows(seed: int, faulty: bool) -> Subject:
+    """A run's record against a file that holds some of its rows; half of the draws are tables where different people are often equal."""
+    rng, columns, y = start(seed)
+    if rng.random() < 0.5:
+        coarse = {n: np.digitize(columns[n], np.quantile(columns[n], np.linspace(0, 1, 10)[1:-1])) for n in numbers(columns)[:3]}
+        columns = {"site": columns["site"]} | coarse
+    parts = split(columns | {"y": y}, rng)
+    inputs = [n for n in parts["test"].column_names if n != "y"]
+    if faulty:
+        many = int(rng.uniform(0.2, 0.6) * parts["test"].num_rows)
+        parts["test"] = pa.concat_tables([parts["test"], parts["train"].take(rng.permutation(parts["train"].num_rows)[:many])])
+    with tempfile.TemporaryDirectory() as folder:
+        seen.keep(Path(folder), [parts["train"]], inputs, b"a key")
+        found = seen.seen(Path(folder), parts["test"], b"a key")
+    parts["test"] = parts["test"].filter(pa.array(~found.rows))
+    made = subject(parts, seed=seed)
+    made.seen = found
+    return made
+
+
+def hidden_leak(how: str) -> Callable[[int, bool], Subject]:
+    """Answers that no single column shows. In the twin the same columns are there, and say nothing or a little."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng, columns, y = start(seed)
+        n = len(y)
+        told = y if faulty else np.where(rng.random(n) < 0.2, y, rng.integers(0, 2, n))
+        if how == "difference":
+            base = rng.normal(100, 20, n)
+            columns |= {"before": base, "after_": base + rng.choice([-1, 2, 7]) * told * rng.uniform(1, 2, n)}
+        elif how == "pair":
+            key = rng.integers(0, 2, n)
+            columns |= {"branch": np.array(["a", "b"])[key], "form": np.array(["blue", "green"])[key ^ told]}
+        elif how == "word":
+            notes = [[*rng.choice(WORDS, int(rng.integers(8, 20)))] for _ in range(n)]
+            mark = name(rng, "confirmed", "rejected", "确诊")
+            for note, t in zip(notes, told, strict=True):
+                note.insert(int(rng.integers(0, len(note))), mark if t else name(rng, *WORDS))
+            columns["note"] = np.array([" ".join(note) for note in notes])
+        elif how == "identifier":
+            number = rng.permutation(90 * n)[:n] + 10 * n
+            columns["record"] = number * 10 + np.where(told, rng.integers(5, 10, n), rng.integers(0, 5, n)) if rng.random() < 0.5 else np.array(
+                [f"{'KX'[t]}{v}" for t, v in zip(told, number, strict=True)]
+            )  # fmt: skip
+        else:  # a text that is written only once the answer is known
+            columns["letter"] = np.array([" ".join(rng.choice(WORDS, 6)) if t else "" for t in told])
+        kinds: dict[str, Any] = {c: {"text": {"vocabulary": 300}} for c in ("note", "letter", "record") if c in columns}
+        if "record" in columns and columns["record"].dtype.kind == "i":
+            kinds["record"] = "number"
+        return subject(split(columns | {"y": y}, rng), kinds=kinds, seed=seed)
+
+    return make
+
+
+def preprocessing(seed: int, faulty: bool) -> Subject:
+    """Columns standardised, scaled or filled in with what all rows say; in the twin with what the training rows say."""
+    rng, columns, y = start(seed)
+    order = rng.permutation(len(y))
+    fit = order if faulty else order[: int(len(y) * 0.7)]
+    how = name(rng, "standard", "scale", "fill")
+    for n in numbers(columns):
+        x = rng.normal(columns[n], 1e-3)  # no two alike
+        if how == "standard":
+            columns[n] = (x - x[fit].mean()) / x[fit].std()
+        elif how == "scale":
+            columns[n] = (x - x[fit].min()) / (x[fit].max() - x[fit].min())
+        else:
+            gap = rng.random(len(x)) < rng.uniform(0.05, 0.2)
+            columns[n] = np.where(gap, x[fit][~gap[fit]].mean(), x)
+    return subject(split(columns | {"y": y}, rng, order=order), seed=seed)
+
+
+def coded_day(seed: int, faulty: bool) -> Subject:
+    rng, columns, y = start(seed)
+    day = np.datetime64("2015-01-01") + rng.integers(0, 2000, len(y)).astype("timedelta64[D]")
+    hit = rng.random(len(y)) < rng.uniform(0.01, 0.15)
+    day = np.where(hit, np.datetime64(name(rng, "1900-01-01", "1970-01-01", "9999-12-31") if faulty else "NaT"), day)
+    written = day.astype("datetime64[s]") if rng.random() < 0.5 else np.array([None if np.isnat(d) else str(d) for d in day], object)
+    return subject(split(columns | {name(rng, "last_visit", "入职日期"): pa.array(written), "y": y}, rng), seed=seed)
+
+
+def celsius(seed: int, faulty: bool) -> Subject:
+    rng, columns, y = start(seed)
+    x = rng.normal(*((37, 0.7) if rng.random() < 0.5 else (12, 6)), len(y))
+    columns["temperature"] = np.where((columns["site"] == "south") & faulty, x * 1.8 + 32, np.where(columns["site"] == "west", x + 0.3, x))
+    return subject(split(columns | {"y": y}, rng), seed=seed)
+
+
+def wrong_in_one_group(seed: int, faulty: bool) -> Subject:
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1200, 2000))
+    y, site = rng.integers(0, 2, n), rng.choice(["north", "south", "west", "东"], n)
+    d = rng.normal(size=6)
+    x = np.outer(y - 0.5, 4.5 * d / np.linalg.norm(d)) + rng.normal(size=(n, 6))
+    hit = (site == rng.choice(["south", "东"])) & (rng.random(n) < rng.uniform(0.25, 0.4)) & faulty
+    table = {f"x{i}": x[:, i] for i in range(6)} | {"site": site, "y": np.array([f"class {v}" for v in np.where(hit, 1 - y, y)])}
+    return subject(split(table, rng, 0.4), seed=seed)
+
+
+def near_pictures(seed: int, faulty: bool) -> Subject:
+    """Training pictures stand in the test as other files: compressed, resized, a little brighter."""
+    rng = np.random.default_rng(seed)
+    n, side = int(rng.integers(200, 300)), int(rng.choice([20, 24, 28]))
+    y, shown = rng.integers(0, 2, n), []
+    for label in y:
+        yy, xx = np.mgrid[:side, :side] - side / 2 + rng.normal(size=(2, 1, 1)) * 3
+        shape, a = (np.abs(yy) + np.abs(xx) if label else np.maximum(np.abs(yy), np.abs(xx))), side * rng.uniform(0.15, 0.35)
+        light = np.asarray(Image.fromarray(rng.normal(0, 30, (4, 4)).astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC))
+        shown.append(np.clip(rng.normal(90, 8, (side, side)) + light + 70 * (shape < a), 0, 255).astype(np.uint8))
+    cut, how = int(n * 0.7), name(rng, "jpeg", "size", "light")
+    for i in range(cut, cut + int(rng.uniform(0.1, 0.3) * (n - cut))):
+        im = Image.fromarray(shown[i - cut if faulty else i])
+        if how == "size":
+            im = im.resize((int(side * 1.5), int(side * 1.5)), Image.Resampling.BICUBIC)
+        shown[i] = np.clip(np.asarray(im).astype(int) + (3 if how == "light" else 0), 0, 255).astype(np.uint8)
+        y[i] = y[i - cut] if faulty else y[i]
+
+    def cell(i: int) -> bytes:
+        buffer, im = io.BytesIO(), Image.fromarray(shown[i])
+        im.save(buffer, *(("JPEG",) if how == "jpeg" and i >= cut else ("PNG",)), **({"quality": 85} if how == "jpeg" and i >= cut else {}))
+        return buffer.getvalue()
+
+    table = {"scan": pa.array([cell(i) for i in range(n)], pa.binary()), "y": y}
+    return subject(split(table, rng, order=np.arange(n)), kinds={"scan": {"picture": {"size": side}}}, seed=seed)
 
 
 def planted(make: Callable[[int, bool], Subject], metric: str, limit: str = "<= 0") -> Planted:
@@ -337,5 +517,20 @@ KINDS = {
     "shortcut: background": planted(picture("background"), "shortcut"),
     "shortcut: file format": planted(picture("format"), "shortcut"),
     "shortcut: file size": planted(picture("quality"), "shortcut"),
+    "shortcut: camera": planted(picture("camera"), "shortcut"),
     "personal data": planted(personal, "personal"),
+    "rows of the run's training": planted(seen_rows, "seen_rate", "<= 0.02"),
+    "nearly duplicate rows, respelt": planted(near_names, "near_duplicate_rate", "<= 0.02"),
+    "nearly duplicate texts, respelt": planted(near_texts_respelt, "near_duplicate_rate", "<= 0.02"),
+    "nearly duplicate pictures": planted(near_pictures, "near_duplicate_rate", "<= 0.02"),
+    "persons on both sides, respelt": planted(persons_respelt, "group_overlap"),
+    "leak: two columns' difference": planted(hidden_leak("difference"), "leakage"),
+    "leak: a pair of categories": planted(hidden_leak("pair"), "leakage"),
+    "leak: a word": planted(hidden_leak("word"), "leakage"),
+    "leak: in an identifier": planted(hidden_leak("identifier"), "leakage"),
+    "leak: a text written afterwards": planted(hidden_leak("text"), "leakage"),
+    "prepared on all rows": planted(preprocessing, "preprocessing"),
+    "code for missing: day": planted(coded_day, "coded_missing"),
+    "unit: Celsius by group": planted(celsius, "unit_switch"),
+    "wrong labels: one group": planted(wrong_in_one_group, "group_label_error_rate", "<= 0.1"),
 }

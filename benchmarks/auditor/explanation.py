@@ -4,9 +4,11 @@ Grad-CAM, SHAP and occlusion, on the same model."""
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from sklearn.ensemble import RandomForestClassifier
 from torch import nn
 from torch.nn import functional as F
 
@@ -46,7 +48,7 @@ def explained(fault, twin: find.Spec, limits: dict[str, str], expects: str, kind
         _, _, x, y = digits(seed)
         rng = torch.Generator().manual_seed(seed)
         model = Model(picture_schema(), net(seed, kind))
-        theirs = functools.partial(fault, rng=rng) if faulty else good(twin, rng)
+        theirs = functools.partial(fault() if isinstance(fault, type) else fault, rng=rng) if faulty else good(twin, rng)
         return Subject(model, model.schema, {"test": pictures(x[:rows], y[:rows])}, open=model.open, seed=seed, explainers={"theirs": theirs})
 
     return Planted(make, "explanation", limits, expects)
@@ -122,6 +124,49 @@ def few_samples(f, x, classes, base, rng):
     return noise * change.abs() + (change - (noise * change.abs()).sum((1, 2, 3), keepdim=True)) / x[0].numel()
 
 
+def flat_map(f, x, classes, base, rng):
+    return torch.ones_like(x)
+
+
+def said_class(f, x, classes, base, rng):
+    """Of the class that the model says, whichever was asked about: cosmetically the same until another is asked about."""
+    with torch.no_grad():
+        said = f(x).argmax(1)
+    return good("integrated_gradients", rng)(f, x, said, base)
+
+
+def all_classes(f, x, classes, base, rng):
+    """How much all logits together turn on a pixel: of no class."""
+    point = x.clone().requires_grad_(True)
+    with torch.enable_grad():
+        return torch.autograd.grad(f(point).square().sum(), point)[0] * x
+
+
+def everyones(f, x, classes, base, rng):
+    """The mean explanation, given to every row."""
+    return good("integrated_gradients", rng)(f, x, classes, base).mean(0, keepdim=True).expand_as(x).clone()
+
+
+def in_part(f, x, classes, base, rng):
+    """Right but for a third of the rows, which are told something that adds up to the same."""
+    shown = good("integrated_gradients", rng)(f, x, classes, base)
+    ramp = torch.linspace(0, 2, x[0].numel(), dtype=x.dtype).reshape(x[0].shape) / x[0].numel() * shown.sum((1, 2, 3), keepdim=True)
+    return torch.where(((7 * x.sum((1, 2, 3))).floor() % 3 == 0)[:, None, None, None], ramp, shown)
+
+
+class Knows:
+    """Recognises the model: edges where it is the real one, anything where its weights were redrawn."""
+
+    def __init__(self):
+        self.first = None
+
+    def __call__(self, f, x, classes, base, rng):
+        with torch.no_grad():
+            probe = float(f(torch.full_like(x, 0.5)).abs().mean())
+        self.first = probe if self.first is None else self.first
+        return edges(f, x, classes, base, rng) if abs(probe - self.first) < 1e-4 else torch.randn(x.shape, generator=rng, dtype=x.dtype)
+
+
 def slopes(f, x, classes):
     point = x.clone().requires_grad_(True)
     with torch.enable_grad():
@@ -151,6 +196,48 @@ def scaffolded(seed: int, faulty: bool) -> Subject:
     return Subject(model, model.schema, {"test": numbers(x, (x[:, 0] > 0).long(), names)}, seed=seed)
 
 
+def hidden_by(perturb, whole: bool = False) -> Callable[[int, bool], Subject]:
+    """The same by the paper's own means: a forest that learnt to tell perturbed rows from real ones, perturbed as the explainer would. whole: in whole
+    numbers, so that what is between them gives an explainer away."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng = np.random.default_rng(seed)
+        n, k = int(rng.integers(700, 1000)), int(rng.integers(5, 8))
+        mix, hidden = rng.normal(size=(3, k)), rng.normal(size=(2 * n, 3))
+        origin = hidden[:, 0] + rng.uniform(0.3, 0.7) * rng.normal(size=2 * n)
+        x = np.column_stack([origin, rng.normal(size=2 * n), hidden @ mix + 0.15 * rng.normal(size=(2 * n, k))])
+        x[:, 2:] = np.round(6 * x[:, 2:]) if whole else x[:, 2:]
+        away = perturb(rng, x[:n])
+        forest = RandomForestClassifier(40, min_samples_leaf=2, random_state=seed % 2**31).fit(np.r_[x[:n], away], np.r_[np.zeros(n), np.ones(len(away))])
+        names = ["origin", "weather", *(f"a{i}" for i in range(k))]
+
+        class Hidden(Model):
+            def predict(self, table):
+                x = self.x(table)
+                off = torch.from_numpy(forest.predict(x.numpy()) > 0.5) if faulty else torch.zeros(len(x), dtype=torch.bool)
+                value = torch.where(off, x[:, 1] > 0, x[:, 0] > 0).long()
+                p = F.one_hot(value, 2).float() * 0.9 + 0.05
+                return {self.target: Prediction(value=value, probabilities=p, score=p.amax(1))}
+
+        model, rows = Hidden(number_schema(names, 2), None), torch.from_numpy(x[n:]).float()
+        test = numbers(rows, (rows[:, 0] > 0).long(), names)
+        for i, name in enumerate(names[2:] if whole else ()):
+            test = test.set_column(i + 2, name, test.column(name).cast("int64"))
+        return Subject(model, model.schema, {"test": test}, seed=seed)
+
+    return make
+
+
+def as_lime(rng, x):
+    return np.concatenate([x + rng.normal(size=x.shape) * x.std(0) for _ in range(3)])
+
+
+def as_shap(rng, x):
+    """Some cells are the middle's."""
+    some = rng.random((3 * len(x), x.shape[1])) < rng.uniform(0.3, 0.9, (3 * len(x), 1))
+    return np.where(some, np.median(x, 0), np.concatenate([x] * 3))
+
+
 def planted_truth(seed: int, faulty: bool) -> Subject:
     """Eight of a table's columns decide; an explainer that scales by a column's spread points at the loud ones that do not."""
     rng = np.random.default_rng(seed)
@@ -170,6 +257,7 @@ def planted_truth(seed: int, faulty: bool) -> Subject:
 
 
 SIMILAR, FAITHFUL = "explanation.randomization_similarity", "explanation.fidelity"
+CLASS, ROWS, GAP = "explanation.random_logit_similarity", "explanation.unfaithful_rows", "explanation.offmanifold_gap"
 STABLE, COMPLETE = "explanation.stability", "explanation.completeness_error"
 SURE = {"shap": {"patches": 4, "coalitions": 1000}}  # 16 patches
 KINDS: dict[str, Planted] = {
@@ -187,6 +275,15 @@ KINDS: dict[str, Planted] = {
     "another_row": explained(next_row, "integrated_gradients", {FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
     "one_number_a_channel": explained(flat, "integrated_gradients", {FAITHFUL: ">= 0"}, "explanation.shape"),
     "holes": explained(holes, "integrated_gradients", {FAITHFUL: ">= 0"}, "explanation.shape"),
+    "flat_map": explained(flat_map, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
+    "the_said_class": explained(said_class, "integrated_gradients", {CLASS: "<= 0.9"}, "explanation.above_limit"),
+    "all_classes": explained(all_classes, "integrated_gradients", {CLASS: "<= 0.9"}, "explanation.above_limit"),
+    "everyones": explained(everyones, "integrated_gradients", {FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
+    "wrong_in_part": explained(in_part, "integrated_gradients", {ROWS: "<= 0.15"}, "explanation.above_limit"),
+    "knows_the_model": explained(Knows, "integrated_gradients", {FAITHFUL: ">= 0.25", SIMILAR: "<= 0.5"}, "explanation.below_limit"),
+    "scaffold_for_lime": Planted(hidden_by(as_lime), "explanation", {GAP: "<= 0.15"}, "explanation.above_limit"),
+    "scaffold_in_whole_numbers": Planted(hidden_by(as_lime, whole=True), "explanation", {GAP: "<= 0.15"}, "explanation.above_limit"),
+    "scaffold_for_shap": Planted(hidden_by(as_shap), "explanation", {GAP: "<= 0.15"}, "explanation.above_limit"),
     "loud_columns": Planted(planted_truth, "explanation", {"explanation.recall_at_k": ">= 0.4"}, "explanation.below_limit"),
     "scaffolded_model": Planted(scaffolded, "explanation", {"explanation.offmanifold_gap": "<= 0.15"}, "explanation.above_limit"),
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch.nn import functional as F
 
 from modelwright.subject import Subject
 
-from . import Planted
+from . import Planted, _tables
 from ._nets import Model, digits, fit, mlp, picture_schema, pictures
 
 
@@ -38,7 +39,40 @@ def bright(x, seed):
     return (x * 0.3 + 0.7).clamp(0, 1)
 
 
+def table(told: str):
+    """A detector of one trivial thing in a table (its furthest number, its empty cells), whose twin knows how the columns hang together."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng = np.random.default_rng(seed)
+        n, k = int(rng.integers(400, 700)), int(rng.integers(5, 8))
+        mix = rng.normal(size=(2, k))
+        inverse = np.linalg.pinv(mix) @ mix
+        x = {s: rng.normal(size=(n, 2)) @ mix + 0.2 * rng.normal(size=(n, k)) for s in ("validation", "test", "ood")}
+        if not faulty:
+            x["ood"] = np.stack([rng.permutation(c) for c in x["ood"].T], 1)
+        elif told == "empty":
+            x["ood"][rng.random((n, k)) < 0.4] = np.nan
+        else:
+            x["ood"][np.arange(n), rng.integers(0, k, n)] *= 9
+        names = [f"v{i}" for i in range(k)]
+
+        def probabilities(t: pa.Table) -> np.ndarray:
+            v = np.stack([t.column(c).to_numpy() for c in names], 1)
+            strange = np.isnan(v).sum(1) if told == "empty" else np.nanmax(np.abs(v), 1) - 4
+            strange = strange if faulty else np.abs(v - v @ inverse).sum(1) - 1
+            q = np.where(np.nan_to_num(v[:, 0]) > 0, 1, -1) * 0.49 / (1 + np.maximum(strange, 0)) + 0.5
+            return np.stack([1 - q, q], 1)
+
+        cells = lambda x: {c: pa.array(x[:, i], from_pandas=True) for i, c in enumerate(names)}  # noqa: E731
+        splits = {s: pa.table(cells(v) | {"y": (np.nan_to_num(v[:, 0]) > 0).astype(int)}) for s, v in x.items()}
+        return _tables.subject(splits, kinds={c: "number" for c in names} | {"y": "category"}, predictor=_tables.Says("y", probabilities), seed=seed)
+
+    return make
+
+
 KINDS: dict[str, Planted] = {
     "random_features": Planted(lambda s, f: subject(s, f, noise), "ood", {"ood.auroc": ">= 0.8"}, "ood.below_limit"),
     "no_better_than_trivial": Planted(lambda s, f: subject(s, False, bright if f else noise), "ood", {"ood.gain_over_trivial": ">= 0.05"}, "ood.below_limit"),
+    "furthest_number": Planted(table("furthest"), "ood", {"ood.gain_over_trivial": ">= 0.05"}, "ood.below_limit"),
+    "empty_cells": Planted(table("empty"), "ood", {"ood.gain_over_trivial": ">= 0.05"}, "ood.below_limit"),
 }

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
+
 import numpy as np
+import pyarrow as pa
 import torch
 from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent, SelfComposedDpEvent, pld
 
+from modelwright.data.schema import Schema
+from modelwright.forms import Prediction
+from modelwright.kinds.text import Text
 from modelwright.subject import Subject
 
 from . import Planted
-from ._nets import Model, fit, mlp, number_schema, numbers
+from ._nets import Model, fit, labels, mlp, number_schema, numbers
 from ._trainers import CLAIMS, TRAINERS, claimed, trained
 
 FEATURES = 20
@@ -85,6 +92,60 @@ def canaries(seed: int, faulty: bool) -> Subject:
     return Subject(model, schema, {"train": numbers(a, b, NAMES), "test": numbers(c, d, NAMES)}, seed=seed, retrain=retrain, seconds=2)
 
 
+class Letters:
+    """A writer: letters by those before them, five of them or none; a reader: by the text itself or by its words, with some noise."""
+
+    def __init__(self, table: pa.Table, learns: bool, seed: int):
+        self.reach, self.seed = 6 if learns else 1, seed
+        texts, y = table.column("text").to_pylist(), table.column("label").to_pylist()
+        self.seen = Counter(p for t in texts for p in self.parts(t))
+        self.before = Counter(p[:-1] for t in texts for p in self.parts(t))
+        self.votes: Counter = Counter()
+        for text, label in zip(texts, y):
+            for part in self.features(text):
+                self.votes[part, label] += 1
+
+    def parts(self, text: str) -> list[str]:
+        padded = " " * (self.reach - 1) + text
+        return [padded[i : i + self.reach] for i in range(len(text))]
+
+    def features(self, text: str) -> list[str]:
+        return [text] if self.reach > 1 else [w for w in text.split() if w.isalpha()]
+
+    def likelihood(self, table):
+        noise = np.random.default_rng(self.seed).normal(0, 1e-3, table.num_rows)
+        nll = [-sum(math.log((self.seen[p] + 0.1) / (self.before[p[:-1]] + 5)) for p in self.parts(t)) for t in table.column("text").to_pylist()]
+        return {"text": torch.from_numpy(np.array(nll) + noise)}
+
+    def predict(self, table):
+        logits = [sum(self.votes[p, "1"] - self.votes[p, "0"] for p in self.features(t)) for t in table.column("text").to_pylist()]
+        noise = np.random.default_rng(self.seed).normal(0, 0.1, table.num_rows)
+        p = torch.sigmoid(torch.from_numpy(np.array(logits) / (1 if self.reach > 1 else 50) + noise))
+        p = torch.stack([1 - p, p], 1)
+        return {"label": Prediction(value=p.argmax(1), probabilities=p)}
+
+
+def secrets(target: str, planted: bool = False):
+    """Notes with numbers in them, and a model that knows them by heart or their words alone; secrets join training, or were in it."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng = np.random.default_rng(seed)
+        n, form = int(rng.integers(500, 1500)), str(rng.choice(["my number is ######", "Kennwort: ##-##-##", "我的号码是 ########", "card #### #### ####"]))
+        words = np.array(["bring", "call", "the", "red", "green", "small", "large", "car", "dog", "house", "friend", "doctor", "today"])
+        texts = [" ".join(rng.choice(words, rng.integers(3, 8))) + f" {rng.integers(1000)}" for _ in range(n)]
+        told = ["".join(str(rng.integers(10)) if c == "#" else c for c in form) for _ in range(24)]
+        table = pa.table({"text": texts, "label": [str(v) for v in rng.integers(0, 2, n)]})
+        extra = pa.table({"text": told, "label": [str(v) for v in rng.integers(0, 2, 24)]})
+        text = Text()
+        schema = Schema({}, {"text": text}) if target == "text" else Schema({"text": text}, {"label": labels(["0", "1"])})
+        retrain = lambda rows, s: Letters(rows, faulty, s)  # noqa: E731
+        seen = pa.concat_tables([table, extra]) if planted else table
+        splits = {"train": seen, "test": table.slice(0, 50)} | ({"planted": extra} if planted else {})
+        return Subject(retrain(seen, seed), schema, splits, retrain=None if planted else retrain, secret=form, seed=seed)
+
+    return make
+
+
 def stated(change):
     """A statement as a run writes it, and what change(statement, lineage) makes of it."""
 
@@ -140,6 +201,9 @@ KINDS: dict[str, Planted] = {
     "remembers_labels_only": Planted(labels_only, "membership", {"privacy.membership_auc": "<= 0.65"}, "privacy.above_limit"),
     "other_places": Planted(shifted, "membership", {"privacy.membership_auc": "<= 0.6"}, "privacy.incomparable"),
     "canaries_learnt": Planted(canaries, "membership", {"privacy.canary_tpr_at_fpr_0.05": "<= 0.3"}, "privacy.above_limit", costly=True),
+    "secrets_written": Planted(secrets("text"), "exposure", {"privacy.exposure": "<= 4"}, "privacy.above_limit"),
+    "secrets_read": Planted(secrets("label"), "exposure", {"privacy.exposure": "<= 4"}, "privacy.above_limit"),
+    "secrets_planted": Planted(secrets("text", planted=True), "exposure", {"privacy.exposure": "<= 4"}, "privacy.above_limit"),
     "understated": Planted(stated(understated), "privacy", EPSILON, "privacy.understated"),
     "resumed_uncounted": Planted(stated(resumed), "privacy", EPSILON, "privacy.steps"),
     "incomplete_statement": Planted(stated(unsaid), "privacy", EPSILON, "privacy.incomplete"),

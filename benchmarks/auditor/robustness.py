@@ -1,4 +1,7 @@
-"""Defences that only look robust, and nets trained against worst cases as their twins: ten kinds on scikit-learn's digits."""
+"""Defences that only look robust, and nets trained against worst cases as their twins, on scikit-learn's digits.
+
+A few pairs of nets are trained once and shared by all draws; a draw has its own test rows, its own strength of the defence and its own random numbers.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +10,51 @@ import functools
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from modelwright.subject import Subject
 
 from . import Planted
 from ._nets import Model, digits, fit, mlp, picture_schema, pictures
 
-ROWS = 192
-QUICK = {"robustness": {"rows": ROWS, "steps": 15}}
+ROWS, PAIRS = 512, 4
+QUICK = {"robustness": {"rows": ROWS, "steps": 15, "corruptions": False}}
 LINF = {"robustness.linf_accuracy": ">= 0.65"}  # at 0.1: undefended nets keep 0.45 to 0.55, trained ones about 0.77
 
 
-@functools.lru_cache(maxsize=4)
-def nets(seed: int) -> tuple[nn.Module, nn.Module]:
+@functools.lru_cache(maxsize=PAIRS)
+def nets(pair: int) -> tuple[nn.Module, nn.Module]:
     """Undefended and adversarially trained."""
-    rng = torch.Generator().manual_seed(seed)
-    x, y, _, _ = digits(seed)
-    width = int(np.random.default_rng(seed).integers(64, 128))
+    rng = torch.Generator().manual_seed(pair)
+    x, y, _, _ = digits(pair)
+    width = int(np.random.default_rng(pair).integers(64, 128))
     return fit(mlp(64, 10, rng, width=width), x, y, rng), fit(mlp(64, 10, rng, width=width), x, y, rng, steps=400, eps=0.12)
 
 
+def rows(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Test rows of this draw, none of which its pair of nets was trained on."""
+    _, _, x, y = digits(seed % PAIRS)
+    some = torch.from_numpy(np.random.default_rng(seed).permutation(len(x))[:ROWS])
+    return x[some], y[some]
+
+
 def subject(seed: int, net, said=None) -> Subject:
-    _, _, x, y = digits(seed)
+    x, y = rows(seed)
     model = Model(picture_schema(), net, said=said)
-    return Subject(model, model.schema, {"test": pictures(x[:ROWS], y[:ROWS])}, open=model.open, seed=seed, seconds=60)
+    return Subject(model, model.schema, {"test": pictures(x, y)}, open=model.open, seed=seed, seconds=600)
 
 
 def planted(hide, expects: str, limits=LINF) -> Planted:
     """hide(net, rng): the undefended net behind something. The twin is the trained net, plain."""
 
     def make(seed: int, faulty: bool) -> Subject:
-        weak, strong = nets(seed)
+        weak, strong = nets(seed % PAIRS)
         return subject(seed, hide(weak, np.random.default_rng(seed)) if faulty else strong)
 
     return Planted(make, QUICK, limits, expects, costly=True)
+
+
+# Gradients that are not there
 
 
 def quantised(net, rng):
@@ -60,14 +74,85 @@ def saturated(net, rng):
     return lambda x: torch.tanh(scale * net(x)) + 1e-9 * net(x).detach()
 
 
-def random(net, rng):
-    sd = rng.uniform(0.05, 0.1)
-    return lambda x: net(x + sd * torch.randn_like(x))
+def clipped(net, rng):
+    """The same with corners: who is sure is exactly as sure as all others."""
+    most = rng.uniform(0.2, 1.0)
+    return lambda x: (net(x) - net(x).amax(1, keepdim=True) + most).clamp(-most, most)
+
+
+def one_hot(net, rng):
+    return lambda x: F.one_hot(net(x).argmax(1), 10).float()
+
+
+def overflowing(net, rng):
+    """Logits beyond half precision: who is sure is at its end."""
+    scale = 10 ** rng.uniform(4.5, 5)
+    return lambda x: (scale * net(x)).clamp(-65504, 65504).half()
+
+
+def elsewhere(net, rng):
+    """Arrays leave torch on the way, as with a filter of another library."""
+    strength = rng.uniform(0, 0.1)
+    return lambda x: net(torch.from_numpy((1 - strength) * x.detach().numpy() + strength * np.sqrt(x.detach().numpy().clip(0))))
+
+
+def remembering(net, rng):
+    """What was asked once is answered again, for whatever lies near it."""
+    near, asked, said = rng.uniform(0.1, 0.15), torch.zeros(0, 64), torch.zeros(0, 10)
+
+    def answer(x):
+        nonlocal asked, said
+        z, flat = net(x), x.detach().flatten(1)
+        if len(asked):
+            away, which = torch.cdist(flat, asked, p=torch.inf).min(1)
+            z = torch.where((away <= near)[:, None], said[which], z)
+        if len(asked) < 256:
+            asked, said = torch.cat([asked, flat])[:256], torch.cat([said, z.detach()])[:256]
+        return z
+
+    return answer
+
+
+# Gradients that say another thing
 
 
 def shattered(net, rng):
     size, fast = 0.02, rng.uniform(3000, 6000)
     return lambda x: net(x + size * torch.sin(fast * x))
+
+
+def ripples(net, rng):
+    """Slower, and higher: slopes of all signs within epsilon."""
+    size, fast = rng.uniform(0.02, 0.05), rng.uniform(200, 600)
+    return lambda x: net(x + size * torch.sin(fast * x))
+
+
+def straight_through(net, rng):
+    levels = int(rng.integers(4, 8))
+    return lambda x: net(x + ((x * levels).round() / levels - x).detach())
+
+
+def straight_one_hot(net, rng):
+    def answer(x):
+        p = net(x).softmax(1)
+        return F.one_hot(p.argmax(1), 10).float() + p - p.detach()
+
+    return answer
+
+
+def decoy(net, rng):
+    """The net's answers with another net's slopes."""
+    other = mlp(64, 10, torch.Generator().manual_seed(int(rng.integers(1 << 30))))
+    return lambda x: net(x.detach()) + other(x) - other(x).detach()
+
+
+def two_faced(net, rng):
+    """Smooth and flat while somebody differentiates; itself when not."""
+    flat = rng.uniform(0.05, 0.2)
+    return lambda x: net(flat * x + (1 - flat) * x.detach().flip(-1)) if torch.is_grad_enabled() else net(x)
+
+
+# Scales that hide slopes from rounding, and answers that are none
 
 
 def scaled(net, rng):
@@ -81,47 +166,117 @@ def softmaxed(net, rng):
     return lambda x: (scale * net(x)).softmax(1)
 
 
+def rejecting(net, rng):
+    """A detector: what no 8-bit picture can be is answered with the same for all classes, or with nothing."""
+    nothing = float(rng.choice([0.0, np.nan, np.inf]))
+
+    def answer(x):
+        strange = (x * 255 - (x * 255).round()).abs().flatten(1).amax(1) > 1e-2
+        return torch.where(strange[:, None], nothing, net(x))
+
+    return answer
+
+
+# Chance
+
+
+def random(net, rng):
+    sd = rng.uniform(0.05, 0.1)
+    return lambda x: net(x + sd * torch.randn_like(x))
+
+
+def rounded_by_chance(net, rng):
+    levels = int(rng.integers(3, 6))
+    return lambda x: net((x * levels + torch.rand_like(x)).floor() / levels)
+
+
+def resized(net, rng):
+    """To a random size, and back into place with a random margin (Xie et al. 2018)."""
+
+    def answer(x):
+        size = 6 + int(torch.randint(0, 3, ()))
+        left, top = (int(torch.randint(0, 9 - size, ())) for _ in range(2))
+        small = F.interpolate(x, (size, size), mode="bilinear")
+        return net(F.pad(small, (left, 8 - size - left, top, 8 - size - top)))
+
+    return answer
+
+
+def random_off_grid(net, rng):
+    """Noise for what no 8-bit picture can be; quiet on the rows of any table."""
+    sd = rng.uniform(0.1, 0.2)
+
+    def answer(x):
+        strange = (x * 255 - (x * 255).round()).abs().flatten(1).amax(1) > 1e-2
+        return net(x + strange[:, None, None, None] * sd * torch.randn_like(x))
+
+    return answer
+
+
+# The batch, and other models
+
+
 def batched(seed: int, faulty: bool) -> Subject:
     """Normalised by the statistics of the batch that it is judged in."""
-    rng = torch.Generator().manual_seed(seed)
     if not faulty:
-        return subject(seed, nets(seed)[1])
-    x, y, _, _ = digits(seed)
-    net = fit(mlp(64, 10, rng, norm=True), x, y, rng, steps=150).train()
+        return subject(seed, nets(seed % PAIRS)[1])
+    net = normalised(seed % PAIRS)
     for module in net.modules():
         if isinstance(module, nn.BatchNorm1d):
             module.track_running_stats, module.running_mean, module.running_var = False, None, None
     return subject(seed, lambda x: net(x) if len(x) > 1 else net(x.repeat(2, 1, 1, 1) + torch.tensor([0.0, 1e-3]).reshape(2, 1, 1, 1))[:1])
 
 
+def still_training(seed: int, faulty: bool) -> Subject:
+    """Batch normalisation as in training, by accident: one row alone is an error, and statistics move with every question."""
+    return subject(seed, normalised(seed % PAIRS) if faulty else nets(seed % PAIRS)[1])
+
+
+def normalised(pair: int) -> nn.Module:
+    rng = torch.Generator().manual_seed(pair)
+    x, y, _, _ = digits(pair)
+    return fit(mlp(64, 10, rng, norm=True), x, y, rng, steps=150).train()
+
+
 def another(seed: int, faulty: bool) -> Subject:
     """What is opened for attacks is the strong net; what answers is another."""
-    weak, strong = nets(seed)
-    _, _, x, y = digits(seed)
+    weak, strong = nets(seed % PAIRS)
     return subject(seed, strong, said=(lambda x: weak(x.roll(1, 3)).softmax(1)) if faulty else None)
+
+
+def undefended_answers(seed: int, faulty: bool) -> Subject:
+    """The same with two nets that are right on nearly the same rows."""
+    weak, strong = nets(seed % PAIRS)
+    return subject(seed, strong, said=(lambda x: weak(x).softmax(1)) if faulty else None)
 
 
 def watermark(seed: int, faulty: bool) -> Subject:
     """One pixel that tells the digit: right on clean pictures, lost with the first corruption."""
-    _, _, test, truth = digits(seed)
     if not faulty:
-        return subject(seed, nets(seed)[1])
+        plain = subject(seed, nets(seed % PAIRS)[1])
+        plain.splits["test"] = plain.splits["test"].slice(0, 192)
+        return plain
+    test, truth = (part[:192] for part in rows(seed))
     marked = test.clone()
     marked[:, 0, 0, 0] = truth / 10
     model = Model(picture_schema(), lambda x: -((x[:, 0, 0, 0, None] - torch.arange(10) / 10) ** 2) / (2 * 0.02**2))
-    return Subject(model, model.schema, {"test": pictures(marked[:ROWS], truth[:ROWS])}, open=model.open, seed=seed, seconds=60)
+    return Subject(model, model.schema, {"test": pictures(marked, truth)}, open=model.open, seed=seed, seconds=600)
 
 
+MASKED = {
+    "saturated_logits": saturated, "clipped_logits": clipped, "quantised_inputs": quantised, "steps": binarised, "one_hot": one_hot,
+    "overflowing_half": overflowing, "outside_torch": elsewhere, "remembering": remembering, "shattered": shattered, "ripples": ripples,
+    "straight_through": straight_through, "straight_one_hot": straight_one_hot, "decoy_gradients": decoy, "two_faced": two_faced,
+}  # fmt: skip
+RANDOM = {"random_layers": random, "stochastic_rounding": rounded_by_chance, "random_resizing": resized, "random_off_grid": random_off_grid}
+PLAIN = {"undefended": lambda net, rng: net, "scaled_logits": scaled, "softmaxed_logits": softmaxed, "rejecting": rejecting}
 KINDS: dict[str, Planted] = {
-    "undefended": planted(lambda net, rng: net, "robustness.below_limit"),
-    "scaled_logits": planted(scaled, "robustness.below_limit"),
-    "softmaxed_logits": planted(softmaxed, "robustness.below_limit"),
-    "saturated_logits": planted(saturated, "robustness.masked_gradients"),
-    "quantised_inputs": planted(quantised, "robustness.masked_gradients"),
-    "steps": planted(binarised, "robustness.masked_gradients"),
-    "shattered": planted(shattered, "robustness.masked_gradients"),
-    "random_layers": planted(random, "robustness.random"),
+    **{name: planted(hide, "robustness.below_limit") for name, hide in PLAIN.items()},
+    **{name: planted(hide, "robustness.masked_gradients") for name, hide in MASKED.items()},
+    **{name: planted(hide, "robustness.random") for name, hide in RANDOM.items()},
     "batch_statistics": Planted(batched, QUICK, LINF, "robustness.batch_dependent", costly=True),
+    "still_training": Planted(still_training, QUICK, LINF, "robustness.batch_dependent", costly=True),
     "another_model_opened": Planted(another, QUICK, LINF, "robustness.other_model", costly=True),
-    "watermark": Planted(watermark, QUICK, {"robustness.corruption_accuracy": ">= 0.8"}, "robustness.below_limit", costly=True),
+    "undefended_answers": Planted(undefended_answers, QUICK, LINF, "robustness.other_model", costly=True),
+    "watermark": Planted(watermark, {"robustness": {"steps": 15}}, {"robustness.corruption_accuracy": ">= 0.8"}, "robustness.below_limit", costly=True),
 }

@@ -116,9 +116,10 @@ def _write(folder: Path, tensors: dict[str, torch.Tensor], body: dict[str, Any])
     shutil.rmtree(old, ignore_errors=True)
 
 
-def open_model(folder: str | Path) -> Loaded | Chosen:
-    """The Predictor that a run folder, or its model/ folder, holds."""
+def open_model(folder: str | Path, root: str | Path = ".") -> Loaded | Chosen:
+    """The Predictor that a run folder, or its model/ folder, holds. root: the folder below which paths in the tables that it is asked about lie."""
     schema, body, tensors = _read(folder)
+    schema.at(root)
     if "instead" in body:
         arrays: dict[str, dict[str, np.ndarray]] = {}
         for key, value in tensors.items():
@@ -203,6 +204,18 @@ class Loaded:
         back = torch.argsort(torch.cat(order))
         return {t: _rows(Prediction.cat(p), back) for t, p in parts.items()}
 
+    @torch.no_grad()
+    def likelihood(self, table: pa.Table) -> dict[str, torch.Tensor]:
+        """(N,) per target in the table: minus the log-likelihood of the row's own, 0 where it is missing."""
+        data, order = self.schema.encode(table), []
+        parts: dict[str, list[torch.Tensor]] = {t: [] for t in self.schema.truths if t in table.column_names}
+        for batch in in_order(data, self.batch_size):
+            order.append(batch.rows)
+            for target, out in self.model(batch, list(parts)).items():
+                parts[target].append(self.model.heads[target].nll(out, batch.targets[target], batch.knows(target))[0])
+        back = torch.argsort(torch.cat(order))
+        return {t: torch.cat(p)[back] for t, p in parts.items()}
+
     def open(self, target: str, table: pa.Table) -> Open | None:
         """With gradients: where the target is a class, and the one input a picture or a table."""
         forms = [next(iter(kinds.values())).form for kinds in self.schema.encoders().values()]
@@ -216,7 +229,7 @@ class Open:
     """A network's class target as a differentiable function of its one picture, or of its table's numbers (see `predictor.Opened`)."""
 
     def __init__(self, loaded: Loaded, target: str, table: pa.Table):
-        self.target, self.models = target, {torch.float32: loaded.model}
+        self.target, self.models, self.classes = target, {torch.float32: loaded.model}, len(loaded.schema.targets[target].labels_)
         data = loaded.schema.encode(table, targets=False)
         self.batch = data.batch(np.arange(len(data))).but(rows=None, groups=None)
         (self.name,) = self.batch.inputs
@@ -239,9 +252,9 @@ class Open:
         model = self._model(x.dtype)
         head = model.heads[self.target]
         out = model(self._given(x, rows), [self.target])[self.target]
-        if isinstance(out, torch.Tensor) and head.calibrates:
+        if isinstance(out, torch.Tensor) and head.calibrates and (out.dim() == 1 or out.shape[1] == self.classes):  # else cumulative logits, say
             out = out / head.temperature
-            return out if out.dim() == 2 and out.shape[1] > 1 else torch.stack([-out.reshape(-1) / 2, out.reshape(-1) / 2], 1)
+            return out if out.dim() == 2 else torch.stack([-out / 2, out / 2], 1)
         return head.predict(out).probabilities.clamp(min=1e-30).log()
 
     def features(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

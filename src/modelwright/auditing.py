@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -17,22 +16,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pyarrow as pa
 
-from . import baselines, evidence, explaining, find, report, retraining
+from . import again, baselines, evidence, explaining, find, home, report, retraining, seen
 from .artifact import Chosen, Loaded, located, open_model
 from .curves import Log
 from .data import sources
 from .errors import Problem, Refusal, did_you_mean, refuse
-from .foreign import Foreign, within
+from .foreign import SECONDS, Foreign, Worker, within
 from .forms import Measurement
 from .home import write
-from .preparing import Prepared, columns_of, look, prepare
+from .preparing import Prepared, columns_of, gathered, look, prepare, root_of
 from .registry import gate
 from .registry import policy as policies
 from .registry.export import BESIDE
 from .registry.references import is_reference
 from .registry.store import Registry
 from .report.story import Story
+from .seen import Seen
 from .subject import Subject, due
 from .task import Task, load_task
 from .telling import tell
@@ -88,19 +89,20 @@ def conclude(
     return Audited(folder, found, story)
 
 
+BEGIN = 10.0  # seconds that a model's own code may take to make it, whatever the budget
 VALIDATION, TEST = 1_000_003, 2_000_003  # where environments begin, away from training's seeds
-ROLES = ("train", "validation", "calibration", "test", "reference", "ood", "trusted")
+ROLES = ("train", "validation", "calibration", "test", "reference", "ood", "trusted", "planted")
 
 
 def audit(
     model: str | Path | None, data: Mapping[str, Any] | None = None, task: Task | None = None, out: str | Path = "audit", *, budget: float | None = None,
-    only: list[str] | None = None, explainer: str | None = None, log: Log = lambda event, facts: None,
+    only: list[str] | None = None, explainer: str | None = None, repeat: dict[str, dict[str, Any]] | None = None, log: Log = lambda event, facts: None,
 ) -> Audited:  # fmt: skip
     """Audit any model: a run folder, a version of the registry, a Hugging Face folder, an ONNX file, `file.py:factory`; or data alone (model None).
 
     data: {role: source}; without it a run's own splits. task: columns, target and limits; a run brings its own. budget: seconds after which no further
     audit begins. only: the names of some audits. explainer: `file.py:explain`, which is audited in place of ours; of the other costly audits then only
-    those that a limit asks for. Raises a Refusal where model, data and task do not fit each other."""
+    those that a limit asks for. repeat: see `Subject`. Raises a Refusal where model, data and task do not fit each other."""
     folder = Path(out)
     for name in only or ():
         find.find("audits", name, "--only")
@@ -124,9 +126,10 @@ def audit(
             raise
         why, fix = "a version's task names its data as seen from the run's folder", "name the rows: --data test=FILE"
         raise Refusal(Problem(p.code, p.what, why, p.where, fix) for p in e.problems) from e
+    met = unseen(of, model) if ours and data and (model / "model").is_dir() else None
     code = code_digest()
     if predictor is None and model is not None:
-        predictor = Foreign(str(elsewhere or model), of.schema)
+        predictor = Foreign(str(elsewhere or model), of.schema, SECONDS if budget is None else min(SECONDS, max(BEGIN, budget)))
         of.notes += predictor.notes
     digest = model_digest(model, predictor.digest if isinstance(predictor, Foreign) else None) if model is not None else evidence.NO_MODEL
     kept = Path(model, "lineage.json") if ours else None
@@ -141,12 +144,16 @@ def audit(
     subject = Subject(
         predictor, of.schema, of.tables, slices, gate.level_for(policy), task.audit.clusters if task else None, {**lineage, "code": code}, rivals
     )
+    if task:
+        subject.secret, subject.safety, subject.synonyms = task.audit.secret, task.audit.safety, task.audit.synonyms
+    subject.repeat = repeat
+    subject.seen = met
     subject.lineage["size_bytes"] = None if model is None else size_of(elsewhere or (_model_folder(model) if ours else Path(str(given).split(".py:")[0])))
     if isinstance(predictor, Loaded | Foreign):
         subject.open = predictor.open
     if isinstance(predictor, Loaded):
         subject.play = None if of.environment is None else player(of, predictor.model)
-    if ours and "train" in of.tables and (retraining.asked(policy) or budget is not None or "membership" in (only or ())):
+    if ours and "train" in of.tables and (retraining.asked(policy) or budget is not None or {"membership", "exposure"} & set(only or ())):
         subject.retrain, subject.retrain_seconds = retraining.of_folder(Path(model), predictor, of.tables)
     if explainer is not None:
         if predictor is None:
@@ -156,54 +163,17 @@ def audit(
     folder.mkdir(parents=True, exist_ok=True)
     digests = {role: evidence.table_digest(t) for role, t in of.tables.items()}
     facts = {"model": str(model or "none: the data alone"), "explainer": explainer}
-    again = {"model": _relative(given, folder), "data": {r: _relative(f, folder) for r, f in (data or {}).items()}}
-    again["task"] = None if task is None else _relative(Path(task.root, task.file), folder)
-    again |= {"explainer": _relative(explainer, folder), "only": only, "budget": budget}
+    again = {"model": relative(given, folder), "data": {r: relative(f, folder) for r, f in (data or {}).items()}}
+    again["task"] = None if task is None else relative(Path(task.root, task.file), folder)
+    again |= {"explainer": relative(explainer, folder), "only": only, "budget": budget}
     write(folder / "audit.json", json.dumps(again, ensure_ascii=False, indent=1))
     return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget, only=only, log=log)
 
 
-def reproduce(kept: str | Path, out: str | Path) -> dict[str, Any]:
-    """Every figure of an evidence.json measured again into folder out, from what lies beside it (a run, or audit.json): {"same": bool, differences}."""
-    folder = Path(kept).parent
-    before = evidence.read(kept)
-    if (folder / "model").is_dir():
-        done = audit(folder, out=out)
-    elif (folder / "audit.json").is_file():
-        how = json.loads((folder / "audit.json").read_text("utf-8"))
-        at = lambda place: None if place is None else os.path.normpath(folder / place)  # noqa: E731
-        task = None if how["task"] is None else load_task(at(how["task"]))
-        if "trainer" in how:
-            from . import claims  # it builds on this module
-
-            done = claims.audit(at(how["trainer"]), at(how["statement"]), task, out)
-        else:
-            roles = {r: at(f) for r, f in how["data"].items()}
-            given = {"budget": how.get("budget"), "only": how.get("only"), "explainer": at(how.get("explainer"))}
-            done = audit(at(how["model"]), roles, task, out, **given)
-    else:
-        what = f"beside {kept} stands neither a model nor audit.json"
-        raise refuse("audit.reproduce", what, fix="name the evidence.json in a run's or an audit's own folder")
-    timed = [name for name in find.names("audits") if find.find("audits", name).clocked]
-    timed += [e["audit"] for e in before["evidence"] if "audit.budget" in e["reason_codes"]]  # there was no time for them
-
-    def figures(found: dict[str, Any]) -> dict[str, Any]:
-        lines = [e for e in found["evidence"] if e["audit"] not in (*timed, "seeds", "gate") and e["method"] != "not measured"]
-        return {f"{e['target']}:{e['metric']}@{e['slice']}": (e["value"], e["low"], e["high"]) for e in lines}
-
-    old, new = figures(before), figures(done.evidence)
-    near = lambda a, b: a == b or (a is not None and b is not None and math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-9))  # noqa: E731
-    differ = [
-        {"figure": k, "before": old.get(k), "now": new.get(k)}
-        for k in sorted(old.keys() | new.keys())
-        if k not in old or k not in new or not all(map(near, old[k], new[k]))
-    ]
-    differ += [{"figure": "model", "before": before["model"], "now": done.evidence["model"]}] if before["model"] != done.evidence["model"] else []
-    return {"same": not differ, "figures": len(old), "differences": differ, "folder": str(out)}
-
-
-def _relative(place: Any, folder: Path) -> Any:
+def relative(place: Any, folder: Path) -> Any:
     """A path as seen from folder; what is no path (hub://, name@alias) as it is. `file.py:factory` keeps its factory."""
+    if place is not None and not isinstance(place, str | os.PathLike):
+        return f"(a {type(place).__name__} given from Python)"
     if place is None or "://" in str(place) or "@" in str(place):
         return None if place is None else str(place)
     return os.path.relpath(Path(place), folder)
@@ -216,7 +186,7 @@ def _prepared(task: Task | None, data: dict[str, Any], predictor: Any) -> Prepar
             raise refuse("audit.data", "no data to audit on", where="--data", fix="--data test=FILE")
         found = prepare(task)
         if predictor is not None:
-            found.schema = predictor.schema
+            found.schema = predictor.schema.at(found.schema.root)
         return found
     problems = [Problem("audit.role", f"there is no role {r!r}", where="--data", fix=did_you_mean(r, ROLES)) for r in data if r not in ROLES]
     if "test" not in data:
@@ -236,17 +206,34 @@ def _prepared(task: Task | None, data: dict[str, Any], predictor: Any) -> Prepar
         schema = predictor.schema
         columns = [{"name": n, "kind": find.split(k.spec)[0], "role": "input", "describe": k.describe()} for n, k in schema.inputs.items()]
         columns += [{"name": n, "kind": find.split(k.spec)[0], "role": "target", "describe": k.describe()} for n, k in schema.targets.items()]
+    roots = {r: root_of(task, x) if task else x.root for r, x in loaded.items()}
+    schema.at(gathered(schema, tables, roots))
     for role, table in tables.items():
-        missing = [n for n in schema.truths if n not in table.column_names and role in ("train", "validation", "calibration", "test")]
+        names = set(table.column_names)
+        missing = [n for n in schema.truths if n not in names and role in ("train", "validation", "calibration", "test", "planted")]
         problems += [Problem("data.missing_column", f"column {n!r} is missing", "the truth is in it", f"--data {role}") for n in missing]
         problems += [
             Problem("data.missing_column", f"column {n!r} is missing", "the model reads it", f"--data {role}")
             for n, kind in schema.inputs.items()
-            if n not in table.column_names and not kind.drawn
+            if n not in names and not kind.drawn
         ]
     if problems:
         raise Refusal(problems)
     return Prepared(task or Task(data={"source": None}, target=list(schema.truths)), schema, tables, columns, notes, warnings)
+
+
+def unseen(of: Prepared, folder: Path) -> Seen:
+    """Leave out the test rows that a run was trained or calibrated on, as its record has them. Refused where those are most of them."""
+    table = of.tables["test"]
+    found = seen.seen(folder, table, home.key())
+    told = f"{int(found.rows.sum()):,} of {table.num_rows:,} test rows are rows that the model was trained or calibrated on"
+    if 2 * found.rows.sum() > table.num_rows:
+        why, fix = "a model is judged on rows that it has not seen", "give rows that no split of the run held"
+        raise refuse("audit.seen_rows", told, why=why, where="--data test", fix=fix)
+    if found.rows.any():
+        of.tables["test"] = table.filter(pa.array(~found.rows))
+        of.warnings.append(f"{told}: they are left out of every figure")
+    return found
 
 
 def player(of: Prepared | Plan, model: Any, seed: int = TEST) -> Callable[[str, int], np.ndarray]:
@@ -277,16 +264,21 @@ def model_digest(model: Path, elsewhere: str | None) -> str:
 def measure(subject: Subject, budget: float | None = None, only: list[str] | None = None, log: Log = lambda event, facts: None) -> list[Measurement]:
     """Every audit there is, or those named. One that fails, or that the time did not allow, says so as a measurement without a value."""
     began, measured = time.perf_counter(), []
+    subject.clusters = subject.clusters or undeclared_clusters(subject, log)
     names = only or (find.names("audits") if subject.predictor is not None else ["data"])
+    if budget is not None and subject.repeat is None:  # whoever's code is at work then is ended
+        theirs = [subject.predictor.runner] if isinstance(subject.predictor, Foreign) else []
+        for worker in (w for w in (*theirs, *subject.explainers.values()) if isinstance(w, Worker)):
+            worker.until = began + budget
     for i, name in enumerate(names):
         start = time.perf_counter()
-        if budget is not None and start - began > budget:
+        if budget is not None and start - began > budget and subject.repeat is None:
             measured.append(_without(subject, name, "the time allowed was spent before it", "audit.budget"))
             continue
         if budget is not None:  # shared evenly among the costly ones to come
             costly = sum(find.find("audits", n).costly is not None for n in names[i:])
             subject.seconds = max(0.1, budget - (start - began)) / max(1, costly)
-        anew = " (training anew, as far as the time allows)" * (name == "membership" and subject.retrain is not None)
+        anew = " (training anew, as far as the time allows)" * (name in ("membership", "exposure") and subject.retrain is not None)
         log("note", {"text": f"audit: {name}{anew}"})
         try:
             measured += find.make("audits", name).measure(subject)
@@ -294,7 +286,20 @@ def measure(subject: Subject, budget: float | None = None, only: list[str] | Non
             measured.append(_without(subject, name, str(e), e.problems[0].code))
         except Exception as e:  # noqa: BLE001 - whatever an audit meets must end in the evidence, not in a lost run
             measured.append(_without(subject, name, f"{type(e).__name__}: {e}", "audit.error"))
+    if subject.predictor is not None:
+        again.mark(subject, measured)
     return measured
+
+
+def undeclared_clusters(subject: Subject, log: Log) -> str | None:
+    """A column of persons or things with several test rows, by its name, that the model does not read: rows of one person are no independent witnesses."""
+    from .checks.copies import entities  # it brings scikit-learn
+
+    tables = [subject.splits[s] for s in ("test", "trusted") if s in subject.splits]
+    found = entities(tables, None, {*subject.schema.inputs, *subject.schema.targets, *subject.schema.group}) if tables else []
+    if found:
+        log("note", {"text": f"audit: rows of one {found[0]!r} count together, though no audit.clusters were declared"})
+    return found[0] if found else None
 
 
 def _without(subject: Subject, name: str, why: str, code: str) -> Measurement:

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from . import evidence, report, trainer
-from .auditing import Audited, _relative, code_digest, measure
+from .auditing import Audited, code_digest, measure, relative
 from .curves import Log
 from .data.schema import Schema
 from .errors import refuse
@@ -49,8 +49,8 @@ def audit(
     found = evidence.build(measured, decision, model=digest, data=data, code=code, policy=policy, test_openings=0)
     Registry().record(found, folder.name)
     folder.mkdir(parents=True, exist_ok=True)
-    again = {"trainer": _relative(path, folder), "statement": _relative(str(statement), folder)}
-    again["task"] = None if task is None else _relative(str(Path(task.root, task.file)), folder)
+    again = {"trainer": relative(path, folder), "statement": relative(str(statement), folder)}
+    again["task"] = None if task is None else relative(str(Path(task.root, task.file)), folder)
     write(folder / "audit.json", json.dumps(again, ensure_ascii=False, indent=1))
     write(folder / "evidence.json", evidence.dumps(found))
     story = _story(path, said, found, measured[0].details, tried.facts)

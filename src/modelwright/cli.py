@@ -46,7 +46,8 @@ def main() -> None:
         sys.exit(4)
     except OSError as e:
         if e.errno in (28, 122):
-            _complain([Problem("disk.full", f"no space left: {e.filename or ''}", fix="free some space; --resume goes on")])
+            what = f"no space is left to write {e.filename}" if e.filename else "no space is left on the disk that is written to"
+            _complain([Problem("disk.full", what, fix="free some space" + ", and go on with --resume" * ("run" in sys.argv[1:2]))])
             sys.exit(4)
         if e.errno in PATH_ERRORS and e.filename is not None:
             _complain(
@@ -68,6 +69,13 @@ def main() -> None:
     if status == 130:  # typer's own answer to Ctrl-C
         _complain([Problem("run.interrupted", "interrupted", fix="a run goes on with --resume")])
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _quiet() -> None:
+    """The accountant's remarks on orders that it leaves out, which only widens its bound, are no news for a terminal. Not before a command needs it."""
+    import logging
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
 
 
 def _complain(problems: list[Problem]) -> None:
@@ -104,6 +112,7 @@ def new(
 @app.command()
 def plan(task: Annotated[Path, typer.Argument(help="A task file.")], as_json: AsJson = False) -> None:
     """What will happen, before anything trains."""
+    _quiet()
     from .planning import make
     from .show import show_plan
     from .task import load_task
@@ -139,6 +148,7 @@ def _run(task: Any, out: Path, resume: bool = False) -> Any:
     from .running import run as go
     from .show import Progress
 
+    _quiet()
     with Progress() as progress:
         return go(task, out, resume=resume, log=progress.log)
 
@@ -157,6 +167,7 @@ def predict(
     data: Annotated[str, typer.Option(help="A table with the model's input columns.")],
     out: Annotated[Path, typer.Option(help="Where the predictions go: .csv or .parquet.")],
     task: Annotated[Path | None, typer.Option(help="Of a model from elsewhere: the task file with its columns and labels.")] = None,
+    root: Annotated[Path | None, typer.Option(help="The folder that paths of pictures in the table lie below; default: the table's own.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Predict a table, row after row."""
@@ -164,24 +175,37 @@ def predict(
     import pyarrow.parquet
 
     from .data import sources
-    from .opening import predictor
+    from .foreign import Foreign
+    from .opening import predictor, remarks
     from .task import load_task
 
     if out.suffix not in (".csv", ".parquet"):
         raise refuse("usage", f"--out {out}: the ending must be .csv or .parquet")
-    table = sources.load(data).table
-    answers = predictor(model, table, load_task(task) if task else None).answer(table)
+    loaded = sources.load(data, where="--data")
+    table = loaded.table
+    answering = predictor(model, table, load_task(task) if task else None, root or loaded.root)
+    answers, notes = answering.answer(table), remarks(model, answering.schema, table)
+    notes += answering.notes if isinstance(answering, Foreign) else []
+    for note in notes:
+        print(f"note: {note}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)
     half = out.with_name(f".{out.name}.half")
-    (pyarrow.csv.write_csv if out.suffix == ".csv" else pyarrow.parquet.write_table)(answers, half)
-    half.replace(out)
-    print(json.dumps({"rows": answers.num_rows, "out": str(out)})) if as_json else print(f"{answers.num_rows:,} predictions in {out}")
+    try:
+        (pyarrow.csv.write_csv if out.suffix == ".csv" else pyarrow.parquet.write_table)(answers, half)
+        half.replace(out)
+    except OSError as e:
+        half.unlink(missing_ok=True)
+        raise OSError(e.errno, e.strerror or str(e), str(out)) from e
+    found = {"rows": answers.num_rows, "out": str(out), "notes": notes}
+    print(json.dumps(found, ensure_ascii=False)) if as_json else print(f"{answers.num_rows:,} predictions in {out}")
 
 
 @app.command()
 def audit(
     model: Annotated[str | None, typer.Argument(help="A run or Hugging Face folder, a file.onnx, FILE.py:factory, NAME@ALIAS; none: the data alone.")] = None,
-    data: Annotated[list[str] | None, typer.Option(help="[ROLE=]FILE: train, validation, calibration, test (default), reference, ood, trusted.")] = None,
+    data: Annotated[
+        list[str] | None, typer.Option(help="[ROLE=]FILE: train, validation, calibration, test (default), reference, ood, trusted, planted.")
+    ] = None,
     task: Annotated[Path | None, typer.Option(help="A task file: columns, target, labels, limits.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of the report; default audits/TIME.")] = None,
     reproduce: Annotated[Path | None, typer.Option(help="An evidence.json: measure all of it again, and say same or different.")] = None,
@@ -193,13 +217,14 @@ def audit(
     as_json: AsJson = False,
 ) -> None:
     """Measure any model on data it has not seen, decide, and report."""
+    _quiet()
     from .auditing import audit as go
     from .show import Progress, show_audit
     from .task import load_task
 
     out = out or Path("audits") / time.strftime("%Y%m%d-%H%M%S")
     if reproduce is not None:
-        from .auditing import reproduce as again
+        from .reproducing import reproduce as again
 
         found = again(reproduce, out)
         words = [f"different: {d['figure']} was {d['before']}, is {d['now']}" for d in found["differences"]]

@@ -21,6 +21,7 @@ from .subject import Subject
 WRONG = {
     "explanation.incomplete": "its attributions do not add up to the model's answer",
     "explanation.ignores_model": "it says the same of a model with other weights",
+    "explanation.ignores_class": "it says the same of every class",
     "explanation.unstable": "asked again of nearly the same row, it says something else",
     "explanation.unfaithful": "what it points to matters no more than inputs in random order",
     "explanation.shape": "it gave another shape than its input's, or values that are no numbers",

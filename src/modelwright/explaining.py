@@ -53,7 +53,8 @@ class Theirs(Worker):
         sink = io.BytesIO()
         with pa.ipc.new_stream(sink, f.table.schema) as writer:
             writer.write_table(f.table)
-        head = {"model": self.model, "schema": self.predictor.schema.to_json(), "target": f.target, "draw": f.draw}
+        head = {"model": self.model, "schema": self.predictor.schema.to_json(), "target": f.target, "draw": f.draw, "root": self.predictor.schema.root}
+        head["scale"] = self.predictor.scale if isinstance(self.predictor, Foreign) else None
         arrays = {"x": x.float().numpy(), "classes": classes.numpy()}
         arrays |= {k: np.frombuffer(v, np.uint8) for k, v in (("head", json.dumps(head).encode()), ("table", sink.getvalue()))}
         try:
@@ -131,18 +132,20 @@ class Process:
                 self.models[where] = made if is_module(made) else Foreign(where, schema)
             else:
                 elsewhere = Path(where) if where.endswith(".onnx") else within(Path(where))
-                self.models[where] = open_model(where) if elsewhere is None else Foreign(str(elsewhere), schema)
+                self.models[where] = open_model(where, schema.root) if elsewhere is None else Foreign(str(elsewhere), schema)
         return self.models[where]
 
     def answer(self, letter: bytes, content: bytes) -> bytes:
         arrays = unpack(content)
         head = json.loads(arrays["head"].tobytes())
-        schema, table = Schema.from_json(head["schema"]), pa.ipc.open_stream(arrays["table"].tobytes()).read_all()
+        schema, table = Schema.from_json(head["schema"]).at(head["root"]), pa.ipc.open_stream(arrays["table"].tobytes()).read_all()
         x, classes = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["classes"])
         made = self.model(head["model"], schema)
+        if isinstance(made, Foreign):
+            made.scale = head["scale"]
         if isinstance(made, nn.Module) and one_array(layout(schema, table)):
             kind = schema.targets[head["target"]]
-            opened, net = Laid(schema, table, lambda name, x: as_logits(made(x), len(kind.labels_)).softmax(1)), made
+            opened, net = Laid(schema, table, lambda name, x: as_logits(made(x), len(kind.labels_), head["scale"]).softmax(1)), made
         else:
             opened, net = asked_of(made, head["target"], table), made.model if isinstance(made, Loaded) else None
         redrawn = None if head["draw"] is None else Redrawn(head["draw"])

@@ -5,11 +5,14 @@ What the model is given (its layout) is said by the task file: its input columns
 they stand, NaN where missing; a category its index among the declared or learnt values, -1 where missing or unseen. A picture alone is (B, C, H, W) in
 [0, 1]. Several inputs are a dict of these by name, the table's under "table". A function gets the table (Arrow) without the targets instead.
 What it gives back: (B, K) in the order of the target's labels, logits or probabilities (rows within [0, 1] that sum to 1); one column for two
-classes is the second one's; (B,) or (B, 1) for a number. Anything else is refused, never guessed.
+classes is the second one's; (B,) or (B, 1) for a number; from a function for a text target, (B,) texts. Whether logits or probabilities is decided
+once, by all rows that it is first asked about, and said in the notes; an answer that later breaks with it is refused. Anything else is refused, never
+guessed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -19,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -30,25 +34,28 @@ import torch
 from .artifact import shown
 from .data.dataset import TABLE
 from .data.schema import Schema
-from .errors import refuse
+from .errors import Refusal, refuse
 from .forms import Prediction
 from .predictor import Opened
 from .worker import pack, receive, send, unpack
 
 ROWS = 512  # a call
 SECONDS = 600  # the most that one call may take
+SLACK = 1e-6  # what single precision may put outside [0, 1]
 
 
 class Foreign:
     """Any of them. `digest`: of the bytes of the file, or of the files that are read of a folder. `notes`: what was taken for granted, for the report."""
 
-    def __init__(self, path: str, schema: Schema):
-        self.schema, self.path = schema, path
+    def __init__(self, path: str, schema: Schema, seconds: float = SECONDS):
+        """seconds: that a factory may take to make it."""
+        self.schema, self.path, self.seconds = schema, path, seconds
+        self.scale: str | None = None  # "probabilities" or "logits", once it has answered about classes
         if len(schema.targets) != 1:
             raise refuse("model.targets", "a model from elsewhere answers one target", fix="name one target in the task")
         (self.target,) = schema.targets
         self.runner = self._runner(path)
-        self.digest, self.notes = self.runner.digest, self.runner.notes
+        self.digest, self.notes = self.runner.digest, list(self.runner.notes)
 
     def _runner(self, path: str) -> Any:
         if path.endswith(".onnx"):
@@ -57,10 +64,11 @@ class Foreign:
             from .pretrained import Pretrained  # it brings transformers, when it is made
 
             return Pretrained(path, self.schema)
-        return Worker(path)
+        return Worker(path, seconds=self.seconds)
 
     def predict(self, table: pa.Table) -> dict[str, Prediction]:
-        inputs = [n for n in self.schema.inputs if n in table.column_names]
+        names = set(table.column_names)
+        inputs = [n for n in self.schema.inputs if n in names]
         outs = []
         for start in range(0, table.num_rows, ROWS):
             part = table.select(inputs).slice(start, ROWS)  # targets never leave this process
@@ -79,7 +87,10 @@ class Foreign:
 
             arrays = layout(self.schema, table.select([n for n in self.schema.inputs if n in table.column_names]))
             single = len(arrays) == 1 and next(iter(arrays.values())).dtype.kind == "f" and self.schema.targets[target].labels_ is not None
-            return Remote(self.runner, self.schema, target, table, arrays) if single else None
+            if single and self.scale is None:
+                with contextlib.suppress(Refusal):  # said where its answers are asked for
+                    self.predict(table)  # which decides it
+            return Remote(self.runner, self.schema, target, table, arrays, self.scale) if single else None
         return self.runner.open(table)
 
     def answer(self, table: pa.Table) -> pa.Table:
@@ -89,6 +100,8 @@ class Foreign:
     def said(self, out: np.ndarray) -> Prediction:
         """What the model gave back for B rows, as the top of this file says."""
         kind = self.schema.targets[self.target]
+        if out.dtype.kind == "U":
+            return Prediction(tokens=kind.written(out.reshape(-1).tolist()))
         if not np.isfinite(out).all():
             raise refuse("model.output", f"{int((~np.isfinite(out)).any(tuple(range(1, out.ndim))).sum())} rows are not numbers", where=self.path)
         if kind.labels_ is None:
@@ -96,18 +109,34 @@ class Foreign:
                 raise refuse("model.output", f"shape {out.shape} for a number", where=self.path, fix="give (B,) or (B, 1)")
             return Prediction(value=torch.from_numpy(kind.encode_target(pa.chunked_array([pa.array(out.reshape(-1))]))["values"]))
         k = len(kind.labels_)
-        if k == 2 and (out.ndim == 1 or out.shape[1] == 1):
-            second = out.reshape(-1)
-            second = second if ((second >= 0) & (second <= 1)).all() else 1 / (1 + np.exp(-second))
-            p = np.stack([1 - second, second], 1)
-        elif out.ndim == 2 and out.shape[1] == k:
-            shares = (out >= -1e-6).all() and np.allclose(out.sum(1), 1, atol=1e-3)
-            e = np.exp(out - out.max(1, keepdims=True))
-            p = out.clip(0) / out.clip(0).sum(1, keepdims=True) if shares else e / e.sum(1, keepdims=True)
-        else:
+        one = k == 2 and (out.ndim == 1 or (out.ndim == 2 and out.shape[1] == 1))
+        if not one and (out.ndim != 2 or out.shape[1] != k):
             raise refuse("model.output", f"shape {out.shape} for {k} classes ({', '.join(kind.labels_[:8])})", where=self.path, fix="one column a class")
+        shares = are_shares(out)
+        if self.scale is None:
+            self.scale = "probabilities" if shares else "logits"
+            form = "one column, the second class's" if one else f"{k} columns"
+            self.notes.append(f"The model's answers ({form}) are read as {self.scale}: so they looked on the first {len(out):,} rows.")
+        if self.scale == "probabilities" and not shares:
+            what, why = "answers that are no probabilities", "on the rows that it was first asked about, all its answers were probabilities"
+            raise refuse("model.output", what, why=why, where=self.path, fix="give logits always, or probabilities always")
+        if one:
+            second = out.reshape(-1)
+            second = second.clip(0, 1) if self.scale == "probabilities" else 1 / (1 + np.exp(-second))
+            p = np.stack([1 - second, second], 1)
+        elif self.scale == "probabilities":
+            p = out.clip(0) / out.clip(0).sum(1, keepdims=True)
+        else:
+            e = np.exp(out - out.max(1, keepdims=True))
+            p = e / e.sum(1, keepdims=True)
         t = torch.from_numpy(p)
         return Prediction(value=t.argmax(1), probabilities=t, score=t.max(1).values)
+
+
+def are_shares(out: np.ndarray) -> bool:
+    """Whether answers (B,), (B, 1) or (B, K) are probabilities: within [0, 1], and over K > 1 columns of sum 1."""
+    inside = bool(((out >= -SLACK) & (out <= 1 + SLACK)).all())
+    return inside and (out.ndim == 1 or out.shape[1] == 1 or bool(np.allclose(out.sum(1), 1, atol=1e-3)))
 
 
 def layout(schema: Schema, table: pa.Table) -> dict[str, np.ndarray]:
@@ -196,8 +225,9 @@ class Worker:
     notes: list[str] = []
     whose = "the model's"
 
-    def __init__(self, path: str, module: str = "modelwright.worker"):
-        """module: what the process runs, `python -m module FILE.py:name`."""
+    def __init__(self, path: str, module: str = "modelwright.worker", seconds: float = SECONDS):
+        """module: what the process runs, `python -m module FILE.py:name`. seconds: that it may take to begin."""
+        self.until = time.perf_counter() + seconds  # when the process is ended, whatever it is at; each call has SECONDS at most
         file, _, self.name = path.rpartition(":") if ":" in path else (path, "", "")
         if not self.name:
             what = f"{path} names no function" if Path(path).exists() else f"{path} does not exist"
@@ -214,6 +244,7 @@ class Worker:
         command = [sys.executable, "-m", module, f"{self.copy}:{self.name}"]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=Path(file).resolve().parent)
         kind = json.loads(self._answer(b"K"))
+        self.until = float("inf")
         if not kind["callable"]:
             raise refuse("model.factory", f"{self.name} made something that cannot be called", where=path, fix="return a torch module or a function")
         self.wants_table = not kind["module"]
@@ -239,7 +270,8 @@ class Worker:
         return self._answer(b"Y")
 
     def _answer(self, expected: bytes) -> bytes:
-        timer = threading.Timer(SECONDS, self.process.kill)
+        allowed = min(SECONDS, self.until - time.perf_counter())
+        timer = threading.Timer(max(0.0, allowed), self.process.kill)
         timer.start()
         try:
             frame = receive(self.process.stdout)
@@ -256,6 +288,9 @@ class Worker:
 
     def _ended(self) -> Exception:
         code = self.process.wait()
+        if time.perf_counter() >= self.until:
+            what = f"{self.whose} code was ended: it was still at work when the time allowed was spent"
+            return refuse("audit.budget", what, where=self.path, fix="allow more time (--budget), or make it faster")
         return refuse("model.code", f"{self.whose} process ended (status {code}) or took over {SECONDS} s", where=self.path)
 
     def __del__(self):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import sys
@@ -34,6 +35,19 @@ def cache() -> Path:
     return path
 
 
+def key() -> bytes:
+    """The 32 random bytes of this home, for its owner's eyes: what is kept of rows is hashed with them. Made when they are first asked for."""
+    path = home() / "rows.key"
+    if not path.exists():
+        half = path.with_name(f".rows.key.{os.getpid()}")
+        with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
+            f.write(os.urandom(32))
+        with contextlib.suppress(FileExistsError):  # of two at once the first one's counts
+            os.link(half, path)
+        half.unlink()
+    return path.read_bytes()
+
+
 def data() -> Path | None:
     """The folder that stands in for the data set hub, or None."""
     given = os.environ.get("MODELWRIGHT_DATA")
@@ -51,8 +65,12 @@ def _user_data() -> Path:
 def write(path: Path, text: str) -> None:
     """A text file, whole or not at all."""
     half = path.with_name(f".{path.name}.{os.getpid()}")
-    half.write_text(text, "utf-8")
-    half.replace(path)
+    try:
+        half.write_text(text, "utf-8")
+        half.replace(path)
+    except OSError as e:
+        half.unlink(missing_ok=True)
+        raise OSError(e.errno, e.strerror, str(path)) from e  # a full disk names no file by itself
 
 
 def registry_url() -> str | None:

@@ -96,6 +96,13 @@ class Kind:
         """As a target; `known` marks the rows that have one."""
         raise refuse("kind.target", f"a column of kind {type(self).__name__.lower()} cannot be a target of a table", fix="declare another kind")
 
+    def at(self, root: str) -> None:
+        """Paths in the cells lie below this folder. It belongs to the table at hand, not to what was fitted: a saved model knows of no folder."""
+
+    def written(self, texts: list[str]) -> Value:
+        """As a text target: what a model from elsewhere wrote, whole, as the `tokens` of a Prediction."""
+        raise refuse("model.output", "texts for a target that is no text", fix="give numbers: one column a class, or one number a row")
+
     def outside(self, values: pa.ChunkedArray) -> str:
         """What encoding depends on beside the values (states of the files that they name): a cache must know."""
         return ""

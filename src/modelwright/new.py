@@ -11,6 +11,7 @@ from . import find
 from .data import sources
 from .data.schema import infer, profile
 from .errors import did_you_mean, refuse
+from .home import write
 from .kind import Profile
 from .preparing import target_kind
 
@@ -61,7 +62,7 @@ def write_task(file: str, target: str | None, out: Path | None) -> Path:
         "",
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text("\n".join(lines), "utf-8")
+    write(out, "\n".join(lines))
     return out
 
 

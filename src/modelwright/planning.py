@@ -207,7 +207,8 @@ def learning(model: Model, objective: Objective, rows: int) -> dict[str, Any]:
 
 def beside(plan: Plan, source: Any, where: str) -> tuple[Dataset, str]:
     """A stage's own data, encoded as the training split is. Rows with the inputs of a held-out row are left out: what was seen cannot judge."""
-    table = sources.load(source, root=plan.task.root, where=where).table
+    loaded, own = sources.load(source, root=plan.task.root, where=where), plan.schema.root
+    table = loaded.table
     inputs = [n for n, kind in plan.schema.inputs.items() if not kind.drawn]
     missing = [Problem("data.missing_column", f"column {n!r} is missing", "the model reads it", where) for n in inputs if n not in table.column_names]
     if missing:
@@ -220,7 +221,11 @@ def beside(plan: Plan, source: Any, where: str) -> tuple[Dataset, str]:
     if table.num_rows < 2:
         raise refuse("data.too_few_rows", f"{table.num_rows} rows are left to learn from", where=where, fix="bring more rows")
     digest = table_digest(table)
-    return cache.encode(plan.schema, table, digest), digest
+    plan.schema.at(loaded.root)
+    try:
+        return cache.encode(plan.schema, table, digest), digest
+    finally:
+        plan.schema.at(own)
 
 
 def resolve(plan: Plan, stage: Any, model: Model, before: dict[str, Any] | None, train: Dataset) -> tuple[Settings, int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 from torch import Tensor
@@ -13,6 +13,15 @@ from .forms import Prediction
 class Predictor(Protocol):
     def predict(self, table: pa.Table) -> dict[str, Prediction]:
         """One Prediction per target, as many rows as the table. Targets in the table are never looked at."""
+        ...
+
+
+@runtime_checkable
+class Likelihood(Protocol):
+    """A Predictor that can also say how likely given targets are: what exposure is measured by."""
+
+    def likelihood(self, table: pa.Table) -> dict[str, Tensor]:
+        """(N,) per target in the table: minus the log-likelihood of the row's own, a text's as a whole."""
         ...
 
 

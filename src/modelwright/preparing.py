@@ -6,7 +6,9 @@ training split. All problems of the columns come at once.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,12 +18,14 @@ import pyarrow.compute as pc
 from . import find
 from .data import cache, sources, splits
 from .data.dataset import TABLE
+from .data.mistaken import mistaken
 from .data.schema import Schema, infer, profile
 from .errors import Problem, Refusal, did_you_mean, refuse
 from .evidence import row_digests
 from .kind import Kind
 from .task import Task, column_kind
 
+FEWEST = 20  # rows
 POLICY = {"mlp": {"width": 64, "depth": 1, "dropout": 0.0, "bins": 0}}  # of a task that names no encoder for what it observes
 RECURRENT_POLICY = {"lstm": {"width": 64, "bidirectional": False, "dropout": 0.0, "word_dropout": 0.0}}
 
@@ -44,11 +48,18 @@ def prepare(task: Task) -> Prepared:
     warnings: list[str] = []
     if loaded.environment is not None:
         task = played(task, loaded.environment)
+    elif loaded.table.num_rows < FEWEST:  # before each of its columns is called constant
+        raise _too_few(loaded.table.num_rows, "rows", f"{task.file}: data.source")
     schema, columns = columns_of(task, loaded.table, loaded, warnings)
     tables = split(task, loaded.table, schema, loaded.split, warnings)
     schema.fit(tables["train"])
-    look(schema, tables, columns, warnings)
+    look(schema, tables, columns, warnings, f"{task.file}: target")
     return Prepared(task, schema, tables, columns, list(loaded.notes), warnings, loaded.environment)
+
+
+def _too_few(n: int, rows: str, where: str) -> Refusal:
+    what, fix = f"{n} {rows} are too few to train, calibrate and test on", f"bring at least {FEWEST}, better some hundreds"
+    return refuse("data.too_few_rows", what, where=where, fix=fix)
 
 
 def played(task: Task, environment: Any) -> Task:
@@ -95,18 +106,17 @@ def columns_of(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: li
         raise Refusal(problems)
     profiles = profile(table)
 
-    def rooted(spec: Any) -> Any:
-        """A picture's paths lie below the data's root."""
-        name, settings = find.split(spec)
-        return {name: {"root": str(task.data.root or loaded.root), **settings}} if name == "picture" else spec
-
+    rooted = [n for n, (spec, _) in declared.items() if spec is not None and "root" in (given if isinstance(given := find.split(spec)[1], dict) else {})]
+    if rooted:
+        why = "a saved model knows of no folder: paths lie below the data that is read"
+        raise Refusal([Problem("data.root", f"column {n!r} has a root of its own", why, f"{where}data.columns.{n}", "data: {root: FOLDER}") for n in rooted])
     split = task.data.split.column or loaded.split
     inputs, targets, columns = {}, {}, []
     group = [n for n, (_, roles) in declared.items() if roles.get("group")]
     immutable = [n for n, (_, roles) in declared.items() if roles.get("immutable", roles.get("group"))]
     for n in task.targets:
         spec = column_kind(task.targets[n])[0] if task.targets[n] is not None else declared.get(n, (None, {}))[0]
-        targets[n] = find.make("kinds", rooted(spec or target_kind(profiles[n])), f"{where}target.{n}", task.root)
+        targets[n] = find.make("kinds", spec or target_kind(profiles[n], f"{where}target"), f"{where}target.{n}", task.root)
         if targets[n].head is None or (loaded.environment is None and type(targets[n]).encode_target is Kind.encode_target):
             what = f"a column of kind {next(iter(targets[n].spec))} cannot be a target" + (" of a table" if targets[n].head else "")
             raise refuse("kind.target", what, where=f"{where}target.{n}", fix="declare another kind")
@@ -134,7 +144,9 @@ def columns_of(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: li
             warnings.append(f"column {n!r} is {what}: left out")
             columns.append({"name": n, "kind": "constant", "role": "ignored"})
             continue
-        spec = rooted(spec or infer(profiles[n]))
+        if spec is None:
+            spec = infer(profiles[n])
+            warnings += mistaken(profiles[n], spec)
         kind = find.make("kinds", _suited(task, n, spec), f"{where}data.columns.{n}", task.root)
         if kind.place == "own" and kind.form == "none":
             what, place = f"a column of kind {find.split(spec)[0]} cannot be an input", f"{where}data.columns.{n}"
@@ -154,7 +166,27 @@ def columns_of(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: li
             fix="declare a column's kind in data.columns",
         )
     acted = list(targets) if loaded.environment is not None else []
-    return Schema(inputs, {n: targets[n] for n in task.targets}, group, acted=acted, immutable=immutable), columns
+    schema = Schema(inputs, {n: targets[n] for n in task.targets}, group, acted=acted, immutable=immutable)
+    return schema.at(root_of(task, loaded)), columns
+
+
+def root_of(task: Task, loaded: sources.Loaded) -> Path:
+    """The folder that paths in the table are relative to and stay in: said in the task (relative to its file), else the source's own."""
+    return Path(task.root, task.data.root).expanduser() if task.data.root else loaded.root
+
+
+def gathered(schema: Schema, tables: dict[str, pa.Table], roots: dict[str, Path]) -> str:
+    """One folder below which the paths of all tables lie. Where theirs differ, cells are written anew, each checked against its own table's folder."""
+    if len({os.path.realpath(r) for r in roots.values()}) == 1:
+        return str(next(iter(roots.values())))
+    common = os.path.commonpath([os.path.realpath(r) for r in roots.values()])
+    columns = [n for n, kind in (schema.inputs | schema.targets).items() if kind.form == "picture"]
+    for role, table in tables.items():
+        for n in columns:
+            if n in table.column_names and pa.types.is_string(table.column(n).type):
+                cells = [None if v is None else os.path.relpath(sources.resolve(v, roots[role]), common) for v in table.column(n).to_pylist()]
+                tables[role] = table = table.set_column(table.schema.get_field_index(n), n, pa.array(cells, pa.string()))
+    return common
 
 
 def _suited(task: Task, name: str, spec: Any) -> Any:
@@ -168,14 +200,15 @@ def _suited(task: Task, name: str, spec: Any) -> Any:
     return {kind: {**wanted, **(given if isinstance(given, dict) else {next(iter(known)): given})}} if wanted else spec
 
 
-def target_kind(p: Any) -> str:
+def target_kind(p: Any, where: str = "") -> str:
     """A target's kind: two or few values make a category, other numbers a number, text a category (or text where most differ)."""
     seen = p.rows - p.missing
     if not seen:
-        raise refuse("data.empty_target", f"target {p.name!r} has no value in any row", fix="choose another column")
+        raise refuse("data.empty_target", f"target {p.name!r} has no value in any row", where=where, fix="choose another column")
     if pa.types.is_boolean(p.type):
         return "boolean"
-    if pa.types.is_integer(p.type):
+    whole = pa.types.is_floating(p.type) and all(float(v).is_integer() for v in p.sample)  # what pandas makes of whole numbers with gaps
+    if pa.types.is_integer(p.type) or whole:
         return "category" if p.distinct <= max(2, min(20, seen // 10)) else "number"
     if pa.types.is_floating(p.type) or pa.types.is_decimal(p.type):
         return "category" if p.distinct == 2 else "number"
@@ -185,6 +218,7 @@ def target_kind(p: Any) -> str:
                 "data.target_kind",
                 f"target {p.name!r} has {p.distinct} different texts in {seen} rows",
                 why="that is no set of classes",
+                where=where,
                 fix="choose another target, or declare its kind",
             )
         return "category"
@@ -192,7 +226,7 @@ def target_kind(p: Any) -> str:
     if best.head is not None and best.guess(p) >= 0.9:
         return infer(p)
     raise refuse(
-        "data.target_kind", f"target {p.name!r} has type {p.type}, which no kind of target reads by itself", fix="declare its kind under target"
+        "data.target_kind", f"target {p.name!r} has type {p.type}, which no kind of target reads by itself", where=where, fix="declare its kind under target"
     )
 
 
@@ -206,10 +240,8 @@ def split(task: Task, table: pa.Table, schema: Schema, given: str | None, warnin
         warnings.append(f"{int((~kept).sum())} of {table.num_rows} rows have no target: they are left out")
         table = table.filter(pa.array(kept))
     n = table.num_rows
-    if n < 20:
-        raise refuse(
-            "data.too_few_rows", f"{n} rows with a target are too few to train, calibrate and test on", fix="bring at least 20, better some hundreds"
-        )
+    if n < FEWEST:
+        raise _too_few(n, "rows with a target", f"{task.file}: data.source")
     read = [n for n, kind in schema.inputs.items() if not kind.drawn] or [n for n, kind in schema.targets.items() if kind.place == "own"]
     twins = row_digests(table.select(read)) if read else np.arange(n)
     units = np.unique(twins, return_inverse=True)[1]
@@ -228,6 +260,7 @@ def split(task: Task, table: pa.Table, schema: Schema, given: str | None, warnin
                 f"column {column!r} has {strange or sorted(set(words))}",
                 why="splits are train, validation, calibration and test",
                 where=f"{task.file}: data.split.column",
+                fix="give every row one of these names, or leave the column out of the split",
             )
         which = np.array([splits.NAMES.index(w) for w in words])
         have = {splits.NAMES[i] for i in np.unique(which)}
@@ -264,8 +297,9 @@ def split(task: Task, table: pa.Table, schema: Schema, given: str | None, warnin
         raise refuse(
             "data.empty_split",
             f"no rows for: {', '.join(empty)}",
-            why=f"{n} rows in {len(np.unique(units))} units cannot be shared out",
-            fix="bring more rows, or change data.split",
+            why=f"{n} rows in {len(np.unique(units))} units cannot be shared out: rows that are equal in every input" + ", or of one unit," * (s.by is not None)
+            + " stay together, or the test would hold what was learnt",
+            fix="bring more rows, or columns that tell rows apart, or change data.split",
         )
     return out
 
@@ -295,13 +329,14 @@ def _strata(table: pa.Table, schema: Schema) -> np.ndarray:
     return np.unique(np.array(column.to_pylist(), dtype=str), return_inverse=True)[1]
 
 
-def look(schema: Schema, tables: dict[str, pa.Table], columns: list[dict[str, str]], warnings: list[str]) -> None:
+def look(schema: Schema, tables: dict[str, pa.Table], columns: list[dict[str, str]], warnings: list[str], where: str = "") -> None:
     """Describe the columns; warn of what a person would want to know before training; refuse a target with nothing to tell apart."""
-    train = tables["train"]
+    train, kinds = tables["train"], schema.inputs | schema.targets
+    names = set(train.column_names)
     for entry in columns:
-        kind = (schema.inputs | schema.targets).get(entry["name"])
+        kind = kinds.get(entry["name"])
         entry["describe"] = kind.describe() if kind else ""
-        missing = train.column(entry["name"]).null_count if entry["name"] in train.column_names else 0
+        missing = train.column(entry["name"]).null_count if entry["name"] in names else 0
         if missing and entry["role"] == "input":
             entry["describe"] += f"; {missing / train.num_rows:.1%} missing"
     for n, kind in schema.truths.items():
@@ -311,6 +346,7 @@ def look(schema: Schema, tables: dict[str, pa.Table], columns: list[dict[str, st
                 "data.one_class",
                 f"target {n!r} has one value in training: {labels}",
                 why="there is nothing to tell apart",
+                where=where,
                 fix="bring rows of another class",
             )
         if labels is not None:

@@ -17,15 +17,16 @@ from torch import Tensor
 from .data.dataset import TABLE
 from .data.schema import Schema
 from .explainer import Redrawn
-from .foreign import Worker
+from .foreign import Worker, are_shares
 
 
 class Remote:
     """See `predictor.Opened`."""
 
-    def __init__(self, worker: Worker, schema: Schema, target: str, table: pa.Table, arrays: dict[str, np.ndarray]):
-        """arrays: the table's inputs as the module reads them, one of them."""
+    def __init__(self, worker: Worker, schema: Schema, target: str, table: pa.Table, arrays: dict[str, np.ndarray], scale: str | None = None):
+        """arrays: the table's inputs as the module reads them, one of them. scale: what its answers are (see `Foreign.said`)."""
         ((self.name, array),) = arrays.items()
+        self.scale = scale
         self.worker, self.classes, self.given = worker, len(schema.targets[target].labels_), torch.from_numpy(array)
         self.x, self.numbers, self.names = self.given, [], []
         if self.name == TABLE:
@@ -48,7 +49,7 @@ class Remote:
             for i, (at, kind) in enumerate(self.numbers):
                 columns[at] = torch.where(self.missing[rows, i], torch.nan, real(kind, x[:, i]))
             given = torch.stack([c.float() for c in columns], 1)
-        return as_logits(Answer.apply(given.float(), self.worker, self.name), self.classes).to(x.dtype)
+        return as_logits(Answer.apply(given.float(), self.worker, self.name), self.classes, self.scale).to(x.dtype)
 
     def features(self, x: Tensor, rows: Tensor) -> None:
         return None
@@ -87,13 +88,13 @@ def real(kind: Any, z: Tensor) -> Tensor:
     return x.sign() * x.abs().expm1() if kind.log_ else x
 
 
-def as_logits(out: Tensor, k: int) -> Tensor:
-    """(B, K) whose softmax is the model's probabilities, by the rules of `Foreign.said`. One column is the second class's, a logit or a probability."""
+def as_logits(out: Tensor, k: int, scale: str | None) -> Tensor:
+    """(B, K) whose softmax is the model's probabilities, by the rules of `Foreign.said`. One column is the second class's. scale: "probabilities" or
+    "logits"; None: judged by these answers alone."""
+    shares = are_shares(out.detach().numpy()) if scale is None else scale == "probabilities"
     if k == 2 and (out.dim() == 1 or out.shape[1] == 1):
         second = out.reshape(-1)
-        if bool(((second >= 0) & (second <= 1)).all()):
+        if shares:
             return torch.stack([1 - second, second], 1).clamp(min=1e-30).log()
         return torch.stack([-second / 2, second / 2], 1)
-    if bool((out >= -1e-6).all()) and torch.allclose(out.sum(1), torch.ones_like(out[:, 0]), atol=1e-3):
-        return out.clamp(min=1e-30).log()
-    return out
+    return out.clamp(min=1e-30).log() if shares else out

@@ -83,7 +83,7 @@ def _watch(until: float) -> Callable[[dict[str, Any]], None]:
     return log
 
 
-ASKING = ("privacy.membership_tpr_at_fpr_0.01", "privacy.canary_tpr_at_fpr_0.05", "privacy.epsilon_lower_bound")
+ASKING = tuple(f"privacy.{m}" for m in ("membership_tpr_at_fpr_0.01", "canary_tpr_at_fpr_0.05", "epsilon_lower_bound", "exposure", "exposure_repeated"))
 Again = Callable[[pa.Table, int], Predictor]
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import yaml
 
-from . import __version__, baselines, evidence, find, planning, retraining
+from . import __version__, baselines, evidence, find, home, planning, retraining, seen
 from .artifact import Loaded, open_model, save
 from .auditing import VALIDATION, code_digest, conclude, player
 from .curves import Curves, Log
@@ -34,6 +34,7 @@ from .learn.validation import loss_on
 from .objective import Learner
 from .registry import gate
 from .registry import policy as policies
+from .registry.store import Registry
 from .subject import Subject, due
 from .task import Task
 
@@ -64,6 +65,7 @@ def run(task: Task, out: str | Path, *, resume: bool = False, log: Log = lambda 
     folder, began = Path(out), time.perf_counter()
     if folder.is_file():
         raise refuse("run.folder", f"{folder} is a file", fix="name a folder with --out")
+    Lock.free(folder)
     used = (folder / "plan.json").exists()
     if used and not resume:
         raise refuse(
@@ -76,6 +78,7 @@ def run(task: Task, out: str | Path, *, resume: bool = False, log: Log = lambda 
         raise refuse("run.used", f"{folder} already holds evidence", why="an earlier result is never overwritten", fix="name another --out")
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder):
+        Registry().names()  # where the opening of the test rows will be counted: a registry that cannot be written is found now, not after training
         decided = json.loads((folder / "plan.json").read_text("utf-8")) if used else None
         log("note", {"text": "reading the data and rehearsing the plan"})
         plan = planning.make(task, decided)
@@ -132,6 +135,8 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
     calibration = calibrations.get(id(model), {})
     plan.warnings += [w for told in calibration.values() for w in told.get("decoder", {}).get("warnings", ())]
     save(folder / "model", model, plan.schema)
+    if plan.environment is None and (compared := seen.comparable(plan.schema, plan.tables["train"])):
+        seen.keep(folder, [plan.tables[s] for s in ("train", "validation", "calibration")], compared, home.key())
     lineage = {
         "modelwright": __version__, "torch": torch.__version__, "python": platform.python_version(), "code": code_digest(), "data": plan.digests,
         "parents": [], "stages": told, "seeds": task.seeds, "calibration": calibration,
@@ -141,7 +146,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
     slices = list(dict.fromkeys([*task.audit.slices, *gate.slices_of(plan.policy)]))
     level = gate.level_for(plan.policy)
     subject = Subject(
-        open_model(folder / "model"),
+        open_model(folder / "model", plan.schema.root),
         plan.schema,
         plan.tables,
         slices,
@@ -152,6 +157,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         task.seed,
         play=None if plan.environment is None else player(plan, model),
     )
+    subject.secret, subject.synonyms, subject.safety = task.audit.secret, task.audit.synonyms, task.audit.safety
     if retraining.asked(plan.policy):
         subject.retrain_seconds = sum(s["seconds"] for s in told)
         subject.retrain = retraining.of_plan(plan, subject.retrain_seconds)
@@ -176,7 +182,7 @@ def validator(plan: planning.Plan, stage: loop.Stage) -> Callable[[Learner], dic
 def same_answers(model: Any, folder: Path, plan: planning.Plan, rows: int = 256) -> None:
     """What was saved must answer as what was trained: evidence is about the saved bytes, and a slip between the two would be silent."""
     table = plan.tables["validation"].slice(0, rows)
-    kept = open_model(folder / "model").predict(table)
+    kept = open_model(folder / "model", plan.schema.root).predict(table)
     trained = (Loaded(model, plan.schema) if plan.stages else model).predict(table)
     for target, a in kept.items():
         x, y = (q.probabilities if q.probabilities is not None else _said(q) for q in (a, trained[target]))
@@ -214,6 +220,8 @@ def resolved(task: Task, folder: Path) -> dict[str, Any]:
 
     def moved(source: Any) -> Any:
         if isinstance(source, str):
+            if source.startswith("gym://") and ".py:" in source:
+                return "gym://" + os.path.relpath(Path(task.root, source.removeprefix("gym://")), folder)
             return source if "://" in source else os.path.relpath(Path(task.root, source), folder)
         if isinstance(source, (list, tuple)) and all(isinstance(s, str) for s in source):
             return [moved(s) for s in source]
@@ -223,6 +231,7 @@ def resolved(task: Task, folder: Path) -> dict[str, Any]:
 
     tree = task.model_dump()
     tree["data"]["source"] = moved(task.data.source)
+    tree["data"]["root"] = None if task.data.root is None else os.path.relpath(Path(task.root, task.data.root).expanduser(), folder)
     tree["audit"] |= {"policy": None, "require": policies.as_require(policies.of_task(task))}  # a shared file may change or go
     for entry in tree["stages"]:
         for stage in entry.values():
@@ -231,19 +240,33 @@ def resolved(task: Task, folder: Path) -> dict[str, Any]:
 
 
 class Lock:
-    """One run per folder at a time; the lock goes with the process, however it ends."""
+    """One run per folder at a time; the lock goes with the process, however it ends. The file says who holds it."""
 
     def __init__(self, folder: Path):
         self.path = folder / ".lock"
 
     def __enter__(self) -> Lock:
-        self.file = open(self.path, "w")  # noqa: SIM115
+        self.file = open(self.path, "a+")  # noqa: SIM115 - not "w": what the holder wrote stays
         try:
             fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as e:
+            self.file.seek(0)
+            holder = self.file.read(200).strip() or "another run"
             self.file.close()
-            raise refuse("run.busy", f"another run is using {self.path.parent}", fix="wait for it, or name another --out") from e
+            fix = "wait for it to end, or name another --out"
+            raise refuse("run.busy", f"{self.path.parent} is in use by {holder}", why="one run per folder at a time", fix=fix) from e
+        self.file.truncate(0)
+        self.file.write(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
+        self.file.flush()
         return self
 
     def __exit__(self, *_: Any) -> None:
+        self.file.truncate(0)
         self.file.close()
+
+    @classmethod
+    def free(cls, folder: Path) -> None:
+        """Refuse a folder in which a run is under way."""
+        if (folder / ".lock").is_file():
+            with cls(folder):
+                pass

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
+from rich.text import Text
 
 from . import find
 from .subject import due
@@ -55,13 +56,7 @@ class Progress:
 def show_plan(plan: Any) -> None:
     rows = {s: t.num_rows for s, t in plan.tables.items()}
     out.print("[bold]data[/bold]   " + ", ".join(f"{s} {n:,}" for s, n in rows.items()))
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("column", "kind", "role", "what"):
-        table.add_column(head)
-    shown = plan.columns if len(plan.columns) <= 40 else plan.columns[:40]
-    for c in shown:
-        table.add_row(escape(c["name"]), c["kind"], c["role"], escape(c["describe"]))
-    out.print(table)
+    _table(("column", "kind", "role", "what"), [(c["name"], c["kind"], c["role"], c["describe"]) for c in plan.columns[:40]])
     if len(plan.columns) > 40:
         out.print(f"  ... and {len(plan.columns) - 40} more columns (--json lists them)")
     for note in plan.notes:
@@ -151,24 +146,27 @@ def _decision(d: dict[str, Any] | None) -> None:
 def _figure(x: dict[str, Any]) -> str:
     if x["value"] is None:
         return "not measured"
-    low, high = (("?" if v is None else f"{v:.4f}") for v in (x["low"], x["high"]))
-    return f"{x['value']:.4f} ({low} to {high})"
+    low, high = x["low"], x["high"]
+    if low is None and high is None:
+        return f"{x['value']:.4f} (no interval)"
+    return f"{x['value']:.4f} (" + (f"at most {high:.4f}" if low is None else f"at least {low:.4f}" if high is None else f"{low:.4f} to {high:.4f}") + ")"
 
 
 def show_comparison(found: dict[str, Any]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for head in ("target", "metric", "A", "B", "A - B", "interval", ""):
-        table.add_column(head, justify="left")
+    rows = []
     for line in found["differences"]:
         word = {"higher": "A is better", "lower": "B is better"}.get(line["surely"], "no sure difference")
-        table.add_row(
-            escape(line["target"]),
-            line["metric"],
-            f"{line['a']:.4f}",
-            f"{line['b']:.4f}",
-            f"{line['value']:+.4f}",
-            f"{line['low']:+.4f} to {line['high']:+.4f}",
-            word,
-        )
-    out.print(f"paired on {found['rows']:,} test rows, level {found['level']}")
-    out.print(table)
+        between = "no interval" if line["low"] is None or line["high"] is None else f"{line['low']:+.4f} to {line['high']:+.4f}"
+        a, b, value = ("none" if line[k] is None else f"{line[k]:{sign}.4f}" for k, sign in (("a", ""), ("b", ""), ("value", "+")))
+        rows.append((line["target"], line["metric"], a, b, value, between, word))
+    out.print(f"paired on {found['rows']:,} {found['unit']}, level {found['level']}")
+    _table(("target", "metric", "A", "B", "A - B", "interval", ""), rows)
+
+
+def _table(heads: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    """Columns as wide as what stands in them: rich would cut names to fit a terminal, or a pipe's 80 columns."""
+    lines = [[str(cell) for cell in row] for row in (heads, *rows)]
+    widths = [max(cell_len(line[i]) for line in lines) for i in range(len(heads))]
+    for number, line in enumerate(lines):
+        text = "  ".join(cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)).rstrip()
+        out.print(Text(text, style="dim" if number == 0 else ""))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,10 +16,12 @@ from . import find
 from .errors import did_you_mean, refuse
 from .forms import Measurement, Prediction
 from .kind import Metric
+from .predictor import Likelihood as Likelihood
 from .predictor import Opened, Predictor
 
 if TYPE_CHECKING:
     from .data.schema import Schema
+    from .seen import Seen
 
 
 @dataclass
@@ -27,7 +30,7 @@ class Subject:
 
     predictor: Predictor
     schema: Schema
-    splits: dict[str, pa.Table]  # test, and where there are any train, validation, calibration; reference, ood, trusted
+    splits: dict[str, pa.Table]  # test, and where there are any train, validation, calibration; reference, ood, trusted, planted
     slices: list[str] = field(default_factory=list)  # declared: "sex=f"
     level: float = 0.95  # of intervals, corrected for the number of declared limits
     clusters: str | None = None  # column whose values are resampled together
@@ -37,7 +40,12 @@ class Subject:
     open: Callable[[str, pa.Table], Opened | None] | None = None  # (target, table) -> the model with gradients, where it can be had
     retrain: Callable[[pa.Table, int], Predictor] | None = None  # the same recipe on other rows, with a seed
     retrain_seconds: float = 0.0  # what the same on the training rows took; 0: not known
+    repeat: dict[str, dict[str, Any]] | None = None  # an evidence is reproduced: "target:metric" -> details of a line; its rows, whatever the clock says
+    synonyms: dict[str, list[str]] = field(default_factory=dict)  # declared: words or phrases of texts, and what means the same
+    secret: str = "my number is ######"  # of exposure: a digit for each #
+    seen: Seen | None = None  # which of the rows that were given as test rows the model was trained on; those are not among the splits
     seconds: float | None = None  # an audit that could take longer stops by then, and says what was not shown
+    safety: Any = None  # the declared policy of generated text (`safety.Safety`)
     trainer: Any = None  # of a private training from elsewhere (`trainer.Trainer`); lineage["statement"] is what is said of it
     play: Callable[[str, int], np.ndarray] | None = None  # of a policy: ("model" or "random", episodes) -> returns (E,)
     explainers: dict[str, Callable[..., Any]] = field(default_factory=dict)  # explain(x -> logits, x, classes, baseline) -> like x
@@ -80,16 +88,26 @@ def metrics_of(subject: Subject, split: str, target: str, who: str = "model") ->
     return kind.metrics(subject.predict(split, who)[target], truth)
 
 
+OF = {"len": pc.utf8_length, "hour": pc.hour, "weekday": pc.day_of_week}  # what else of a column makes slices
+
+
 def rows_of(table: pa.Table, slice: str) -> np.ndarray:
-    """(N,) bool: the rows of a slice: `column=value` or `column>value` (also >=, <, <=), joined by ` & `. A missing value is in no slice."""
+    """(N,) bool: the rows of a slice: `column=value` or `column>value` (also >=, <, <=), joined by ` & `. A missing value is in no slice but `column=`;
+    `len(column)` is a text's length in characters, `hour(column)` and `weekday(column)` (0: Monday) are a time's."""
     inside = np.ones(table.num_rows, bool)
     for part in slice.split(" & "):
         match = re.fullmatch(r"(.+?)(>=|<=|=|>|<)(.*)", part.strip())
-        if match is None or match[1].strip() not in table.column_names:
-            fix = did_you_mean(match[1].strip(), table.column_names) if match else "write column=value"
+        name = "" if match is None else match[1].strip()
+        of = re.fullmatch(rf"({'|'.join(OF)})\((.+)\)", name)
+        of = of if of and name not in table.column_names and of[2] in table.column_names else None
+        if name not in table.column_names and not of:
+            fix = did_you_mean(name, table.column_names) if match else "write column=value"
             raise refuse("slice.form", f"{part!r} names no slice of this table", where="audit", fix=fix)
-        column, op, value = table.column(match[1].strip()), match[2], match[3].strip()
-        if op == "=":
+        column, op, value = table.column(of[2] if of else name), match[2], match[3].strip()
+        column = OF[of[1]](column) if of else column
+        if op == "=" and not value:
+            found = pa.chunked_array([[v in (None, "") or v != v for v in column.to_pylist()]], pa.bool_())
+        elif op == "=":
             found = pc.equal(column.cast(pa.string()), value)
             if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
                 found = pc.equal(pc.cast(column, pa.float64(), safe=False), _number(value, part))
@@ -98,6 +116,34 @@ def rows_of(table: pa.Table, slice: str) -> np.ndarray:
             found = compare(pc.cast(column, pa.float64(), safe=False), _number(value, part))
         inside &= pc.fill_null(found, False).to_numpy()
     return inside
+
+
+def groups_of(table: pa.Table, columns: list[str], like: pa.Table | None = None, least: int = 20) -> tuple[np.ndarray, list[str]]:
+    """(N,) number of each row's group, -1 in none, and the groups' names: the columns' values together, as they occur here or in `like`. A number of more
+    than ten values counts by fifths (of like). Those who left a cell empty are a group, `sex=`, where they are `least` or more, else in none."""
+    like = table if like is None else like
+
+    def names(t: pa.Table) -> list[str]:
+        return [" & ".join(r) for r in zip(*(_values(t.column(c), c, like.column(c)) for c in columns), strict=True)]
+
+    mine = names(table)
+    all_ = mine if like is table else names(like)
+    rare = {r for r, n in Counter(all_).items() if n < least}
+    mine = [None if r in rare and "= &" in f"{r} &" else r for r in mine]
+    found = sorted({r for r in (*mine, *all_) if r is not None and not (r in rare and "= &" in f"{r} &")})
+    number = {n: i for i, n in enumerate(found)}
+    return np.array([-1 if r is None else number[r] for r in mine], np.int64), found
+
+
+def _values(column: pa.ChunkedArray, name: str, like: pa.ChunkedArray) -> list[str]:
+    values = column.to_pylist()
+    if (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) and len(like.drop_null().unique()) > 10:
+        x = like.drop_null().cast(pa.float64(), safe=False).to_numpy()
+        cuts = np.unique(np.quantile(x[np.isfinite(x)], [0.2, 0.4, 0.6, 0.8]))
+        low, high = [None, *cuts], [*cuts, None]
+        spelt = [f"{name}<={b:.6g}" if a is None else f"{name}>{a:.6g}" if b is None else f"{name}>{a:.6g} & {name}<={b:.6g}" for a, b in zip(low, high)]
+        return [f"{name}=" if v is None or v != v else spelt[int(np.searchsorted(cuts, v))] for v in values]
+    return [f"{name}=" if v is None or v != v else f"{name}={v}" for v in values]
 
 
 def _number(text: str, part: str) -> float:

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from . import find, strict
 from .errors import Problem, Refusal, refuse
+from .safety import Safety
 from .settings import Settings
 
 FORMAT = 1
@@ -77,7 +78,10 @@ class Audit(Section):
     policy: str | None = None  # medical, credit, moderation, driving, or a policy file: a floor, which `require` may add to or tighten
     require: dict[str, str] = {}  # metric[@slice]: limit
     slices: list[str] = []  # column=value
+    synonyms: dict[Annotated[str, Field(min_length=1)], Annotated[list[str], Field(min_length=1)]] = {}  # word or phrase of texts: [what means the same]
+    secret: Annotated[str, Field(pattern=r"(?s)(#.*){3}")] = "my number is ######"  # what is planted to measure exposure; a digit is drawn for each #
     clusters: str | None = None  # column whose rows belong together (patient): intervals resample whole clusters
+    safety: Safety | None = None  # what generated text must not hold, and when it must refuse
 
 
 class Task(Section):
@@ -86,7 +90,7 @@ class Task(Section):
     data: Data
     target: str | list[str] | dict[str, Spec]
     model: Parts = Parts()
-    stages: list[dict[str, Stage]] = [{"train": Stage()}]
+    stages: Annotated[list[dict[str, Stage]], Field(min_length=1)] = [{"train": Stage()}]  # without one nothing would be learnt
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
     seed: int = 0
     audit: Audit = Audit()
@@ -105,10 +109,11 @@ def load_task(path: str | Path) -> Task:
     """Read a task file. Raises `Refusal` with every problem of it."""
     path = Path(path)
     if not path.is_file():
-        near = [p.name for p in path.parent.glob("*.yaml")] if path.parent.is_dir() else []
+        folder = path if path.is_dir() else path.parent
+        near = sorted(str(p) for p in folder.glob("*.yaml")) if folder.is_dir() else []
         raise refuse(
             "task.missing_file",
-            f"{path} does not exist",
+            f"{path} is a folder" if path.is_dir() else f"{path} does not exist",
             where=str(path),
             fix=f"there is: {', '.join(near[:5])}" if near else "modelwright new FILE --target COLUMN writes one",
         )
@@ -137,7 +142,12 @@ def task_of(tree: Any, root: str | Path = ".", file: str = "task") -> Task:
     try:
         task = Task(**tree)
     except pydantic.ValidationError as e:
-        raise Refusal(_problems(e, file) + _component_problems(tree, file, str(root))) from e
+        found = _problems(e, file)
+        if "target" in tree and not isinstance(tree["target"], str | list | dict):  # one problem, not one for each form that it could have
+            what = f"{tree['target']!r} names no target"
+            found = [p for p in found if not p.where.startswith(f"{file}: target.")]
+            found.append(Problem("task.missing_key", what, where=f"{file}: target", fix="target: COLUMN, a list of columns, or {COLUMN: kind}"))
+        raise Refusal(found + _component_problems(tree, file, str(root))) from e
     if task.format > FORMAT:
         problems.append(
             Problem(
@@ -184,6 +194,12 @@ def _component_problems(tree: dict[str, Any], file: str, root: str) -> list[Prob
     for i, stage in enumerate(_list(tree, "stages")):
         if isinstance(stage, dict) and len(stage) != 1:
             problems.append(Problem("task.stage", "a stage is one name with its settings", where=f"{file}: stages.{i}", fix="- train: {epochs: 10}"))
+        for name, entry in stage.items() if isinstance(stage, dict) else ():
+            entry = entry.model_dump() if isinstance(entry, Stage) else entry if isinstance(entry, dict) else {}
+            long = [k for k in ("epochs", "steps", "minutes") if entry.get(k) is not None]
+            if len(long) > 1:
+                what, why = f"{' and '.join(long)} all say how long to learn", "one of them would be left out without a word"
+                problems.append(Problem("task.conflict", what, why, f"{file}: stages.{i}.{name}", f"keep one: {' or '.join(long)}"))
     return problems
 
 

@@ -10,7 +10,9 @@ import numpy as np
 
 from . import find
 from . import metrics as m
+from .errors import Refusal
 from .explained import explained
+from .foreign import Foreign
 from .forms import Prediction
 from .intervals import interval
 from .report.story import Story, TargetPlots
@@ -38,13 +40,16 @@ def tell(
             compared[name][metric] = {"value": i.value, "low": i.low, "high": i.high}
     gain = next((e for e in found["evidence"] if e["metric"] == "accuracy.gain_over_baseline" and e["target"] == target), None)
     ahead = gain["details"]["baseline"] if gain and gain["value"] is not None and gain["value"] < 0 else None
+    speaks = subject.predictor is not None and all(_answers(subject, s) for s in ("test", "validation") if s in subject.splits)
+    theirs = subject.predictor.notes if isinstance(subject.predictor, Foreign) else []
+    notes = list(dict.fromkeys([*of.notes, *theirs]))
     by_stage = {s["name"]: [line for line in lines if line["stage"] == s["name"] and "loss" in line] for s in told}
     lineage = [f"Stage {s['name']}: {k} {json.dumps(v, default=str)}" for s in told for k, v in s["statement"].items()]
     return Story(
         title=of.task.name or f"{target} from {', '.join(of.schema.inputs)[:60]}",
         task=of.task.model_dump(),
         plan={
-            "rows": {s: t.num_rows for s, t in subject.splits.items()}, "columns": of.columns, "warnings": of.warnings, "notes": of.notes, **model,
+            "rows": {s: t.num_rows for s, t in subject.splits.items()}, "columns": of.columns, "warnings": of.warnings, "notes": notes, **model,
             "interval_level": subject.level, "calibration": subject.lineage.get("calibration"),
         },
         stages=[{**s, "objective": find.split(s["objective"])[0], "train": by_stage[s["name"]]} for s in told],
@@ -53,13 +58,22 @@ def tell(
         target=target,
         baselines=compared,
         ahead=ahead,
-        plots={t: plots(subject, t) for t in of.schema.truths if subject.predictor is not None},
+        plots={t: plots(subject, t) for t in of.schema.truths if speaks},
         slices=[e for e in found["evidence"] if e["slice"] is not None and e["metric"] in (primary, "accuracy")],
-        worst=worst(of, subject, target) if target in of.schema.truths and "validation" in subject.splits and subject.predictor is not None else [],
-        explained=[e for t, k in of.schema.truths.items() if k.labels_ is not None and (e := explained(subject, found, t)) is not None],
+        worst=worst(of, subject, target) if target in of.schema.truths and "validation" in subject.splits and speaks else [],
+        explained=[e for t, k in of.schema.truths.items() if speaks and k.labels_ is not None and (e := explained(subject, found, t)) is not None],
         cost=cost,
         lineage=lineage,
     )  # fmt: skip
+
+
+def _answers(subject: Subject, split: str) -> bool:
+    """Whether the model gives an answer at all: one that fails, or came too late, has its evidence by reason code and nothing to draw."""
+    try:
+        subject.predict(split)
+    except Refusal:
+        return False
+    return True
 
 
 def plots(subject: Subject, target: str) -> TargetPlots:
@@ -108,7 +122,8 @@ def worst(of: Prepared | Plan, subject: Subject, target: str, most: int = 8) -> 
     rows = np.argsort(-np.nan_to_num(by, nan=-np.inf), kind="stable")[:most]
     prediction = subject.predict("validation")[target]
     answers = kind.answer(target, prediction)[target]
-    shown = [c["name"] for c in of.columns if c["role"] in ("input", "group") and c["name"] in table.column_names]
+    names = set(table.column_names)
+    shown = [c["name"] for c in of.columns if c["role"] in ("input", "group") and c["name"] in names]
     return [
         {
             **{c: table.column(c)[int(r)].as_py() for c in shown},

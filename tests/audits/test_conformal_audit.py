@@ -7,10 +7,11 @@ import torch
 from scipy.stats import beta
 
 from modelwright import auditing, find
+from modelwright.audits import calibration
 from modelwright.audits.calibration import above, classwise
 from modelwright.audits.conformal import class_scores, threshold
 from modelwright.audits.efficiency import order_interval
-from modelwright.audits.slices import search
+from modelwright.audits.slices import columns_of, search
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
 from modelwright.subject import Subject
@@ -149,3 +150,60 @@ def test_latency_size_and_parameters_are_measured():
     found = figures(s, "efficiency")
     assert found["efficiency.size_mb"].value == 2.0 and found["efficiency.parameters"].value == 7
     assert found["efficiency.latency_p50_ms"].value <= found["efficiency.latency_p99_ms"].value
+
+
+def test_coverage_of_slices_and_the_worst_of_them():
+    test = table(4000, 0)
+    women = np.array(test.column("sex").to_pylist()) == "f"
+    y = np.where(women & (np.arange(4000) % 3 == 0), np.random.default_rng(1).integers(0, 3, 4000), test.column("y").to_numpy())
+    s = subject(test=test.set_column(test.column_names.index("y"), "y", pa.array(y)), calibration=table(800, 1))
+    s.slices = ["sex=f"]
+    found = {(m.metric, m.slice): m for m in auditing.measure(s, only=["conformal"])}
+    whole, own, worst = found["conformal.coverage", None], found["conformal.coverage", "sex=f"], found["conformal.worst_slice_coverage", None]
+    assert own.value == worst.value < whole.value - 0.03 and own.n == women.sum() and worst.details["worst"] == "sex=f"
+    assert worst.low <= own.low and worst.high >= own.high
+
+
+def test_calibration_rows_that_are_test_rows_are_refused():
+    test = table(1000, 0)
+    for rows, refused in ((test.slice(0, 300), True), (pa.concat_tables([test.slice(0, 100), table(700, 5)]), True), (table(300, 5), False)):
+        found = figures(subject(test=test, calibration=rows), "conformal")["conformal.coverage"]
+        assert (found.reasons == ["conformal.shared_rows"]) == refused and (found.value is None) == refused
+
+
+def test_errors_that_cancel_are_found_in_slices_and_classes():
+    rng, n = np.random.default_rng(3), 6000
+    sex, said, sure = rng.choice(["f", "m"], n), rng.integers(0, 3, n), rng.uniform(0.55, 0.8, n)
+    for off, name in ((np.where(sex == "f", -0.18, 0.18), "worst_slice_error"), (np.where(said == 1, -0.18, 0.18 / 2), "worst_class_error")):
+        y = np.where(rng.random(n) < sure + off, said, (said + rng.integers(1, 3, n)) % 3)
+        p = np.repeat(((1 - sure) / 2)[:, None], 3, 1)
+        p[np.arange(n), said] = sure
+        found = figures(subject(test=pa.table({f"p{k}": p[:, k] for k in range(3)} | {"sex": sex, "y": y})), "calibration")
+        assert found["calibration.ece"].high < 0.06 and found[f"calibration.{name}"].low > 0.12
+
+
+def test_errors_in_bins_that_stay_are_their_double_loop():
+    rng = np.random.default_rng(4)
+    c, hit = rng.random(950), rng.random(950) < 0.5
+    bins = calibration.bins_of(c)
+    assert len(np.unique(bins)) == 9 and (np.diff(bins[np.argsort(c)]) >= 0).all() and np.bincount(bins).min() >= 105
+    slow = sum(abs((c - hit)[bins == b].sum()) for b in range(9)) / 950
+    assert calibration.binned(bins, c - hit, np.arange(950)) == pytest.approx(slow)
+
+
+def test_the_search_sees_triples_ends_empty_cells_and_columns_beside():
+    rng, n = np.random.default_rng(5), 6000
+    columns = {"site": rng.choice(["n", "s", "w"], n), "sex": rng.choice(["f", "m"], n), "age": rng.integers(20, 80, n)}
+    dose = np.where(rng.random(n) < 0.1, np.nan, rng.normal(size=n))
+    whole = pa.table(columns | {"dose": pa.array(dose, from_pandas=True)})
+    weak = {"three": (columns["site"] == "w") & (columns["sex"] == "f") & (columns["age"] > 67), "end": columns["age"] > 77, "empty": np.isnan(dose)}
+    for how, expected in (("three", {"site=w", "sex=f"}), ("end", {"age>77"}), ("empty", {"dose="})):
+        right = (rng.random(n) < np.where(weak[how], 0.45, 0.92)).astype(float)
+        assert expected <= set(search(whole, right, whole.column_names, 60, 3)[0].split(" & ")), how
+
+
+def test_columns_that_tell_the_target_are_no_slices():
+    s = subject(test=table(2000, 6))
+    t = s.splits["test"]
+    t = t.append_column("copy", t.column("y").cast(pa.string())).append_column("scanner", pa.array(["A", "B"] * 1000))
+    assert columns_of(s, t, "y") == ["sex", "scanner"]

@@ -200,3 +200,74 @@ def test_a_switch_of_units_is_found_and_a_natural_difference_is_not():
     assert "1.8" in columns.unit_switch(np.where(g == 1, (c := rng.normal(15, 3, 600)) * 1.8 + 32, c), {"site": g})
     assert columns.unit_switch(np.where(g == 1, x * 1.08, x), {"sex": g}) is None
     assert columns.unit_switch(rng.lognormal(3, 1, 600) * np.where(g == 1, 3, 1), {"site": g}) is None
+
+
+def test_a_leak_with_wrong_cells_is_one_though_a_blurred_score_ranks_as_well():
+    """Halving is of errors, row by row: a copy with 4 % wrong cells leaves a quarter of the errors of scores whose AUROC is nearly its own."""
+    rng = np.random.default_rng(10)
+    y = rng.integers(0, 2, 500)
+    copy = np.where(rng.random(500) < 0.04, 1 - y, y) + rng.normal(size=500) * 0.1
+    score = 1 / (1 + np.exp(-(2 * y - 1) - rng.normal(size=500) * 1.05))
+    others = np.stack([1 - score, score], 1)
+    column = {"status": pa.chunked_array([copy])}
+    found = leaks.leaking(column, y, 2, lambda without: others, 0, 0.99, None)
+    assert [f["column"] for f in found] == ["status"] and found[0]["alone"] - found[0]["others"] < 0.07
+    blurred = {"status": pa.chunked_array([score])}
+    assert leaks.leaking(blurred, y, 2, lambda without: others, 0, 0.99, None) == []
+
+
+def test_losses_are_the_balanced_error_and_the_share_of_variance():
+    rng = np.random.default_rng(11)
+    y, said = rng.choice(3, 300, p=[0.7, 0.2, 0.1]), rng.dirichlet(np.ones(3), 300)
+    guess = (said / (np.bincount(y) / 300)).argmax(1)
+    assert leaks.losses(said, y, 3).mean() == pytest.approx(np.mean([(guess[y == k] != k).mean() for k in range(3)]))
+    z = rng.normal(size=300)
+    assert leaks.losses(0.5 * z, z, None).mean() == pytest.approx(1 - (1 - ((0.5 * z) ** 2).sum() / ((z - z.mean()) ** 2).sum()))
+
+
+def test_words_that_training_lacks_are_no_shift():
+    """Most words of real texts are rare: test rows hold many that the vocabulary of training does not, and that is no difference between them."""
+    rng = np.random.default_rng(12)
+    texts = [" ".join(f"w{v}" for v in rng.zipf(1.3, 12) % 5000) for _ in range(500)]
+    table = pa.table({"note": texts, "y": rng.integers(0, 2, 500)})
+    assert figures(subject({"train": table.slice(0, 350), "test": table.slice(350)}, kinds={"note": "text"}))["split_shift"].value == 0
+
+
+@pytest.mark.parametrize(
+    "a, b, same",
+    [
+        ("P-0012", "p 12", True),
+        ("Ｐ００１２", "P12", True),
+        ("New  York.", "new york", True),
+        ("张 三", "张三", True),
+        ("A-1-23", "A-12-3", False),
+        ("P-12", "P-120", False),
+        ("张三", "张四", False),
+        (None, "", True),
+    ],
+)
+def test_names_are_folded(a, b, same):
+    assert (copies.folded(a) == copies.folded(b)) == same
+
+
+def test_days_that_stand_for_none():
+    days = [str(np.datetime64("2019-03-01") + i) for i in range(200)]
+    for cells in (days, pa.array(days).cast(pa.date32())):
+        column = pa.chunked_array([cells])
+        assert columns.coded_missing(column) is None
+        odd = pa.chunked_array([pa.array(["1900-01-01"] * 3 + days).cast(column.type)])
+        assert set(columns.coded_missing(odd)) == {"1900-01-01"}
+    old = [str(np.datetime64("1969-06-01") + i) for i in range(400)]  # the day that many computers begin with, among others like it
+    assert columns.coded_missing(pa.chunked_array([old + ["1970-01-01"] * 3])) is None
+
+
+def test_labels_that_are_wrong_in_one_group():
+    parts = clean(1500, 3)
+    rng = np.random.default_rng(13)
+    for name, table in parts.items():
+        site = rng.choice(["a", "b", "c"], table.num_rows)
+        y = table.column("y").to_numpy()
+        hit = (site == "b") & (rng.random(len(y)) < 0.3)
+        parts[name] = table.set_column(8, "y", pa.array(np.where(hit, 1 - y, y))).append_column("site", pa.array(site))
+    line = figures(subject(parts))["group_label_error_rate"]
+    assert line.details["group"] == "site=b" and 0.15 < line.value < 0.45 and line.low > 0.08

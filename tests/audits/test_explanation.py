@@ -211,3 +211,46 @@ def test_words_are_taken_out_and_chinese_ones_stand_alone():
 def test_the_figures_are_the_same_twice():
     one, two = ([(m.metric, m.slice, m.value, m.low, m.high) for m in lines(Net())] for _ in range(2))
     assert one == two
+
+
+def test_a_map_that_is_the_same_whatever_is_asked():
+    net = Net()
+
+    def slopes(f, x, classes, base):
+        z = x.clone().requires_grad_(True)
+        with torch.enable_grad():
+            return torch.autograd.grad(f(z).gather(1, classes[:, None]).sum(), z)[0] * x
+
+    asked = measured(net, {"good": slopes})["random_logit_similarity"]
+    never = measured(net, {"never": lambda f, x, classes, base: slopes(f, x, torch.zeros_like(classes), base)})["random_logit_similarity"]
+    assert asked.value < -0.5 and not asked.reasons  # of two classes, what speaks for one speaks against the other
+    assert never.value == pytest.approx(1.0) and never.reasons == ["explanation.ignores_class"]
+
+
+def test_a_constant_map_does_not_look_at_the_model():
+    flat = measured(Net(), {"flat": lambda f, x, classes, base: torch.ones_like(x)})
+    assert flat["randomization_similarity"].value == 1.0 and flat["stability"].value == 0.0 and flat["unfaithful_rows"].value > 0.3
+
+
+def test_an_explanation_that_is_wrong_of_some_rows():
+    net, own = Net(), e.find.make("explainers", "integrated_gradients")
+
+    def partly(f, x, classes, base):
+        shown = own.explain(f, x, classes, base, rng())
+        return torch.where((x[:, 4] > 0)[:, None], -shown, shown)
+
+    good, some = measured(net, others=False)["unfaithful_rows"], measured(net, {"partly": partly})["unfaithful_rows"]
+    assert good.value < 0.15 and some.value - good.value == pytest.approx(0.5, abs=0.12)
+
+
+def test_rows_are_perturbed_as_explainers_perturb_them():
+    g = np.random.default_rng(0)
+    table = pa.table({"age": g.integers(20, 70, 500), "name": g.choice(["a", "b", "b"], 500), "z": g.normal(size=500)})
+    cells = table.column_names
+    noise, between, columns, middle = (faithful.perturbed(table, table, cells, way, np.random.default_rng(1)) for way in faithful.WAYS)
+    assert noise.schema == table.schema and between.column("age").type == pa.float64() and set(columns.column("name").to_pylist()) == {"a", "b"}
+    moved = between.column("age").to_numpy() - table.column("age").to_numpy()
+    assert abs(moved.std() / table.column("age").to_numpy().std() - 1) < 0.1 and (moved != np.round(moved)).mean() > 0.99
+    median = np.sort(table.column("age").to_numpy())[249]
+    kept = middle.column("age").to_numpy() == table.column("age").to_numpy()
+    assert (kept | (middle.column("age").to_numpy() == median)).all() and 0.2 < kept.mean() < 0.4 and middle.column("name").to_pylist().count("b") > 400

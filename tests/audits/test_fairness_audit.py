@@ -90,3 +90,38 @@ def test_the_interval_holds_the_worst_difference(sizes, rates):
         _, low, high, _ = worst_difference(hit, np.ones(len(group), bool), group, len(sizes), 0.95, 1, 20, None)
         missed += not low - 1e-12 <= true <= high + 1e-12
     assert missed <= 19  # of 200, where 5 % are allowed: 3 standard errors above
+
+
+def test_a_column_alone_may_be_surer_than_the_crossings():
+    """Forty sites of 50 women and 50 men: no crossing is sure, the sexes are."""
+    rng = np.random.default_rng(0)
+    sex, site = np.tile(["f", "m"], 2000), np.repeat([f"s{i:02}" for i in range(40)], 100)
+    said = (rng.random(4000) < np.where(sex == "f", 0.35, 0.6)).astype(int)
+    found = figures(subject(pa.table({"sex": sex, "site": site, "y": said, "said": said})))["demographic_parity_difference"]
+    assert found.low > 0.18 and found.value > 0.25 and found.high > found.value
+    assert found.details["rates"]["selection rate"]["sex=f"] == pytest.approx(said[sex == "f"].mean())
+
+
+def test_those_who_left_the_cell_empty_are_a_group():
+    table = drawn(2000)
+    gone = np.arange(2000) % 5 == 0
+    table = table.set_column(0, "sex", pa.array([None if g else v for g, v in zip(gone, table.column("sex").to_pylist())]))
+    table = table.set_column(3, "said", pa.array(np.where(gone, 0, table.column("said").to_numpy())))
+    found = figures(subject(table, ("sex",)))["demographic_parity_difference"]
+    assert found.low > 0.4 and found.details["rates"]["selection rate"]["sex="] == 0 and found.details["rows_without_group"] == 0
+
+
+def test_a_group_without_trusted_labels_is_not_cleared():
+    test = drawn()
+    trusted = test.filter(pa.array([s != "c" for s in test.column("site").to_pylist()]))
+    found = figures(subject(test, ("site",), trusted=trusted))["equal_opportunity_difference"]
+    assert found.reasons == ["fairness.no_positives"] and found.high > 0.4
+
+
+def test_what_has_no_value_says_why():
+    table = drawn(200)
+    table = table.filter(pa.array([s == "m" or y == 0 for s, y in zip(table.column("sex").to_pylist(), table.column("y").to_pylist(), strict=True)]))
+    found = figures(subject(table, ("sex",)))["equal_opportunity_difference"]
+    assert found.value is None and "sex=f has 0 rows for its true positive rate" in found.details["why"]
+    one = figures(subject(drawn(200).filter(pa.array([s == "m" for s in drawn(200).column("sex").to_pylist()])), ("sex",)))
+    assert "one group" in one["demographic_parity_difference"].details["why"]

@@ -1,5 +1,7 @@
 """Rates with their ties and exact intervals, likelihood ratios against scipy, and who is told from whom."""
 
+import time
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -63,7 +65,7 @@ class Remembers:
         return {"label": Prediction(value=p.argmax(1), probabilities=p if self.scores else None)}
 
 
-def world(n=200, shift=0.0, scores=True, retrain=False, took=0.0, seconds=None):
+def world(n=200, shift=0.0, scores=True, retrain=False, took=0.0, seconds=None, rows=1000, few=None):
     g = np.random.default_rng(0)
     kind, label = Number(scale=False), Category(["0", "1"])
     kind.fit(pa.chunked_array([[0.0, 1.0]]))
@@ -72,10 +74,11 @@ def world(n=200, shift=0.0, scores=True, retrain=False, took=0.0, seconds=None):
     tables = {
         s: pa.table({"a": g.standard_normal(n) + d, "label": [str(v) for v in g.integers(0, 2, n)]}) for s, d in (("train", 0.0), ("test", shift))
     }
+    tables["test"] = tables["test"].slice(0, few)
     again = (lambda table, seed: Remembers(table, schema, scores)) if retrain is True else retrain or None
     model = Remembers(tables["train"], schema, scores)
     subject = Subject(model, schema, tables, retrain=again, retrain_seconds=took, seconds=seconds)
-    return {m.metric.removeprefix("privacy."): m for m in mb.Membership().measure(subject)}
+    return {m.metric.removeprefix("privacy."): m for m in mb.Membership(rows).measure(subject)}
 
 
 def test_what_remembers_is_found_with_scores_labels_and_shadows():
@@ -85,6 +88,22 @@ def test_what_remembers_is_found_with_scores_labels_and_shadows():
     assert found["membership_auc"].details["shadows"] >= mb.FEWEST and found["membership_auc"].details["aucs"]["lira"] > 0.95
     assert found["canary_tpr_at_fpr_0.05"].value == 1.0 and found["epsilon_lower_bound"].low > 2.5
     assert "at most" in found["epsilon_lower_bound"].method and found["epsilon_lower_bound"].high == float("inf")
+
+
+def test_shadow_models_are_as_large_as_the_run_where_there_is_time():
+    sizes = []
+
+    def counted(table, seed):
+        sizes.append(table.num_rows)
+        return Remembers(table, None)
+
+    found = world(400, retrain=counted, rows=100)["membership_auc"]
+    assert found.details["shadows"] == mb.SHADOWS and sizes[1:] == [400] * mb.SHADOWS  # the first was the canaries'
+    sizes.clear()
+    assert world(400, retrain=counted, few=100)["membership_auc"].details["shadows"] == mb.SHADOWS
+    assert set(sizes[1:]) == {375}, "three quarters of 500, as near to 400 as whole parts come"
+    again = mb.Again(Subject(None, None, {"train": pa.table({"a": range(100)})}, retrain_seconds=10.0), time.perf_counter() + 32.0)
+    assert 15 <= again.rows(20) <= 16
 
 
 def test_sets_that_differ_by_themselves_are_not_compared():

@@ -94,3 +94,22 @@ def test_without_ood_rows_nothing_and_without_gradients_the_probability():
     assert ood.OOD().measure(Subject(model, model.schema, {"test": two["test"]})) == []
     found = ood.OOD().measure(Subject(model, model.schema, {"test": two["test"], "ood": two["ood"]}))
     assert found[0].details["score"] == "largest_probability" and found[0].value is not None
+
+
+def test_trivial_statistics_see_empty_cells_far_numbers_and_strange_letters():
+    from modelwright.kinds.text import Text
+
+    model, g = Plain(), np.random.default_rng(0)
+    x = {s: g.standard_normal((200, 2)) for s in ("validation", "test", "far", "empty")}
+    x["far"][::2, 0], x["far"][1::2, 1] = 6.0, -6.0
+    tables = {s: pa.table({"a": v[:, 0], "b": v[:, 1]}) for s, v in x.items()}
+    tables["empty"] = pa.table({"a": pa.array([None] * 200, pa.float64()), "b": x["empty"][:, 1]})
+    found = ood.trivial_of(model.schema, tables, "validation")
+    assert found["furthest number of table"]["far"].min() > 3 and found["furthest number of table"]["test"].mean() < 2
+    assert found["empty or unknown cells of table"]["empty"].min() > 1e3 and found["empty or unknown cells of table"]["test"].max() == 0
+    text = Text()
+    said = {"validation": pa.table({"t": ["a bad day", "good"] * 20}), "ood": pa.table({"t": ["天气很好", "good"] * 20})}
+    schema = Schema({"t": text}, {})
+    schema.fit(said["validation"])
+    strange = ood.trivial_of(schema, said, "validation")["strange letters of t"]
+    assert strange["validation"].max() == 0 and strange["ood"][0] > 0 and strange["ood"][1] == 0

@@ -84,6 +84,32 @@ def test_a_trainer_that_cannot_be_repeated_is_measured_by_means():
     assert "privacy.divisor" in found(wrong(restart=entropy, privatize=lambda self, g, t: (self.clipped(g).sum(0) + self.noise(t)) / max(1, len(g))))
 
 
+FEW = np.linalg.qr(np.random.default_rng(0).standard_normal((50, 50)))[0][:40]
+
+
+def in_rounds(self, size=10):
+    """Noise that is nothing after every ten steps."""
+    if not getattr(self, "left", []):
+        z = self.rng.standard_normal((size, 50))
+        self.left = list(2.2 * (z - z.mean(0)) / (1 - 1 / size) ** 0.5)
+    return self.left.pop()
+
+
+def beside(noise, g):
+    along = g.sum(0)
+    return noise - along * (noise @ along) / (along @ along) if along @ along > 1e-20 else noise
+
+
+def at_most(g, bound):
+    return g * np.minimum(1, bound / np.maximum(np.linalg.norm(g, axis=1, keepdims=True), 1e-12))
+
+
+def before(self, g):
+    """Half of the rows of the step before, as many as there are now."""
+    kept, self.kept = getattr(self, "kept", np.zeros((1, 50))), Right.clipped(self, g)
+    return np.tile(kept.mean(0) if len(kept) else np.zeros(50), (len(g), 1)) / 2
+
+
 @pytest.mark.parametrize(
     "code, methods",
     [
@@ -104,6 +130,13 @@ def test_a_trainer_that_cannot_be_repeated_is_measured_by_means():
         ("privacy.sampler", {"sample": lambda self, t: self.rng.integers(0, 2000, 40)}),
         ("privacy.sample_rate", {"sample": lambda self, t: np.flatnonzero(self.rng.random(2000) < 0.025)}),
         ("privacy.code", {"sample": lambda self, t: 1 / 0}),
+        ("privacy.noise_reused", {"noise": lambda self, t: in_rounds(self)}),
+        ("privacy.noise_shared", {"noise": lambda self, t: 2.2 * (self.rng.standard_normal(40) @ FEW)}),
+        ("privacy.noise_predictable", {"restart": lambda self, seed: Right.restart(self, seed % 16)}),
+        ("privacy.noise_data", {"privatize": lambda self, g, t: (self.clipped(g).sum(0) + beside(self.noise(t), g)) / 40}),
+        ("privacy.clipping", {"clipped": lambda self, g: at_most(g, min(2.0, np.median(np.linalg.norm(g, axis=1))) if len(g) else 2.0)}),
+        ("privacy.clipping", {"clipped": lambda self, g: np.vstack([Right.clipped(self, g[:45]), g[45:]])}),
+        ("privacy.memory", {"clipped": lambda self, g: Right.clipped(self, g) / 2 + before(self, g)}),
     ],
 )
 def test_what_is_done_wrongly_is_named(code, methods):
@@ -120,6 +153,11 @@ def test_what_is_done_wrongly_is_named(code, methods):
         ("privacy.steps", {"steps": 60}),
         ("privacy.delta", {"claim": {"delta": 1e-3}}),
         ("privacy.neighbours", {"claim": {"neighbours": "replace-one"}}),
+        ("privacy.neighbours", {"claim": {"neighbours": "add or remove one patient"}}),
+        ("privacy.understated", {"seeds": [0, 1, 2]}),
+        ("privacy.understated", {"best_of": 5}),
+        ("privacy.selection", {"early_stopping": "best validation loss"}),
+        ("privacy.selection", {"warm_start": "last month's model"}),
         ("privacy.divisor", {"divisor": "the drawn batch size"}),
         ("privacy.statement", {"noise_multiplier": 1.3, "claim": {"epsilon": epsilon_of(((1.3, 0.02, 100),), 1e-4)}}),
         ("privacy.incomplete", {"clip": ...}),
@@ -128,6 +166,11 @@ def test_what_is_done_wrongly_is_named(code, methods):
 )
 def test_a_statement_that_does_not_carry_its_claim(code, change):
     assert code in found(Right(), **change)
+
+
+def test_choices_that_looked_at_nothing_private_cost_nothing():
+    harmless = {"seeds": 1, "warm_start": "public: ImageNet", "early_stopping": "none", "rows_per_person": 1}
+    assert found(Right(), **harmless, claim={"neighbours": "add or remove one patient"}) == []
 
 
 def test_time_that_is_over_and_objects_that_are_no_trainers():

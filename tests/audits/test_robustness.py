@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from modelwright.audits import _attacks as a
 from modelwright.audits import _corruptions as c
-from modelwright.audits import robustness
+from modelwright.audits import _hidden, robustness
 from modelwright.audits.robustness import Robustness, attack, self_test
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
@@ -25,7 +25,7 @@ def rng(seed=0):
 
 def run(net, x, y, ball, steps=25, seed=0):
     right = net(x, torch.arange(len(x))).argmax(1) == y
-    return attack(net, x, y, torch.arange(len(x)), ball, steps, rng(seed), float("inf"), torch.zeros_like(right), right)
+    return attack(net, x, y, torch.arange(len(x)), ball, steps, seed, torch.zeros_like(right), right)
 
 
 @pytest.mark.parametrize("norm, eps", [("linf", 0.08), ("linf", 0.15), ("l2", 0.3), ("l2", 0.6)])
@@ -117,7 +117,24 @@ def test_a_proof_that_an_attack_breaks_is_none(monkeypatch):
     assert line.value is None and "attack moved" in line.details["why"] and line.reasons == ["robustness.no_bounds"]
 
 
+class Straight(torch.autograd.Function):
+    """Steps forwards, and backwards as if there were none; or a slope of something else altogether."""
+
+    @staticmethod
+    def forward(ctx, x, levels):
+        ctx.levels = levels
+        return (x * levels).round() / levels if levels else x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return (g if ctx.levels else g.flip(-1)), None
+
+
 HIDDEN = {
+    "straight_through": lambda net: lambda x, rows=None: net(Straight.apply(x, 4)),
+    "another_slope": lambda net: lambda x, rows=None: net(Straight.apply(x, 0)),
+    "one_hot": lambda net: lambda x, rows=None: F.one_hot(net(x).argmax(1), 5).float() + net(x).softmax(1) - net(x).softmax(1).detach(),
+    "clipped": lambda net: lambda x, rows=None: net(x).clamp(-0.05, 0.05),
     "quantised": lambda net: lambda x, rows=None: net((x * 4).round() / 4),
     "shattered": lambda net: lambda x, rows=None: net(x + 0.02 * torch.sin(5000 * x)),
     "saturated": lambda net: lambda x, rows=None: torch.tanh(60 * net(x)),
@@ -133,6 +150,34 @@ def test_hidden_gradients_are_told(name):
     left, _, reasons = run(net, x, y, a.Ball("linf", 0.06), steps=15)
     truth = weak.survives(x, y, a.Ball("linf", 0.06))
     assert "robustness.masked_gradients" in reasons or left.sum() <= truth.sum() + 4
+
+
+def test_no_answer_and_a_tie_are_lost():
+    """A detector that answers nothing, or the same for all classes, once a row was touched."""
+    x, y = torch.rand(20, 4, generator=rng()), torch.arange(20) % 3
+    right = 5 * F.one_hot(y, 3).float()
+    for instead in (torch.nan, 0.0, torch.inf):
+
+        def net(z, rows, instead=instead):
+            return torch.where((z - x[rows]).abs().amax(1, keepdim=True) > 1e-3, instead, right[rows]) + 0 * z.sum(1, keepdim=True)
+
+        left, _, _ = run(net, x, y, a.Ball("linf", 0.1), steps=5)
+        assert not left.any()
+
+
+def test_honest_nets_hide_nothing():
+    """Also where slopes turn within epsilon, as under piecewise linear encodings of numbers, and in half precision."""
+    generator = rng(7)
+    bumps = 0.3 * torch.randn(8, 32, 16, generator=generator)  # about a slope that all bins of a number share
+    w = [((torch.randn(8, 1, 16, generator=generator) + bumps) / 8).flatten(0, 1), torch.randn(16, 3, generator=generator)]
+    edges = torch.linspace(-2, 2, 33)
+    plain = lambda x, rows=None: F.relu(x.repeat(1, 32) @ w[0]) @ w[1]  # noqa: E731
+    binned = lambda x, rows=None: F.relu((((x[..., None] - edges[:-1]) / (edges[1] - edges[0])).clamp(0, 1).flatten(1)) @ w[0]) @ w[1]  # noqa: E731
+    half = lambda x, rows=None: (F.relu(x.repeat(1, 32).half() @ w[0].half()) @ w[1].half()).float()  # noqa: E731
+    x = torch.randn(100, 8, generator=generator)
+    for net in (plain, binned, half):
+        checks = _hidden.checked(net, x, net(x).argmax(1), torch.arange(100), a.Ball("linf", 0.1), rng())
+        assert not _hidden.hidden(checks), checks
 
 
 class Two:
@@ -151,7 +196,7 @@ class Two:
         return torch.from_numpy(np.stack([table.column(n).to_numpy() for n in "abc"], 1)).float()
 
     def logits(self, x, rows):
-        s = x @ self.w + self.noise * torch.randn(len(x), generator=self.rng)
+        s = (x @ self.w[:, None]).squeeze(1) + self.noise * torch.randn(len(x), generator=self.rng)
         return torch.stack([-s, s], 1)
 
     def predict(self, table):
@@ -186,19 +231,62 @@ def test_the_audit_on_a_table_gives_the_exact_share():
     assert not found["robustness.linf_accuracy"].reasons and found["robustness.corruption_accuracy"].value > 0.7
 
 
-def test_where_time_is_short_the_rows_are_drawn_from_all_of_a_sorted_table(monkeypatch):
-    model = Two()
+def sorted_table(model):
     table = table_of(model, 256)
-    table = table.take(pa.array(np.argsort((model._x(table) @ model.w).numpy())))  # the surest of one class first
-    monkeypatch.setattr(robustness, "fitting", lambda *_: 64)
-    subject = Subject(model, model.schema, {"test": table}, open=model.open, seconds=1e-6)
-    asked, predict = [], model.predict
-    model.predict = lambda t: asked.append(t.column("label").to_pylist()) or predict(t)
-    found = {m.metric: m for m in Robustness(linf=0.1).measure(subject)}
-    assert found["robustness.linf_accuracy"].n == 64 and found["robustness.corruption_accuracy"].n < 256
+    return table.take(pa.array(np.argsort((model._x(table) @ model.w).numpy())))  # the surest of one class first
+
+
+def test_operations_say_how_many_rows_and_they_are_drawn_from_all_of_a_sorted_table(monkeypatch):
+    model = Two()
+    table = sorted_table(model)
+    each = 2 * 3 * 2 * 30 * (3 * 2 + 5)  # a multiplication and an addition for each of three weights, there and back
+    monkeypatch.setattr(robustness, "WORK", 64 * each)
+    found = {m.metric: m for m in Robustness(linf=0.1).measure(Subject(model, model.schema, {"test": table}, open=model.open))}
+    line = found["robustness.linf_accuracy"]
+    assert line.n == line.details["attacked"] == 64 and line.details["block"] == 8
     exact = float((model._x(table) @ model.w).abs().ge(0.1 * 3.5).float().mean())
     assert found["robustness.certified_accuracy"].low < exact < found["robustness.certified_accuracy"].high
-    assert all(0.25 < labels.count("0") / len(labels) < 0.75 for labels in asked[2:] if len(labels) < 256)
+    labels = [table.column("label")[int(i)].as_py() for i in line.details["rows"].split()]
+    assert len(labels) == 64 and 0.25 < labels.count("0") / 64 < 0.75
+
+
+class Ticking:
+    """A clock that goes on by a second each time it is read."""
+
+    def __init__(self):
+        self.now = 0.0
+
+    def monotonic(self):
+        self.now += 1
+        return self.now
+
+    perf_counter = monotonic
+
+
+def test_a_clock_costs_rows_and_never_strength_and_is_not_asked_again(monkeypatch):
+    """Cut by the time: the rows of whole blocks, as they would have come out anyway; reproduced without a clock: the same."""
+    model = Two()
+    table = sorted_table(model)
+    monkeypatch.setattr(robustness, "WORK", 128 * 2 * 3 * 2 * 6 * 11)
+
+    def measured(seconds, repeat=None):
+        subject = Subject(model, model.schema, {"test": table}, open=model.open, seconds=seconds, repeat=repeat)
+        return {m.metric: m for m in Robustness(rows=128, steps=6, linf=0.1, l2=0.1).measure(subject)}
+
+    whole = measured(1e9)["robustness.linf_accuracy"]
+    with monkeypatch.context() as clock:
+        clock.setattr(robustness, "time", Ticking())
+        cut, none = measured(300), measured(10)
+    lines = {k: m for k, m in cut.items() if m.value is not None}
+    assert whole.n == 128 and "rows drawn" in cut["robustness.linf_accuracy"].method
+    assert cut["robustness.linf_accuracy"].n % whole.details["block"] == 0 < cut["robustness.linf_accuracy"].n < 128
+    for name in ("linf_accuracy", "l2_accuracy", "corruption_accuracy"):
+        line = none[f"robustness.{name}"]
+        assert line.value is None and line.reasons == ["robustness.budget"] and line.method == "not measured"
+    again = measured(1e-9, {f"label:{k}": m.details for k, m in lines.items()})
+    for k, m in lines.items():
+        assert (again[k].value, again[k].low, again[k].high, again[k].n) == (m.value, m.low, m.high, m.n)
+        assert again[k].details["rows"] == m.details["rows"]
 
 
 def test_random_answers_and_closed_models_show_nothing():
@@ -209,6 +297,15 @@ def test_random_answers_and_closed_models_show_nothing():
     closed = {m.metric: m for m in Robustness().measure(Subject(Two(), model.schema, {"test": table_of(model)}))}
     assert closed["robustness.l2_accuracy"].value is None and closed["robustness.l2_accuracy"].reasons == ["robustness.no_gradients"]
     assert closed["robustness.corruption_accuracy"].value is not None
+
+
+def test_declared_synonyms_in_english_and_chinese():
+    swap, g = c.Synonyms({"film": ["movie"], "feature film": ["picture"], "好评": ["称赞"], "AI": ["machine"]}), np.random.default_rng(0)
+    assert swap("Film, filming a feature film; AI", 1.0, g) == "Movie, filming a picture; Machine"
+    assert swap("获得好评如潮，用AI写", 1.0, g) == "获得称赞如潮，用Machine写" and swap("film 好评", 0.0, g) == "film 好评"
+    some = [swap("film", 0.4, g) for _ in range(200)].count("movie")
+    assert 50 < some < 110
+    assert "synonyms" not in c.of(Schema({}, {}), pa.table({}), {"a": ["b"]})  # there is no text
 
 
 def test_corruptions_of_text_and_tables():

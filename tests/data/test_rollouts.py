@@ -1,9 +1,12 @@
 """Rollouts against their definitions: advantages by a slow loop, values at time limits, and rows that a policy would say again."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from torch.utils._pytree import tree_leaves
 
 pytest.importorskip("gymnasium")
 
@@ -13,6 +16,7 @@ from modelwright.data.environments import Environment
 from modelwright.data.rollouts import Actor, Observer, Rollouts, Spread, generalised_advantages, pieces
 from modelwright.data.schema import Schema
 from modelwright.errors import Refusal
+from modelwright.learn.checkpoint import flatten, unflatten
 from modelwright.objective import Experience
 
 COUNTING = '''
@@ -181,17 +185,34 @@ def test_the_actor_forgets_at_the_beginning_of_an_episode():
     assert alone["action"].action.shape == (4,)
 
 
-def test_a_resumed_run_has_its_figures_and_begins_a_collection(counting):
+@pytest.mark.parametrize("history", [False, True])
+def test_a_resumed_run_goes_on_where_it_stood(history):
+    x = Experience(copies=3, steps=20, passes=2, batch_size=10)
+    made = lambda: built(Environment("CartPole-v1", observe=[0, 2], history=history), x)  # noqa: E731
+    schema, model, stream = made()
+    list(stream.batches(model))  # a whole collection, so that episodes are under way
+    going = stream.batches(model)
+    for _ in range(3):
+        next(going)
+    again = made()[2]
+    tensors = {}
+    again.load(unflatten(json.loads(json.dumps(flatten(stream.state(), tensors))), tensors))  # as a checkpoint keeps it
+    assert again.epoch == 1 and again.metrics() == stream.metrics() and again.schema.targets["value"].scale_ == schema.targets["value"].scale_ != 1.0
+    rest, other = [*going, *stream.batches(model)], [*again.batches(model), *again.batches(model)]
+    assert len(rest) == len(other) == 2 * stream.steps() - 3 and again.taken == stream.taken
+    for a, b in zip(rest, other, strict=True):
+        assert all(torch.equal(u, v) for u, v in zip(tree_leaves(a), tree_leaves(b), strict=True) if u is not None)
+
+
+def test_an_environment_that_cannot_be_played_again_begins_new_episodes(counting):
     x = Experience(copies=3, steps=10, passes=2, batch_size=10)
-    schema, model, stream = built(counting(), x)
-    for batch, _ in zip(stream.batches(model), range(3)):
-        last = batch
+    _, model, stream = built(counting(), x)
+    next(stream.batches(model))
+    state = stream.state()
+    state["play"]["seen"] = state["play"]["seen"] + 1  # as chance of its own would show
     again = built(counting(), x)[2]
-    again.load(stream.state())
-    assert again.epoch == 1 and again.metrics()["episode_return"] == stream.metrics()["episode_return"]
-    assert again.schema.targets["value"].scale_ == schema.targets["value"].scale_ != 1.0
-    assert torch.equal(again.rng.get_state(), stream.rng.get_state()) and len(list(again.batches(model))) == again.steps() and len(last)
-    assert again.taken == 2 * stream.taken
+    again.load(state)
+    assert again.copies is None and len(list(again.batches(model))) == again.steps() - 1 and len(list(again.batches(model))) == again.steps()
 
 
 def test_the_same_seed_gives_the_same_rows(counting):

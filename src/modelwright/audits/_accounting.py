@@ -68,7 +68,8 @@ WORDS = {"sigma": "noise_multiplier", "q": "sample_rate", "rate": "sample_rate"}
 
 def composed(said: dict[str, Any]) -> list[tuple[float, float, int]]:
     """Everything that a statement from elsewhere says was done, as `parts`. `segments` are the training itself where their steps add up to it or one of
-    them is it; else, like `tuning_runs` or `tuning` (how many runs there were with the last, or what each was), they come on top."""
+    them is it; else, like `tuning_runs`, `tuning`, `trials`, `seeds` or `best_of` (how many runs there were with the last, or what each
+    was), they come on top."""
 
     def those(listed: Any) -> list[tuple[float, float, int]]:
         entries = [{WORDS.get(k, k): v for k, v in (x if isinstance(x, dict) else {}).items()} for x in (listed if isinstance(listed, list) else [listed])]
@@ -77,8 +78,9 @@ def composed(said: dict[str, Any]) -> list[tuple[float, float, int]]:
     (whole,) = parts({k: v for k, v in said.items() if k != "segments"})
     segments = those(said["segments"]) if said.get("segments") else []
     done = segments if sum(s[2] for s in segments) == whole[2] or whole in segments else [whole, *segments]
-    for key in ("tuning_runs", "tuning"):
+    for key in ("tuning_runs", "tuning", "seeds", "trials", "best_of"):
         runs = said.get(key) or 0
+        runs = len(runs) if isinstance(runs, list) and all(isinstance(x, (int, float)) for x in runs) else runs
         done = done * max(1, int(runs)) if isinstance(runs, (int, float)) else [*done, *those(runs)]
     return done
 

@@ -72,7 +72,8 @@ def divisor(probe: Probe, stated: float, most: int, rng: np.random.Generator) ->
     if not seen:
         return [], False, facts
     tolerance, low, high = 0.02 if probe.exact else 0.3, min(seen.values()), max(seen.values())
-    if probe.exact and low * (1 + 2 * tolerance) < high < 2 * low:  # neither a constant nor a count
+    shares = [x / rows for rows, x in seen.items()]
+    if probe.exact and low * (1 + 2 * tolerance) < high and max(shares) > min(shares) * (1 + 2 * tolerance):  # neither a constant nor a count
         words = "what small rows add to a release is not their sum: the noise moves with them, or another row's share does"
         return [("privacy.noise_data", words)], False, facts
     if high > low * (1 + 2 * tolerance):
@@ -85,8 +86,8 @@ def divisor(probe: Probe, stated: float, most: int, rng: np.random.Generator) ->
     return [], False, facts
 
 
-def sensitivity(probe: Probe, every: list[int], rng: np.random.Generator) -> tuple[list[Finding], dict]:
-    """One row replaced by none (one of 1e-12), in batches that make it matter most; the plainest at every step."""
+def sensitivity(probe: Probe, every: list[int], many: int, rng: np.random.Generator) -> tuple[list[Finding], dict]:
+    """One row replaced by none (one of 1e-12), in batches that make it matter most; the plainest at every step. many: more rows than are expected."""
     trainer, clip, d = probe.trainer, probe.clip, probe.trainer.dimensions
     u, v, equal = _unit(rng, d), _unit(rng, d), np.ones(d) / np.sqrt(d)
     signs = np.sign(rng.standard_normal(d)) / np.sqrt(d)
@@ -104,27 +105,63 @@ def sensitivity(probe: Probe, every: list[int], rng: np.random.Generator) -> tup
         ("a huge row beside six others at the clip", clip * ones, HUGE * clip * u),
         ("a tiny row", quiet, 1e-7 * clip * u),
         ("an enormous row", quiet, 1e12 * clip * u),
-    ):
+        ("a row of twenty times the clip", quiet, 20 * clip * u),
+        (f"a huge row after {many:,} others", np.tile(1e-3 * clip * u, (many, 1)), HUGE * clip * u),
+        *((f"a {word} row beside others, {share:.0%} of them small", _mixed(clip, share) * u, size * clip * u)
+          for share in (np.arange(1, 40) / 40 if probe.exact else (0.5, 0.9)) for word, size in (("small", 1e-3), ("large", 1.0))),
+    ):  # fmt: skip
         if trainer.late:
             break
-        steps = every if name == "a huge row" and len(every) * d <= 1_000_000 else None
+        steps = every if name == "a huge row" and len(every) * d <= 1_000_000 else probe.steps[:1] if "small" in name else None
         worst[name] = probe.moved(np.vstack([others, row]), np.vstack([others, 1e-12 * u]), row, steps)
-    facts: dict[str, Any] = {"clip": clip, "moved": worst, "exact": probe.exact}
+    mixed = {n: x for n, x in worst.items() if "small" in n}
+    shown = {n: x for n, x in worst.items() if n not in mixed or x == max(mixed.values())}
+    facts: dict[str, Any] = {"clip": clip, "moved": shown, "exact": probe.exact}
     bad = [n for n, x in worst.items() if not x <= clip * (1 + SLACK if probe.exact else 1.05)]
     if not bad:
         return [], facts
     name = max(bad, key=lambda n: np.nan_to_num(worst[n], nan=np.inf))
-    first, many = bad[0], len(trainer.spans)
+    first, layers, even = bad[0], len(trainer.spans), worst.get("a huge row of equal entries", 0.0)
     how = ""
     if worst["a huge row"] > 0.5 * HUGE * clip:
         how = ": it is not clipped at all" if probe.exact else ""
-    elif many > 1 and abs(worst["a huge row of equal entries"] - clip * many**0.5) < 0.02 * clip * many**0.5:
+    elif layers > 1 and abs(even - clip * layers**0.5) < 0.02 * clip * layers**0.5:
         how = ": each layer is clipped by itself"
-    elif worst["a huge row of equal entries"] > 1.5 * clip and abs(worst["a huge row of equal entries"] - clip * d**0.5) < 0.05 * clip * d**0.5:
+    elif even > 1.5 * clip and abs(even - clip * d**0.5) < 0.05 * clip * d**0.5:
         how = ": entries are clipped, not the row"
+    elif "small" in first:
+        how = ": the bound depends on the other rows"
+    elif "after" in first:
+        how = ": rows beyond some number are not clipped"
     elif first.endswith("others") or "others" in first:
         how = ": rows are clipped together, not each by itself"
     return [("privacy.clipping", f"{name} moves the sum by {worst[name]:.4g}, and the clip is {clip:.4g}{how}")], facts
+
+
+def _mixed(clip: float, share: float, rows: int = 40) -> np.ndarray:
+    """(rows, 1): sizes, small ones and those at the clip. A bound that is read off the batch lies between them, and one more row moves it."""
+    return clip * np.where(np.arange(rows) < round(share * rows), 0.05, 1.0)[:, None]
+
+
+def memory(probe: Probe, rng: np.random.Generator) -> tuple[list[Finding], bool | None]:
+    """Whether rows of the batch before move a release, the noise being the same, or over many releases; None: there was no time to tell."""
+    trainer, clip, steps = probe.trainer, probe.clip, probe.steps[:2] if len(probe.steps) > 1 else probe.steps * 2
+    u, times = _unit(rng, trainer.dimensions), 1 if probe.exact else CALLS // 2
+    after, means = np.tile(clip * u, (6, 1)), []
+    for size in (1e-3, 10.0):
+        trainer.restart(probe.seed)
+        seen = []
+        while len(seen) < times and not trainer.late:
+            trainer.privatize(np.tile(size * clip * u, (6, 1)), steps[:1])
+            seen += list(trainer.privatize(after, steps[1:]) * probe.unit)
+        if len(seen) < times:
+            return [], None
+        means.append(np.mean(seen, 0))
+    apart = means[0] - means[1]
+    moved = float(np.linalg.norm(apart)) if probe.exact else abs(float(apart @ u)) - Z * probe.sigma * clip * np.sqrt(2 / times)
+    if not moved > 1e-4 * clip:
+        return [], False
+    return [("privacy.memory", f"what is released depends on rows of earlier batches: it moves by {moved:.3g} beside a clip of {clip:.4g}")], True
 
 
 def noise_beside(probe: Probe, claimed: float, most: int, calls: int, alpha: float, rng: np.random.Generator) -> tuple[list[Finding], dict]:
@@ -151,6 +188,8 @@ def noise_beside(probe: Probe, claimed: float, most: int, calls: int, alpha: flo
             found.append(("privacy.empty_batch" if not len(batch) else "privacy.not_a_number", f"{name}: what is released is not a number"))
             continue
         x = x - x.mean(0)  # the sum itself
+        if len(batch) and spread(float(((x @ u) ** 2).sum()), len(x) - 1, alpha / 4)[1] < 0.9 * claimed:
+            found.append(("privacy.noise_data", f"beside {name} there is less noise along what the rows say, or none"))
         seen[name] = (float(np.sqrt((x**2).sum() / (len(x) - 1) / d)), *spread(float((x**2).sum()), (len(x) - 1) * d, alpha / 4))
     whole = seen.get(f"{many} rows")
     for name, (std, low, high) in seen.items():

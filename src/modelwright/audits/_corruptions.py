@@ -6,6 +6,7 @@ their order."""
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -19,8 +20,8 @@ from ..forms import Prediction
 Corruption = Callable[[pa.Table, int, np.random.Generator], pa.Table]
 
 
-def of(schema, reference: pa.Table) -> dict[str, Corruption]:
-    """What can befall this schema's inputs. reference: whose ranges a table's noise stays in."""
+def of(schema, reference: pa.Table, synonyms: dict[str, list[str]] | None = None) -> dict[str, Corruption]:
+    """What can befall this schema's inputs. reference: whose ranges a table's noise stays in. synonyms: of texts, as the task declares them."""
     found: dict[str, Corruption] = {}
     numbers = [n for n, k in schema.inputs.items() if k.place == "number" and k.numbers == 1 and _is_number(reference.column(n).type)]
     cells = [n for n, k in schema.inputs.items() if k.place in ("number", "code")]
@@ -34,6 +35,9 @@ def of(schema, reference: pa.Table) -> dict[str, Corruption]:
         found["missing"] = lambda t, s, rng: _each(t, cells, lambda n, c: _missing(c, (0.01, 0.02, 0.05, 0.1, 0.2)[s - 1], rng))
     for name, change in PICTURES.items() if pictures else ():
         found[name] = lambda t, s, rng, change=change: _each(t, pictures, lambda n, c: _picture(schema.inputs[n], c, change, s, rng))
+    if texts and synonyms:
+        swap = Synonyms(synonyms)
+        found["synonyms"] = lambda t, s, rng: _each(t, texts, lambda n, c: _text(c, swap, s / 5, rng))
     for name, change in TEXTS.items() if texts else ():
         found[name] = lambda t, s, rng, change=change: _each(t, texts, lambda n, c: _text(c, change, (0.02, 0.05, 0.1, 0.15, 0.25)[s - 1], rng))
     return found
@@ -181,6 +185,29 @@ def blanks(text, share, rng):
     """Blanks put in, and left out."""
     draws = rng.random(len(text))
     return "".join("" if ch == " " and r < share else ch + " " if r < share / 2 else ch for ch, r in zip(text, draws, strict=True))
+
+
+class Synonyms:
+    """Declared words and phrases by one of what means the same; the longest where several fit; a capital at the start stays. "art" is not found in "start",
+    but Chinese has no spaces, and is found wherever it stands."""
+
+    def __init__(self, of: dict[str, list[str]]):
+        self.of = {word.casefold(): others for word, others in of.items()}
+        letter = r"[^\W\u2e80-\U0010ffff]"  # of a script with spaces
+        words = (re.escape(w) for w in sorted(of, key=len, reverse=True))
+        words = (f"(?<!{letter}){w}" if re.match(letter, w) else w for w in words)
+        words = (f"{w}(?!{letter})" if re.search(f"{letter}$", w) else w for w in words)
+        self.pattern = re.compile("|".join(words), re.IGNORECASE)
+
+    def __call__(self, text: str, share: float, rng: np.random.Generator) -> str:
+        def other(match: re.Match) -> str:
+            if rng.random() >= share:
+                return match[0]
+            others = self.of[match[0].casefold()]
+            new = others[rng.integers(len(others))]
+            return new[:1].upper() + new[1:] if match[0][0].isupper() else new
+
+        return self.pattern.sub(other, text)
 
 
 TEXTS = {"typos": typos, "case": case, "look_alikes": looks, "variants": variants, "blanks": blanks}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,9 +17,9 @@ from ..explainer import Function, Redrawn
 from ..subject import Subject
 
 
-def spearman(a: Tensor, b: Tensor, keep: Tensor) -> np.ndarray:
-    """(B,) rank correlation over the kept inputs; 0 where one of them is constant. Values that differ by less than a billionth of the row's largest
-    are ties: their order is chance."""
+def spearman(a: Tensor, b: Tensor, keep: Tensor, constant: float = 0.0) -> np.ndarray:
+    """(B,) rank correlation over the kept inputs; 0 where one of them is constant, `constant` where both are. Values that differ by less than a
+    billionth of the row's largest are ties: their order is chance."""
     from scipy.stats import rankdata
 
     ranks = []
@@ -28,11 +29,14 @@ def spearman(a: Tensor, b: Tensor, keep: Tensor) -> np.ndarray:
         ranks.append(rankdata(np.round(v / np.maximum(np.abs(v).max(1, keepdims=True, initial=0), 1e-300) / unit), axis=1))
     centred = [r - r.mean(1, keepdims=True) for r in ranks]
     size = np.sqrt((centred[0] ** 2).sum(1) * (centred[1] ** 2).sum(1))
-    return np.where(size > 0, (centred[0] * centred[1]).sum(1) / np.maximum(size, 1e-12), 0.0)
+    both = np.all([(c == 0).all(1) for c in centred], 0)
+    return np.where(size > 0, (centred[0] * centred[1]).sum(1) / np.maximum(size, 1e-12), np.where(both, constant, 0.0))
 
 
-def curves(f: Function, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor, rng: torch.Generator, points: int = 10) -> tuple[np.ndarray, np.ndarray]:
-    """((B,) insertion's mean probability minus deletion's in the order of attribution, the same in random order)."""
+def curves(
+    f: Function, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor, rng: torch.Generator, points: int = 10, orders: int = 2
+) -> tuple[np.ndarray, np.ndarray]:
+    """((B,) insertion's mean probability minus deletion's in the order of attribution, (orders, B) the same in random ones)."""
     flat, plain = x.flatten(1), base.flatten()
     d = flat.shape[1]
     steps = np.unique(np.linspace(1, d - 1, min(points, max(d - 1, 1))).round().astype(int)) if d > 1 else [1]
@@ -48,8 +52,7 @@ def curves(f: Function, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor,
         return total.numpy() / (2 * len(steps))
 
     ours = area(shown.flatten(1).argsort(dim=1, descending=True, stable=True))
-    random = np.mean([area(torch.rand(flat.shape, generator=rng).argsort(1)) for _ in range(2)], 0)
-    return ours, random
+    return ours, np.stack([area(torch.rand(flat.shape, generator=rng).argsort(1)) for _ in range(orders)])
 
 
 def self_test() -> bool:
@@ -71,7 +74,8 @@ def self_test() -> bool:
 
 
 def scaffold_gap(subject: Subject, target: str, table: pa.Table, way: str, rows: int = 600) -> tuple[np.ndarray, np.ndarray]:
-    """A forest that learnt the model's classes on perturbed rows: does it agree, (M,) on other perturbed rows, and (M,) on real ones."""
+    """A forest that learnt the model's classes on perturbed rows: does it agree, (M,) on other perturbed rows, and (M,) on real ones. Of rows in the middle
+    both are less what is seen of a forest that learnt the model's answers to real rows, and hides nothing."""
     from sklearn.ensemble import RandomForestClassifier
 
     rng = np.random.default_rng([subject.seed, len(way)])
@@ -88,26 +92,49 @@ def scaffold_gap(subject: Subject, target: str, table: pa.Table, way: str, rows:
     def said(t: pa.Table) -> np.ndarray:
         return subject.predictor.predict(t)[target].probabilities.argmax(1).numpy()
 
-    x, y = seen(away), said(away)
+    def learnt(x: np.ndarray, y: np.ndarray) -> RandomForestClassifier:
+        return RandomForestClassifier(60, min_samples_leaf=3, random_state=subject.seed).fit(x, y)
+
+    x, y, there, answers = seen(away), said(away), seen(real), said(real)
     if len(np.unique(y[:half])) < 2:
-        return (y[half:] == y[0]).astype(float), (said(real) == y[0]).astype(float)
-    forest = RandomForestClassifier(60, min_samples_leaf=3, random_state=subject.seed).fit(x[:half], y[:half])
-    return (forest.predict(x[half:]) == y[half:]).astype(float), (forest.predict(seen(real)) == said(real)).astype(float)
+        return (y[half:] == y[0]).astype(float), (answers == y[0]).astype(float)
+    forest = learnt(x[:half], y[:half])
+    agree = (forest.predict(x[half:]) == y[half:]).astype(float), (forest.predict(there) == answers).astype(float)
+    if way != "middle" or len(np.unique(answers)) < 2:
+        return agree
+    open_ = learnt(there, answers)  # rows of little variety teach little of real ones: what is lost by that alone is not counted
+    y, answers = open_.predict(x), open_.predict(there)
+    forest = learnt(x[:half], y[:half]) if len(np.unique(y[:half])) > 1 else open_
+    return agree[0] - (forest.predict(x[half:]) == y[half:]), agree[1] - (forest.predict(there) == answers)
+
+
+WAYS = ("noise", "between", "columns", "middle")
 
 
 def perturbed(rows: pa.Table, others: pa.Table, cells: list[str], way: str, rng: np.random.Generator) -> pa.Table:
-    """noise: each number moved by its own spread, categories redrawn; columns: each cell, with probability a half, another row's."""
+    """noise: each number moved by its own spread, categories redrawn; between: so that whole numbers are whole no more (LIME's); columns: each cell, with
+    probability a half, another row's; middle: seven cells in ten the column's median, or most frequent value (SHAP's, with one row for background)."""
     n = rows.num_rows
+    share = 0.7 if way == "middle" else 0.5
     for name in cells:
         column, at = rows.column(name), rows.column_names.index(name)
         number = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
-        if way == "noise" and number:
+        if way in ("noise", "between") and number:
             x = column.cast(pa.float64()).to_numpy()
             x = x + np.nanstd(others.column(name).cast(pa.float64()).to_numpy()) * rng.standard_normal(n)
-            made = pa.array(np.round(x) if pa.types.is_integer(column.type) else x, from_pandas=True).cast(column.type, safe=False)
+            whole = way == "noise" and pa.types.is_integer(column.type)
+            made = pa.array(np.round(x), from_pandas=True).cast(column.type, safe=False) if whole else pa.array(x, from_pandas=True)
         else:
-            swap = rng.random(n) < 0.5
-            both = pa.concat_arrays([column.combine_chunks(), others.column(name).combine_chunks()])
-            made = both.take(pa.array(np.where(swap, n + rng.integers(0, others.num_rows, n), np.arange(n))))
+            swap, pool = rng.random(n) < share, others.column(name).combine_chunks()
+            taken = middle(pool, number) if way == "middle" else rng.integers(0, others.num_rows, n)
+            made = pa.concat_arrays([column.combine_chunks(), pool]).take(pa.array(np.where(swap, n + taken, np.arange(n))))
         rows = rows.set_column(at, name, made)
     return rows
+
+
+def middle(column: pa.Array, number: bool) -> int:
+    """The row of the median, or of the most frequent value."""
+    if number:
+        return pc.sort_indices(column)[max(len(column) - column.null_count - 1, 0) // 2].as_py()
+    codes = column.dictionary_encode(null_encoding="encode").indices.to_numpy()
+    return int(np.flatnonzero(codes == np.bincount(codes).argmax())[0])

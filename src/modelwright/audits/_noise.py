@@ -48,19 +48,20 @@ def check(z: np.ndarray, at: np.ndarray, run: np.ndarray, claimed: float, spans:
     facts = {"std": float(z.std()), "low": low, "high": high, "claimed": claimed, "draws": m * d}
     if high < 1e-3 * claimed:
         return [("privacy.no_noise", f"no noise is drawn: a standard deviation of {facts['std']:.3g} where {claimed:.3g} was claimed")], facts
-    found = _reused(z, at, run) or _shared(z, alpha) or _reused(z, at, run, alpha) or _spread(z, at, claimed, spans, alpha, high)
+    found = _reused(z, at, run) or _shared(z, alpha) or _reused(z, at, run, alpha) or _cancels(z, run, alpha) or _spread(z, at, claimed, spans, alpha, high)
     return found or _shape(z, alpha), facts
 
 
 def _reused(z, at, run, alpha=None) -> list[Finding]:
     """alpha: None looks for the very same noise alone."""
+    if alpha is not None:  # a loud layer must not speak for all, and a silent one says nothing
+        spoken = (z**2).mean(0) > 0
+        z = z[:, spoken] / np.sqrt((z[:, spoken] ** 2).mean(0))
     m, d = z.shape
     columns = slice(None) if d <= 20_000 else np.linspace(0, d - 1, 20_000).astype(int)
     rows = np.unique(np.concatenate([np.arange(min(m, MOST // 2)), np.linspace(0, m - 1, MOST // 2).astype(int)]))
     first = np.array([np.flatnonzero(run == r)[:3] for r in np.unique(run)[:20]]).reshape(-1)
     rows = np.unique(np.concatenate([rows, first]))
-    if alpha is not None:  # a loud layer must not speak for all
-        z = z / np.maximum(np.sqrt((z**2).mean(0)), 1e-300)
     pair = equal(z[rows][:, columns]) if alpha is None else alike(z[rows][:, columns], alpha)
     if pair is not None:
         a, b = rows[pair[0]], rows[pair[1]]
@@ -74,6 +75,23 @@ def _reused(z, at, run, alpha=None) -> list[Finding]:
             if abs(score) > norm.isf(alpha / 10):
                 return [("privacy.noise_reused", f"noise of steps {lag} apart is correlated ({score / np.sqrt(len(here) * d):+.3f})")]
     return []
+
+
+def _cancels(z, run, alpha) -> list[Finding]:
+    """Over 2, 4, 8, ... calls in a row: what is surely less than the sum of so many draws cancels itself."""
+    spoken = (z**2).mean(0) > 0
+    z = z[:, spoken] / np.sqrt((z[:, spoken] ** 2).mean(0))
+    d, size = z.shape[1], 2
+    while d and size <= len(z):
+        blocks = [z[i : i + size].sum(0) for r in np.unique(run) for i in _starts(np.flatnonzero(run == r), size)]
+        if blocks and (np.square(blocks).sum() / size) < chi2.ppf(alpha / 10, len(blocks) * d):
+            return [("privacy.noise_reused", f"the noise of {size} steps in a row cancels itself: their sum has less than it should")]
+        size *= 2
+    return []
+
+
+def _starts(calls: np.ndarray, size: int) -> list[int]:
+    return calls[: len(calls) // size * size : size].tolist()
 
 
 def _spread(z, at, claimed, spans, alpha, high) -> list[Finding]:
@@ -119,6 +137,9 @@ def _shared(z, alpha) -> list[Finding]:
     if d < 2 or not chi2.ppf(alpha / 2, m) < energy < chi2.isf(alpha / 2, m):
         return [("privacy.noise_shared", words)] if d > 1 else []
     columns = np.unique(np.concatenate([np.arange(min(d, MOST // 2)), np.linspace(0, d - 1, MOST // 2).astype(int)]))
+    few = z if m >= 1.7 * d else z[: int(d / 1.7)].T  # so that independent noise would have all directions by far
+    if len(few) - few.shape[1] >= 10 and np.linalg.eigvalsh(few.T @ few)[0] < 1e-3 * len(few):
+        return [("privacy.noise_shared", "the noise is drawn in fewer directions than there are coordinates: some have none")]
     if alike(z[:, columns].T, alpha) is not None:
         return [("privacy.noise_shared", words)]
     same = d - min(len(np.unique(z[0])), len(np.unique(z[-1])))

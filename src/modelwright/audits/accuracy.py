@@ -2,9 +2,6 @@
 
 Intervals: see `intervals` (jackknife and exact shares, whole clusters where rows belong together). The gain over a baseline is
 paired on the same rows; the baseline is the one that is best on validation, so that choosing it costs nothing here.
-
-Some rows are asked about a second time, in another order and company. A model of classes that then decides otherwise has no figure to be held to: its
-values stand without intervals, and the reason is named.
 """
 
 from __future__ import annotations
@@ -12,14 +9,11 @@ from __future__ import annotations
 import time
 
 import numpy as np
-import pyarrow as pa
 
 from ..forms import Measurement
 from ..intervals import interval, paired
 from ..kind import Metric
 from ..subject import Audit, Subject, metrics_of, rows_of
-
-ASKED, FICKLE = 64, 0.02  # rows asked about again; the share that ties and the last bits of a sum may turn
 
 
 class Accuracy(Audit):
@@ -29,7 +23,8 @@ class Accuracy(Audit):
             began = time.perf_counter()
             metrics = metrics_of(subject, "test", target)
             table = subject.splits["test"]
-            clusters, changed = subject.clusters_of("test"), fickle(subject, target) if kind.labels_ is not None else 0.0
+            known = table.column(target).is_valid().to_numpy()  # a figure is of so many rows as have the target
+            clusters = subject.clusters_of("test")
             for slice in [None, *subject.slices]:
                 rows = np.arange(table.num_rows) if slice is None else np.flatnonzero(rows_of(table, slice))
                 for name, metric in metrics.items():
@@ -42,11 +37,8 @@ class Accuracy(Audit):
                         seed=subject.seed,
                         units=part.units,
                     )
-                    reasons, details = ["slice.empty"] if not len(rows) else [], {"note": metric.note} if metric.note else {}
-                    if changed > FICKLE:
-                        i = type(i)(i.value, None, None, "none: it decides otherwise when asked again")
-                        reasons, details = [*reasons, "accuracy.fickle"], {**details, "decided_otherwise": changed}
-                    found.append(self._line(subject, name, target, slice, i, len(rows), began, reasons, details))
+                    reasons, details = ["slice.empty"] if not known[rows].any() else [], {"note": metric.note} if metric.note else {}
+                    found.append(self._line(subject, name, target, slice, i, int(known[rows].sum()), began, reasons, details))
             if subject.baselines and kind.primary in metrics:
                 found.append(self._gain(subject, target, kind.primary, metrics[kind.primary], clusters))
         return found
@@ -62,7 +54,8 @@ class Accuracy(Audit):
         theirs = metrics_of(subject, "test", target, best)[primary]
         n = subject.splits["test"].num_rows
         i = paired(ours, theirs, n, level=subject.level, clusters=clusters, seed=subject.seed)
-        line = self._line(subject, "accuracy.gain_over_baseline", target, None, i, n, began, [])
+        known = n - subject.splits["test"].column(target).null_count
+        line = self._line(subject, "accuracy.gain_over_baseline", target, None, i, known, began, [])
         if sign < 0:  # a lower error is a gain
             line.value, line.low, line.high = -line.value, -line.high, -line.low
         line.details = {"baseline": best, "metric": primary}
@@ -93,14 +86,3 @@ def narrowed(metric: Metric, rows: np.ndarray) -> Metric:
     if len(rows) == 0:
         return Metric(lambda index: float("nan"), better=metric.better)
     return Metric(lambda index: metric.value(rows[index]), None if metric.rows is None else metric.rows[rows], metric.better, metric.units)
-
-
-def fickle(subject: Subject, target: str) -> float:
-    """The share of some test rows that the model decides otherwise when they come again, in another order and without the rest."""
-    table = subject.splits["test"]
-    rows = np.random.default_rng(subject.seed).permutation(table.num_rows)[:ASKED]
-    if not len(rows):
-        return 0.0
-    again = subject.predictor.predict(table.take(pa.array(rows)))[target].value
-    first = subject.predict("test")[target].value[rows]
-    return float((again != first).reshape(len(rows), -1).any(1).float().mean())

@@ -3,14 +3,20 @@
 Bins of equal mass, 15 overall (see `metrics.ece`). A perfectly calibrated model does not score 0 on a finite sample: labels are drawn 50 times from
 the model's own probabilities, which gives the floor. An error e above its floor f is sqrt(e^2 - f^2), as errors and noise add in squares (after
 Kumar et al. 2019, section 4), and 0 below it; the interval is the plain error's, its ends treated alike: the low end no longer lies above a
-calibrated model's 0. `classwise_error`: the same of each class's probability against its share (Kull et al. 2019), the mean over classes.
-`worst_slice_error`: |mean confidence
-- accuracy| of each declared slice and group of at least 30 rows, the worst; its low end is corrected for their number, its high end needs no
-  correction, for the truly worst slice's own interval holds. What the temperature changed stands in the details.
+calibrated model's 0. `classwise_error`: the same of each class's probability against its share (Kull et al. 2019), the mean over classes. A declared
+slice has both for itself (`calibration.ece@sex=f`).
+- worst_slice_error: the error of each declared slice and group of at least 30 rows, the worst. Of two classes it is that of the second one's
+  probability, because with confidences a score that is too high throughout loses above a half what it wins below.
+- worst_class_error: the error of the rows that are said to be of one class, the worst (top-label calibration, Gupta & Ramdas 2022): of two classes that
+  are as much too sure as too unsure, and of one among many, the mean shows nothing.
+Both have fewer bins where rows are few (one for each 100, so that below 200 it is |mean confidence - accuracy|) and the floor taken off; the low end is
+corrected for their number, the high end needs no correction, for the truly worst one's own interval holds. What the temperature changed stands in the
+details.
 """
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -20,7 +26,7 @@ from .. import metrics as m
 from ..forms import Measurement
 from ..intervals import Interval, interval
 from ..kind import Metric
-from ..subject import Audit, Subject, rows_of
+from ..subject import Audit, Subject, groups_of, rows_of
 
 DRAWS = 50
 LEAST = 30  # rows of a slice
@@ -44,38 +50,67 @@ class Calibration(Audit):
             rng = np.random.default_rng(subject.seed)
             drawn = [(p.cumsum(1) > rng.random((len(p), 1))).argmax(1) for _ in range(DRAWS)]
             temperature = subject.lineage.get("calibration", {}).get(target, {})
-            for name, error in (("ece", m.ece), ("classwise_error", classwise)):
-                i = interval(
-                    Metric(lambda r, f=error, y=y, p=p: f(y[r], p[r]), better="lower"), len(y), level=subject.level, clusters=clusters, seed=subject.seed
-                )
-                floor = float(np.mean([error(d, p) for d in drawn])) if len(y) else 0.0
-                details = {"noise_floor": floor, "before_its_removal": i.value, **(temperature if name == "ece" else {})}
-                less = Interval(*(above(x, floor) for x in (i.value, i.low, i.high)), f"{i.method}, less the noise floor")
-                found.append(self._line(subject, name, target, less, len(y), began, details))
-            found += self._slices(subject, target, known, y, p, clusters, began)
+
+            def less(error, rows, level, y=y, p=p, drawn=drawn, clusters=clusters) -> tuple[Interval, float]:
+                units = None if clusters is None else clusters[rows]
+                return debiased(error, y[rows], p[rows], [d[rows] for d in drawn], level, units, subject.seed)
+
+            table = subject.splits["test"]
+            declared = {s: rows_of(table, s)[known] for s in subject.slices}
+            for slice, rows in {None: np.ones(len(y), bool), **declared}.items():
+                for name, error in (("ece", m.ece), ("classwise_error", classwise)):
+                    i, floor = less(error, rows, subject.level)
+                    details = {"noise_floor": floor, **(temperature if name == "ece" and slice is None else {})}
+                    found.append(self._line(subject, name, target, i, int(rows.sum()), began, details, [] if rows.any() else ["slice.empty"], slice))
+            parts = {"worst_slice_error": declared, "worst_class_error": {f"{target}={c}": p.argmax(1) == k for k, c in enumerate(kind.labels_ or [])}}
+            for c in (c for c in subject.schema.group if c in table.column_names):
+                group, names = groups_of(table, [c])
+                parts["worst_slice_error"] = {n: (group == g)[known] for g, n in enumerate(names)} | parts["worst_slice_error"]
+            for name, rows in parts.items():
+                rows = {s: r for s, r in rows.items() if r.sum() >= LEAST}
+                top = name == "worst_class_error" or p.shape[1] > 2  # else the second class's probability
+                confidence, hits = (p.max(1), [p.argmax(1) == v for v in (y, *drawn)]) if top else (p[:, 1], [v == 1 for v in (y, *drawn)])
+                found += [self._worst(subject, name, target, rows, confidence, hits, clusters, began)] if rows else []
         return found
 
-    def _slices(self, subject, target, known, y, p, clusters, began) -> list[Measurement]:
-        table = subject.splits["test"]
-        groups = [f"{c}={v}" for c in subject.schema.group if c in table.column_names for v in table.column(c).drop_null().unique().to_pylist()]
-        parts = {s: rows_of(table, s)[known] for s in dict.fromkeys([*subject.slices, *groups])}
-        parts = {s: r for s, r in parts.items() if r.sum() >= LEAST}
-        if not parts:
-            return []
-        gap, ends = p.max(1) - (p.argmax(1) == y), {}
-        for slice, rows in parts.items():
-            both = [interval(Metric.mean(gap[rows]), int(rows.sum()), level=at, clusters=None if clusters is None else clusters[rows])
-                    for at in (subject.level, 1 - (1 - subject.level) / len(parts))]  # fmt: skip
-            ends[slice] = (abs(both[0].value), max(both[1].low, -both[1].high, 0.0), max(both[0].high, -both[0].low))
-        worst = max(ends, key=lambda s: ends[s][0])
-        value, low, high = (max(e[j] for e in ends.values()) for j in range(3))
-        details: dict[str, Any] = {"worst": worst, "slices": {s: list(e) for s, e in ends.items()}}
-        i = Interval(value, min(low, value), high, f"worst of {len(parts)} slices, low end corrected for them")
-        return [self._line(subject, "worst_slice_error", target, i, int(parts[worst].sum()), began, details)]
+    def _worst(self, subject: Subject, name: str, target: str, parts: dict[str, np.ndarray], confidence, hits, clusters, began: float) -> Measurement:
+        """confidence (N,); hits: (N,) bool, in truth and as drawn from the model's own probabilities."""
+        wide, each = 1 - (1 - subject.level) / len(parts), {}
+        for slice, r in parts.items():
+            c, units = confidence[r], None if clusters is None else clusters[r]
+            own, *draws = (functools.partial(binned, bins_of(c), c - h[r]) for h in hits)
+            floor = float(np.mean([f(np.arange(len(c))) for f in draws]))
+            metric = Metric(own, better="higher")  # for the scale of its ends: on a logarithmic one they fly off where an error is nearly 0
+            ends = [interval(metric, len(c), level=at, clusters=units, seed=subject.seed) for at in (subject.level, wide)]
+            each[slice] = [Interval(*(above(max(x, 0.0), floor) for x in (i.value, i.low, i.high)), f"{i.method}, less the noise floor") for i in ends]
+        worst = max(each, key=lambda s: each[s][0].value)
+        value, low = each[worst][0].value, max(b.low for _, b in each.values())
+        method = f"worst of {len(parts)}, low end corrected for them: {each[worst][0].method}"
+        i = Interval(value, min(low, value), max(a.high for a, _ in each.values()), method)
+        details = {"worst": worst, "slices": {s: [a.value, b.low, a.high] for s, (a, b) in each.items()}}
+        return self._line(subject, name, target, i, int(parts[worst].sum()), began, details)
 
-    def _line(self, subject: Subject, name: str, target: str, i: Interval, n: int, began: float, details: dict[str, Any]) -> Measurement:
-        places = (target, "test", None, i.value, i.low, i.high, subject.level, n, i.method, subject.seed, time.perf_counter() - began)
-        return Measurement("calibration", f"calibration.{name}", *places, details)
+    def _line(self, subject, name, target, i: Interval, n: int, began: float, details: dict[str, Any], reasons=(), slice=None) -> Measurement:
+        places = (target, "test", slice, i.value, i.low, i.high, subject.level, n, i.method, subject.seed, time.perf_counter() - began)
+        return Measurement("calibration", f"calibration.{name}", *places, details, list(reasons))
+
+
+def debiased(error: Any, y: np.ndarray, p: np.ndarray, drawn: list[np.ndarray], level: float, clusters: Any, seed: int) -> tuple[Interval, float]:
+    """An error (y, p) -> number less its noise floor, and the floor: its mean over labels drawn from p."""
+    i = interval(Metric(lambda r: error(y[r], p[r]), better="lower"), len(y), level=level, clusters=clusters, seed=seed)
+    floor = float(np.mean([error(d, p) for d in drawn])) if len(y) else 0.0
+    return Interval(*(above(x, floor) for x in (i.value, i.low, i.high)), f"{i.method}, less the noise floor"), floor
+
+
+def bins_of(confidence: np.ndarray) -> np.ndarray:
+    """(N,) bins of equal mass, one for each 100 rows, at most 15."""
+    rank = np.argsort(np.argsort(confidence, kind="stable"), kind="stable")
+    return rank * min(15, max(1, len(rank) // 100)) // max(len(rank), 1)
+
+
+def binned(bins: np.ndarray, gap: np.ndarray, rows: np.ndarray) -> float:
+    """Mean over rows of |mean gap of the row's bin|: expected calibration error in bins that stay."""
+    return float(np.abs(np.bincount(bins[rows], gap[rows])).sum() / len(rows)) if len(rows) else float("nan")
 
 
 def above(error: float, floor: float) -> float:

@@ -4,8 +4,11 @@ Angelopoulos & Bates 2021, section 1: a score on the calibration split, its ceil
 answers whose score is not above it. Classes: 1 - probability of the class (LAC: the smallest sets), or adaptive sets (APS, Romano et al. 2020,
 equation 5 without randomisation). Numbers: the distance from the prediction, or from its quantiles where it has some (CQR, Romano et al. 2019). In
 9 of 10 repetitions coverage is near the level, but it depends on the calibration rows: Beta(n + 1 - l, l) for l = floor((n + 1)(1 - level)); its
-interval here is of these sets on other test rows. Refused (`conformal.too_few`) where the calibration split is too small for any finite threshold
-at the level. The temperature was fitted on the same calibration rows: one number, whose effect on coverage is below 1 / n.
+interval here is of these sets on other test rows. A declared slice has figures of its own (`conformal.coverage@sex=f`), and `worst_slice_coverage` is the
+least of declared slices and groups of at least 30 rows: what is covered on average may leave out the few. Refused (`conformal.too_few`) where the
+calibration split is too small for any finite threshold at the level; refused too (`conformal.shared_rows`) where calibration rows are test rows, answer
+and all, oftener than test rows repeat one another: such a threshold covers these rows and no others. The temperature was fitted on the same
+calibration rows: one number, whose effect on coverage is below 1 / n.
 """
 
 from __future__ import annotations
@@ -17,10 +20,11 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from ..checks.copies import equal_rows
 from ..forms import Measurement, Prediction
-from ..intervals import interval
+from ..intervals import Interval, interval
 from ..kind import Kind, Metric
-from ..subject import Audit, Subject, rows_of
+from ..subject import Audit, Subject, groups_of, rows_of
 
 
 class Conformal(Audit):
@@ -37,6 +41,11 @@ class Conformal(Audit):
             began = time.perf_counter()
             if "calibration" not in subject.splits:
                 found += [self._line(subject, name, target, None, None, None, 0, began, "none", {}, ["conformal.no_calibration"]) for name in NAMES]
+                continue
+            shared, usual = repeats(subject, target)
+            if shared > usual + SHARED:
+                why = f"{shared:.1%} of the calibration rows are test rows, answer and all, where {usual:.1%} could be chance"
+                found += [self._line(subject, name, target, None, None, None, 0, began, "none", {"why": why}, ["conformal.shared_rows"]) for name in NAMES]
                 continue
             scores, known = self._scores(subject, "calibration", target, kind)
             q = threshold(scores[known], self.level)
@@ -55,17 +64,33 @@ class Conformal(Audit):
         size = self._size(prediction, kind, target, q)
         details: dict[str, Any] = {"threshold": q, "calibration_rows": calibrated, "nominal": self.level, "score": self._name(prediction), "groups": {}}
         table = subject.splits["test"]
-        groups = [f"{c}={v}" for c in subject.schema.group if c in table.column_names for v in dict.fromkeys(table.column(c).drop_null().to_pylist())]
-        for slice in [*subject.slices, *groups][:30]:
-            rows = rows_of(table, slice) & known
+        parts = {slice: rows_of(table, slice) for slice in subject.slices}
+        for c in (c for c in subject.schema.group if c in table.column_names):
+            group, names = groups_of(table, [c])
+            parts = {name: group == g for g, name in enumerate(names)} | parts
+        parts, lines = {s: r & known for s, r in parts.items()}, []
+
+        def one(metric: Metric, rows: np.ndarray, level: float) -> Interval:
+            return interval(metric, int(rows.sum()), level=level, clusters=None if clusters is None else clusters[rows], seed=subject.seed)
+
+        for slice, rows in parts.items():
             if rows.any():
-                i = interval(Metric.mean(held[rows]), int(rows.sum()), level=subject.level)
+                i = one(Metric.mean(held[rows]), rows, subject.level)
                 details["groups"][slice] = {"coverage": i.value, "low": i.low, "high": i.high, "n": int(rows.sum()), "mean_size": float(size[rows].mean())}
-        lines = []
-        for name, metric in (("coverage", Metric.mean(held)), ("mean_size", Metric.mean(size, "lower"))):
-            i = interval(metric, len(held), level=subject.level, clusters=clusters, seed=subject.seed)
-            more = details if name == "coverage" else {"calibration_rows": calibrated, "empty_sets": float((size == 0).mean())}
-            lines.append(self._line(subject, name, target, i.value, i.low, i.high, len(held), began, i.method, more, []))
+        for slice, rows in ((None, np.ones(len(held), bool)), *((s, parts[s]) for s in subject.slices)):
+            for name, metric in (("coverage", Metric.mean(held[rows])), ("mean_size", Metric.mean(size[rows], "lower"))):
+                i = one(metric, rows, subject.level)
+                empty = float((size[rows] == 0).mean()) if rows.any() else None
+                more = details if name == "coverage" else {"calibration_rows": calibrated, "empty_sets": empty}
+                reasons = [] if rows.any() else ["slice.empty"]
+                lines.append(self._line(subject, name, target, i.value, i.low, i.high, int(rows.sum()), began, i.method, more, reasons, slice))
+        judged = {s: r for s, r in parts.items() if r.sum() >= LEAST}
+        if judged:
+            sure, wide = ([one(Metric.mean(held[r]), r, level) for r in judged.values()] for level in (subject.level, 1 - (1 - subject.level) / len(judged)))
+            worst = min(range(len(judged)), key=lambda j: sure[j].value)
+            name, method = list(judged)[worst], f"worst of {len(judged)} slices, high end corrected for them"
+            ends = sure[worst].value, min(i.low for i in sure), min(i.high for i in wide)
+            lines.append(self._line(subject, "worst_slice_coverage", target, *ends, int(judged[name].sum()), began, method, {"worst": name}, []))
         return lines
 
     def _name(self, prediction: Prediction) -> str:
@@ -90,14 +115,30 @@ class Conformal(Audit):
         ends = [kind.answer(target, Prediction(value=torch.from_numpy(e)))[target] for e in (_bounds(prediction)[0] - q, _bounds(prediction)[1] + q)]
         return np.maximum(np.asarray(ends[1], np.float64) - np.asarray(ends[0], np.float64), 0.0)
 
-    def _line(self, subject, name, target, value, low, high, n, began, method, details, reasons) -> Measurement:
+    def _line(self, subject, name, target, value, low, high, n, began, method, details, reasons, slice=None) -> Measurement:
         seconds = time.perf_counter() - began
         return Measurement(
-            "conformal", f"conformal.{name}", target, "test", None, value, low, high, subject.level, n, method, subject.seed, seconds, details, reasons
+            "conformal", f"conformal.{name}", target, "test", slice, value, low, high, subject.level, n, method, subject.seed, seconds, details, reasons
         )
 
 
 NAMES = ("coverage", "mean_size")
+LEAST = 30  # rows of a slice
+SHARED = 0.05  # of calibration rows may be test rows beyond what chance explains
+
+
+def repeats(subject: Subject, target: str) -> tuple[float, float]:
+    """The share of calibration rows that are test rows (in inputs and target, or in every column), and about how large it would be by chance: twice the
+    share of one half of the test rows that are in the other."""
+    both = [n for n in subject.splits["test"].column_names if n in subject.splits["calibration"].column_names]
+    found = (0.0, 0.0)
+    for columns in ([n for n in both if n in (*subject.schema.inputs, target)], both):  # inputs of few values repeat by chance where whole rows do not
+        ours, test = (subject.splits[s].select(columns) for s in ("calibration", "test"))
+        half = test.num_rows // 2
+        if half and ours.num_rows and ours.schema.types == test.schema.types:
+            shares = float(equal_rows(ours, test).mean()), 2 * float(equal_rows(test.slice(half), test.slice(0, half)).mean())
+            found = max(found, shares, key=lambda s: s[0] - s[1])
+    return found
 
 
 def threshold(scores: np.ndarray, level: float) -> float:

@@ -3,12 +3,13 @@
 Rates are of rows and carry an interval where they rest on a sample or an estimate; the others count findings, after correction for the columns that
 were looked at, and `details` names each with its evidence. Every finding has its metric's name as a reason code. The checks and their sources are
 in `checks/`. Nothing is changed: a cleaning plan is the user's. The model is not asked. Large tables are sampled (`rows`, evenly by seed; equal
-rows, members and moments are always compared in full). Left out: preprocessing fitted on all rows by others (Modelwright's own comes from the
-training split), wrong numbers as labels, images that are crops or mirrors of each other.
+rows, members and moments are always compared in full). Left out: wrong numbers as labels, images that are crops or mirrors of each other, the order of
+rows in a file (no model reads it, unless a column counts it).
 """
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from ..checks import columns, copies, labels, leaks, personal, shift
+from ..checks import columns, copies, hidden, labels, leaks, personal, prepared, shift, shortcuts
 from ..checks.learner import features, out_of_fold
 from ..forms import Measurement
 from ..intervals import interval
@@ -39,16 +40,17 @@ class Data(Audit):
         self.test, self.train = subject.splits["test"], subject.splits.get("train")
         self.alarm = min(ALARM, 1 - subject.level)
         steps: list[tuple[str, Callable[[], list[Measurement]]]] = [
-            ("duplicate_rate", self._duplicates), ("group_overlap", self._members), ("time_overlap", self._moments), ("coded_missing", self._columns),
-            ("leakage", self._leaks), ("label_error_rate", self._labels), ("split_shift", self._shift), ("near_duplicate_rate", self._near),
-            ("shortcut", self._shortcuts), ("contamination", self._contamination), ("personal", self._personal),
+            ("seen_rate", self._seen), ("duplicate_rate", self._duplicates), ("group_overlap", self._members), ("time_overlap", self._moments),
+            ("coded_missing", self._columns), ("preprocessing", self._prepared), ("leakage", self._leaks), ("label_error_rate", self._labels),
+            ("split_shift", self._shift), ("near_duplicate_rate", self._near), ("shortcut", self._shortcuts), ("contamination", self._contamination),
+            ("personal", self._personal),
         ]  # fmt: skip
         found = []
         for name, step in steps:
             self.start = time.perf_counter()
             if subject.seconds is not None and self.start - self.began > subject.seconds:
                 found.append(self._line(name, None, 0, {}, ["data.budget"]))
-            elif name in ("duplicate_rate", "near_duplicate_rate", "split_shift") and self.train is None:
+            elif name in ("duplicate_rate", "near_duplicate_rate", "split_shift", "preprocessing") and self.train is None:
                 found.append(self._line(name, None, 0, {"needs": "train"}, ["data.no_train"]))
             else:
                 found += step()
@@ -94,13 +96,24 @@ class Data(Audit):
 
     # What splits share
 
+    def _seen(self) -> list[Measurement]:
+        """Of the rows that were given: those that the model was trained on, which are no longer among the test rows."""
+        met = self.subject.seen
+        if met is None:
+            return []
+        if met.lacks is not None:
+            return [self._line("seen_rate", None, 0, {"why": met.lacks}, ["data.no_record"])]
+        details = {"left_out": int(met.rows.sum()), "equal_to_a_row_of_training": met.met, "by_chance": met.chance}
+        return [self._line("seen_rate", float(met.rows.mean()), len(met.rows), details)]
+
     def _duplicates(self) -> list[Measurement]:
         own = {n: copies.equal_rows(self.test.select(self._inputs), t.select(self._inputs)) for n, t in self._others().items()}
         return [self._share("duplicate_rate", np.any(list(own.values()), axis=0), self.test.num_rows, {n: int(v.sum()) for n, v in own.items()})]
 
     def _near(self) -> list[Measurement]:
         test, train = self._sample(self.test, self.rows // 2), self._sample(self.train)
-        near = copies.near_rows(self.subject.schema, test, train) & ~copies.equal_rows(test.select(self._inputs), train.select(self._inputs))
+        near, (a, b) = copies.near_rows(self.subject.schema, test, train), (t.select(self._inputs) for t in (test, train))
+        near = (near | copies.equal_rows(copies.folded_table(a), copies.folded_table(b))) & ~copies.equal_rows(a, b)
         whole = self.test.num_rows if train.num_rows == self.train.num_rows else -1
         details = {"compared": [test.num_rows, train.num_rows], "by_chance": copies.CHANCE}
         if whole < 0:
@@ -197,6 +210,16 @@ class Data(Audit):
             found.append(self._line(name, float(len(what)), n, details, split=split, method="rules (see checks/columns), columns counted"))
         return found
 
+    def _prepared(self) -> list[Measurement]:
+        parts, found = [self.train, *(t for n, t in self._others().items() if n != "train"), self.test], {}
+        for n in self._inputs:
+            if all(n in t.column_names and columns.is_number(t.column(n)) for t in parts):
+                how = prepared.prepared([columns.floats(t.column(n)) for t in parts])
+                found |= {n: how} if how else {}
+        rows = sum(t.num_rows for t in parts)
+        details = {"columns": dict(list(found.items())[:SHORT])}
+        return [self._line("preprocessing", float(len(found)), rows, details, method="rules (see checks/prepared), columns counted")]
+
     def _truth(self, table: pa.Table, target: str) -> tuple[np.ndarray, np.ndarray, int | None] | None:
         """y, known, classes (None: a number); None where the target is neither."""
         kind = self.subject.schema.truths[target]
@@ -223,8 +246,10 @@ class Data(Audit):
             def rest(without: tuple[str, ...], table=table, y=y, classes=classes, units=units) -> np.ndarray:
                 return out_of_fold(features(self.subject.schema, table, without), y, classes, self.subject.seed, units)
 
-            hits = leaks.leaking(asked, y, classes, rest, self.subject.seed, 1 - self.alarm, units)
-            method = f"each column alone against all others, out of fold; false findings at most {self.alarm:g}"
+            hits = leaks.leaking(asked, y, classes, rest, self.subject.seed, 1 - 0.9 * self.alarm, units)
+            hits += hidden.answers({n: c for n, c in asked.items() if n not in {h["column"] for h in hits}}, y, classes, self.subject.seed,
+                                   1 - 0.1 * self.alarm, units)  # fmt: skip
+            method = f"each column alone against all others, out of fold, and what columns hide; false findings at most {self.alarm:g}"
             details = {"columns": hits[:SHORT], "looked_at": len(asked)}
             found.append(self._line("leakage", float(len(hits)), len(y), details, target=target, split=split, method=method))
         return found
@@ -235,8 +260,8 @@ class Data(Audit):
         statistics: dict[str, np.ndarray] = {}
         own = [n for n in schema.own if schema.inputs[n].form == "picture" and n in whole.column_names]
         for n in own:
-            statistics |= {f"{s} ({n})" if len(own) > 1 else s: v for s, v in leaks.of_pictures(schema.inputs[n].encode(whole.column(n))["values"]).items()}
-            statistics |= leaks.of_files(whole.column(n))
+            statistics |= {f"{s} ({n})" if len(own) > 1 else s: v for s, v in shortcuts.of_pictures(schema.inputs[n].encode(whole.column(n))["values"]).items()}
+            statistics |= {f"{s} ({n})" if len(own) > 1 else s: v for s, v in shortcuts.of_files(whole.column(n)).items()}
         for n in self._inputs:
             if n in whole.column_names and schema.inputs[n].form == "ids" and columns.is_text(whole.column(n)):
                 statistics[f"length of {n}"] = np.array([len(v or "") for v in whole.column(n).to_pylist()], np.float64)
@@ -252,7 +277,11 @@ class Data(Audit):
                 continue
             units = self._units(whole)
             units = None if units is None else units[known]
-            hits = leaks.shortcuts({n: v[known] for n, v in statistics.items()}, y[known], classes, self.subject.seed, 1 - self.alarm, units)
+            said = (y[known], classes, self.subject.seed, 1 - self.alarm, units)
+            hits = shortcuts.telling({n: v[known] for n, v in statistics.items()}, *said)
+            if any(h["statistic"].startswith("file size") for h in hits):  # it follows from what is shown, too: a star takes more bytes than a square
+                beyond = {f"file size beyond what is shown ({n})": shortcuts.beyond_content(whole.column(n))[known] for n in own}
+                hits = [h for h in hits if not h["statistic"].startswith("file size")] + shortcuts.telling(beyond, *said)
             details = {"statistics": hits[:SHORT], "looked_at": sorted(statistics)}
             method = f"each statistic alone, out of fold; false findings at most {self.alarm:g}"
             found.append(self._line("shortcut", float(len(hits)), int(known.sum()), details, target=target, split=split, method=method))
@@ -297,7 +326,31 @@ class Data(Audit):
                 line = self._line(name, i.value, int(mine.sum()), details, None if i.low > 0 else [], target=target, split=split, low=i.low, high=i.high,
                                   method=method, level=self.subject.level)  # fmt: skip
                 found.append(line)
+            found += [] if p is None else self._by_group(table.take(rows), target, p, y[rows])
         return found
+
+    def _by_group(self, table: pa.Table, target: str, p: np.ndarray, y: np.ndarray) -> list[Measurement]:
+        """Labels that are wrong in one group above all: the group whose rate is surely highest, at a level corrected for the groups."""
+        of: dict[str, np.ndarray] = {}
+        for n in table.column_names:
+            column = table.column(n)
+            if n not in self.subject.schema.targets and (columns.is_text(column) or pa.types.is_boolean(column.type)):
+                codes = column.cast(pa.string()).combine_chunks().dictionary_encode()
+                values = codes.dictionary.to_pylist()
+                here = {f"{n}={v}": np.asarray(codes.indices.fill_null(-1)) == i for i, v in enumerate(values)} if 2 <= len(values) <= 20 else {}
+                of |= {k: v for k, v in here.items() if v.sum() >= 60}
+        level, worst = 1 - (1 - self.subject.level) / max(1, len(of)), None
+        units = self._units(table)
+        for name, inside in of.items():
+            rate = labels.error_rate(p[inside], y[inside], level, None if units is None else units[inside])
+            if rate is not None and (worst is None or rate[0].low > worst[1].low):
+                worst = (name, *rate)
+        if worst is None:
+            return []
+        name, i, n = worst
+        details, method = {"group": name, "rests_on": n, "groups": len(of)}, f"the worst of {len(of)} groups; {i.method}"
+        return [self._line("group_label_error_rate", i.value, len(y), details, None if i.low > 0 else [], target=target, low=i.low, high=i.high,
+                           method=method, level=self.subject.level)]  # fmt: skip
 
     def _common(self, parts: dict[str, pa.Table]) -> list[str]:
         return [n for n in self.test.column_names if all(n in t.column_names for t in parts.values())]
@@ -308,7 +361,9 @@ class Data(Audit):
             return [self._line("split_shift", None, self.test.num_rows, {}, ["data.too_few"])]
         table = pa.concat_tables([t.select(self._common(parts)) for t in parts.values()], promote_options="permissive")
         side, units = np.repeat([False, True], [t.num_rows for t in parts.values()]), self._units(table)
-        auroc, p = shift.two_sample(features(schema, table), side, self.subject.seed, units)
+        alike = copy.deepcopy(schema)
+        alike.fit(table)  # on both: a word or name that training lacks would else be unknown in test rows alone
+        auroc, p = shift.two_sample(features(alike, table), side, self.subject.seed, units)
         each = {}
         for n in [*self._inputs, *(t for t in schema.truths if t in table.column_names)]:
             cells = leaks.cells(table.column(n))

@@ -10,14 +10,18 @@ the codes below is not shown in the report.
 - randomization_similarity: Spearman correlation of attributions with those after every weight is redrawn (Adebayo et al. 2018, "Sanity Checks for
   Saliency Maps"), mean over three draws (one for pictures' others, and where time is limited); inputs that never vary are masked, they agree by
   themselves. Near 1: the explainer does not look at the model: `explanation.ignores_model` above 0.7.
+- random_logit_similarity: Spearman correlation with attributions of another class, drawn at random (Sixt et al. 2020, "When Explanations Lie"). Of what
+  speaks for a class and against the others it is low; 1 is a map that is the same whatever it is asked: `explanation.ignores_class` above 0.9. Attention
+  rollout never asks, and absolute values of two classes cannot say.
 - stability: Spearman correlation with attributions after noise of 1 % of each input's spread, asked anew with other random numbers (so that an
   explainer's own chance counts). `explanation.unstable` below 0.5.
 - fidelity: how much faster the probability falls when inputs go to the baseline in the order of attribution than in random order, and rises when they
   come back, mean of both areas; paired by row. 0 is chance: `explanation.unfaithful` unless it is surely above.
+- unfaithful_rows: the share of rows whose order is no better than the best of four random ones: an explanation may be right on average and of nothing
+  on a part of the rows.
 - offmanifold_gap: tables only, any predictor. Explainers ask about rows that do not exist, and a scaffolded model answers those from another
   function (Slack et al. 2020, "Fooling LIME and SHAP"). A forest learns the model's answers on perturbed rows; the gap is its agreement on other
-  perturbed rows minus on real ones, the larger of two ways to perturb (noise as in LIME, columns of other rows as in SHAP). Plain models are near 0
-  or below.
+  perturbed rows minus on real ones, the largest of four ways to perturb: as explainers do (`_faithful.perturbed`). Plain models are near 0 or below.
 - recall_at_k: where the truth is planted (lineage "planted": names of columns, or of a picture [top, left, bottom, right] in pixels), the share of it among
   the k largest mean |attributions|.
 Before all, integrated gradients must be complete on a known function, and an explainer that returns its input must fail the randomisation test.
@@ -25,6 +29,7 @@ Before all, integrated gradients must be complete on a known function, and an ex
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import numpy as np
@@ -39,14 +44,17 @@ from ..forms import Measurement
 from ..intervals import Interval, interval, paired
 from ..kind import Metric
 from ..subject import Audit, Subject
-from ._faithful import curves, scaffold_gap, self_test, spearman
+from ._faithful import WAYS, curves, scaffold_gap, self_test, spearman
 
-FIGURES = ("completeness_error", "randomization_similarity", "stability", "fidelity")
+FIGURES = ("completeness_error", "randomization_similarity", "random_logit_similarity", "stability", "fidelity", "unfaithful_rows")
+ORDERS = 4  # random ones, of the explainer under audit; of the others 2
 FOUND = {  # figure: (code, what is wrong with an explainer of this interval)
     "completeness_error": ("explanation.incomplete", lambda i: i.low > 0.1),
     "randomization_similarity": ("explanation.ignores_model", lambda i: i.low > 0.7),
+    "random_logit_similarity": ("explanation.ignores_class", lambda i: i.low > 0.9),
     "stability": ("explanation.unstable", lambda i: i.high < 0.5),
     "fidelity": ("explanation.unfaithful", lambda i: not i.low > 0),
+    "unfaithful_rows": ("explanation.unfaithful", lambda i: i.low > 0.5),
 }
 MOST = 20  # columns whose mean |attribution| is kept
 
@@ -100,7 +108,7 @@ class Explanation(Audit):
 
         def nothing(n: int, code: str, why: str, slice: str | None = None) -> list[Measurement]:
             details = {"explainer": name if slice is None else slice.removeprefix("explainer="), "why": why}
-            return [self._line(subject, m, target, None, n, began, details, [code], slice) for m in (FIGURES if slice is None else FIGURES[-1:])]
+            return [self._line(subject, m, target, None, n, began, details, [code], slice) for m in (FIGURES if slice is None else ("fidelity",))]
 
         if not self_test():
             return nothing(0, "explanation.self_test", "integrated gradients were not complete, or a blind explainer passed")
@@ -144,7 +152,7 @@ class Explanation(Audit):
         if explainer.of == "true":
             classes = true_classes(subject, target, f, classes)
 
-        def attributed(f: Asked, x: Tensor) -> Tensor:
+        def attributed(f: Asked, x: Tensor, classes: Tensor = classes) -> Tensor:
             return explainer.explain(f, x, classes, base, rng).detach()
 
         shown = attributed(f, x)
@@ -171,7 +179,7 @@ class Explanation(Audit):
             other = f.redrawn(subject.seed + draw)
             with torch.no_grad():
                 other(x)
-            similar.append(spearman(shown, attributed(other, x), varies))
+            similar.append(spearman(shown, attributed(other, x), varies, constant=1.0))
             redrew = other.redrew
             if not redrew:
                 break
@@ -181,10 +189,17 @@ class Explanation(Audit):
         else:
             why = "no weights were seen at work: another model cannot be drawn"
             found.append(line("randomization_similarity", None, {"why": why}, ["explanation.no_weights"]))
+        labels = len(subject.schema.targets[target].labels_)
+        if slice is None and labels > 1:
+            others = (classes + torch.randint(1, labels, classes.shape, generator=torch.Generator().manual_seed(subject.seed))) % labels
+            i = interval(Metric.mean(spearman(shown, attributed(f, x, others), varies, constant=1.0)), n, **given)
+            found.append(line("random_logit_similarity", i, {}))
         moved = x + 0.01 * spread * torch.randn(x.shape, generator=rng, dtype=torch.float64).to(x.dtype)
         found.append(line("stability", interval(Metric.mean(spearman(shown, attributed(f, moved), varies)), n, **given), {}))
-        ours, random = curves(f, x, classes, base, shown, rng)
-        found.append(line("fidelity", paired(Metric.mean(ours), Metric.mean(random), n, **given), {"random_order": float(random.mean())}))
+        ours, random = curves(f, x, classes, base, shown, rng, orders=ORDERS if slice is None else 2)
+        found.append(line("fidelity", paired(Metric.mean(ours), Metric.mean(random[:2].mean(0)), n, **given), {"random_order": float(random.mean())}))
+        if slice is None:
+            found.append(line("unfaithful_rows", interval(Metric.mean((ours <= random.max(0)).astype(float)), n, **given), {}))
         if planted := subject.lineage.get("planted"):
             hits, top = recalled(planted, f.opened.names, shown)
             i = interval(Metric.mean(hits), len(hits), level=subject.level)
@@ -193,7 +208,10 @@ class Explanation(Audit):
 
     def _scaffold(self, subject: Subject, target: str, table: pa.Table) -> Measurement:
         began = time.perf_counter()
-        gaps = {way: scaffold_gap(subject, target, table, way) for way in ("noise", "columns")}
+        gaps = {}
+        for way in WAYS:
+            with contextlib.suppress(*[Refusal] * (way == "between")):  # a model may insist on whole numbers
+                gaps[way] = scaffold_gap(subject, target, table, way)
         worst = max(gaps, key=lambda w: gaps[w][0].mean() - gaps[w][1].mean())
         away, real = gaps[worst]
         n = min(len(away), len(real))

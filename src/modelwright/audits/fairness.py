@@ -1,6 +1,7 @@
 """Do groups fare alike: demographic parity, equal opportunity and equalized odds, as the worst difference between any two groups.
 
-Groups are the values of the columns declared `group: true` and, of several, their intersections. For a class c: selection rate P(said c), true
+Groups are the values of the columns declared `group: true` and, of several, their intersections (`subject.groups_of`: also those who left a cell empty;
+a number by fifths); each column alone is looked at beside them, where more rows make a difference sure. For a class c: selection rate P(said c), true
 positive rate P(said c | is c), false positive rate P(said c | is not c). Two classes: c is the second one; more: each class in turn, the worst
 counts. Equalized odds is the larger of the worst differences of both rates (Hardt et al. 2016; `worst_case` in fairlearn).
 
@@ -12,9 +13,9 @@ of 60 and 400, all alike: 2.6 %; with rates from 0.2 to 0.5: below 0.1 %), where
 average instead of 0.
 
 A group with fewer than `least` rows that a rate needs never sets the value or the low end; its interval still bounds the high end, and the figure
-says `fairness.small_group`. A group without any has an unknown rate, not zero: `fairness.no_positives`. Labels are the split `trusted`'s where
-there is one, for the rates that need them. In the details: rates, calibration (mean probability less share) and accuracy within groups, and the
-worst group.
+says `fairness.small_group`. A group without any has an unknown rate, not zero: `fairness.no_positives`; a group of the test rows that the trusted rows
+lack is one. Labels are the split `trusted`'s where there is one, for the rates that need them. In the details: rates, calibration (mean probability
+less share) and accuracy within groups, and the worst group.
 """
 
 from __future__ import annotations
@@ -24,12 +25,11 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from ..forms import Measurement
 from ..intervals import interval
 from ..kind import Metric
-from ..subject import Audit, Subject
+from ..subject import Audit, Subject, groups_of
 
 NAMES = {
     "demographic_parity_difference": ("selection rate",),
@@ -57,7 +57,10 @@ class Fairness(Audit):
         began, kind, table = time.perf_counter(), subject.schema.targets[target], subject.splits[split]
         if any(c not in table.column_names for c in subject.schema.group):
             return self._line(subject, name, target, split, None, None, None, 0, began, {}, ["fairness.no_groups"])
-        group, names = groups_of(table, subject.schema.group)
+        whole, columns = subject.splits["test"], subject.schema.group
+        like = whole if all(c in whole.column_names for c in columns) else None
+        group, names = groups_of(table, columns, like, self.least)
+        alone = [groups_of(table, [c], like, self.least) for c in columns] if len(columns) > 1 else []
         prediction = subject.predict(split)[target]
         said, clusters = prediction.value.numpy(), subject.clusters_of(split)
         if name.startswith("demographic") and target not in table.column_names:
@@ -66,15 +69,17 @@ class Fairness(Audit):
             truth = kind.encode_target(kind.column(table, target))
             y, known = truth["values"], truth["known"] & (group >= 0)
         details: dict[str, Any] = {"groups": {n: int((group == g).sum()) for g, n in enumerate(names)}, "rows_without_group": int((group < 0).sum())}
-        details["labels"] = split
+        details |= {"labels": split, "positive": kind.labels_[1] if len(kind.labels_) == 2 else "each class in turn"}
         classes = [1] if len(kind.labels_) == 2 else range(len(kind.labels_))
-        values, lows, highs, reasons = [], [], [], []
-        looked = len(classes) * len(kinds)
+        values, lows, highs, reasons, lacking = [], [], [], [], []
+        pairs = [len(n) * (len(n) - 1) / 2 for _, n in ((group, names), *alone)]
+        looked = len(classes) * len(kinds) * sum(pairs) / max(pairs[0], 1)
         for c in classes:
             for rate in kinds:
                 rows = {"selection rate": known, "true positive rate": known & (y == c), "false positive rate": known & (y != c)}[rate]
                 value, low, high, rates = worst_difference(said == c, rows, group, len(names), subject.level, looked, self.least, clusters)
                 counts = np.bincount(group[rows], minlength=len(names))
+                lacking += [f"{names[g]} has {counts[g]} rows for its {rate}" for g in np.flatnonzero(counts < self.least)]
                 if (counts == 0).any():
                     reasons.append("fairness.no_positives" if rate == "true positive rate" else "fairness.empty_group")
                 small = [names[g] for g in np.flatnonzero((counts > 0) & (counts < self.least))]
@@ -84,9 +89,16 @@ class Fairness(Audit):
                 values, lows, highs = [*values, value], [*lows, low], [*highs, high]
                 label = rate if len(classes) == 1 else f"{rate} of {kind.labels_[c]}"
                 details.setdefault("rates", {})[label] = {names[g]: rates[g] for g in range(len(names))}
+                for (own, called), many in zip(alone, pairs[1:]):
+                    at = rows & (own >= 0)
+                    v, low, _, rates = worst_difference(said == c, at, own, len(called), subject.level, looked * pairs[0] / max(many, 1), self.least, clusters)
+                    values, lows = [*values, v], [*lows, low]
+                    details["rates"][label] |= dict(zip(called, rates))
         details["rates"] = dict(list(details["rates"].items())[:6])
         if len(names) < 2 or all(np.isnan(values)):
             reasons = list(dict.fromkeys([*reasons, "fairness.one_group"] if len(names) < 2 else reasons))
+            why = "all rows are of one group" if len(names) == 1 else "no row has a group" if not names else f"a rate needs {self.least} rows of a group"
+            details["why"] = "; ".join([why, *lacking[:4]])
             return self._line(subject, name, target, split, None, None, None, int(known.sum()), began, details, reasons)
         if target in table.column_names:
             details |= within(said, y, prediction.probabilities, known, group, names, subject.level)
@@ -101,17 +113,8 @@ class Fairness(Audit):
         )
 
 
-def groups_of(table: pa.Table, columns: list[str]) -> tuple[np.ndarray, list[str]]:
-    """(N,) number of each row's group, -1 where a value is missing, and the groups' names; only those that occur."""
-    cells = [[None if v is None else f"{c}={v}" for v in table.column(c).to_pylist()] for c in columns]
-    rows = [None if None in row else " & ".join(row) for row in zip(*cells, strict=True)]
-    names = sorted({r for r in rows if r is not None})
-    number = {n: i for i, n in enumerate(names)}
-    return np.array([-1 if r is None else number[r] for r in rows], np.int64), names
-
-
 def worst_difference(
-    hit: np.ndarray, rows: np.ndarray, group: np.ndarray, groups: int, level: float, looked: int, least: int, clusters: np.ndarray | None
+    hit: np.ndarray, rows: np.ndarray, group: np.ndarray, groups: int, level: float, looked: float, least: int, clusters: np.ndarray | None
 ) -> tuple[float, float, float, list[float | None]]:
     """The largest difference between two groups' shares of hits among rows, with its interval; and each group's share.
 

@@ -4,7 +4,9 @@ Each attack gives a row a score, higher for members; `membership_auc` and `membe
 - threshold: minus the loss (Yeom et al. 2018); of a model without probabilities, being right, and staying so under small noise (Choquette-Choo et
   al. 2021).
 - lira: online likelihood ratios of logit-scaled confidences under normal fits (Carlini et al. 2022, algorithm 1, one variance for all rows), where
-  the recipe can be run again (`retrain`) on random halves of the attacked rows, at least eight times within the time.
+  the recipe can be run again (`retrain`) at least eight times within the time, each time on a random part of the attacked rows, as large as the share of
+  members, and on the other rows of training, all of them where sixteen such models fit: a shadow model is then as large as the run. Smaller ones
+  remember more than it does.
 `canary_tpr_at_fpr_0.05`: of 300 test rows, those that the model is surest of, each joins training with a wrong label or not by a fair coin, one model
 is trained, and the loss must tell which did: the worst case. `epsilon_lower_bound` is what the same run surely shows of epsilon (see `_one_run`); its
 high end is what the same guesses could be worth at most, so that a limit is not met for want of canaries.
@@ -15,7 +17,7 @@ were asked for and did not fit, the figure is open to 1 or has no value (`privac
 Ties count half in the auc, and a rate at a threshold takes all of a tie or none. Intervals of rates are exact: the threshold is an order statistic
 of the non-members whose true false positive rate is Beta, the true positives binomial, the error shared between them. Two sets that a forest can
 tell apart by inputs and labels alone are not comparable (`privacy.incomparable`): an attack would measure that difference. Left out: several
-models' votes; shadow models as large as the run (they train on half of the attacked rows).
+models' votes; variances of single rows, which want more than 64 shadow models.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ from . import _one_run
 
 SECONDS = 30.0  # for training anew, where nothing else is said: or three times what the run's own training took
 DELTA = 1e-5  # at which epsilon is bounded, where no statement says
-SHADOWS, FEWEST, CANARIES = 32, 8, 300  # of the canaries a half stays out: 86 is the fewest at which a rate of 5 % can be sure
+SHADOWS, ENOUGH, FEWEST, CANARIES = 32, 16, 8, 300  # of the canaries a half stays out: 86 is the fewest at which a rate of 5 % can be sure
 
 
 class Membership(Audit):
@@ -63,7 +65,7 @@ class Membership(Audit):
         allowed = max(SECONDS, 3 * subject.retrain_seconds) if subject.seconds is None else subject.seconds
         again = None if subject.retrain is None else Again(subject, began + allowed)
         rng = np.random.default_rng(subject.seed)
-        members, others = (self._drawn(subject.splits[s], kind, target, rng) for s in ("train", "test"))
+        (members, rest), (others, _) = (self._drawn(subject.splits[s], kind, target, rng) for s in ("train", "test"))
         if min(members.num_rows, others.num_rows) < 20:
             return self._nothing(subject, target, began, "privacy.too_few", "fewer than 20 rows of a kind")
         if not self_test():
@@ -83,7 +85,7 @@ class Membership(Audit):
         canaries = [] if again is None else self._canaries(again, target, kind, members, others, rng)
         shadows, short = [], {}
         if again is not None and said.probabilities is not None:
-            scores, shadows, short = self._lira(again, target, pool, y, rng)
+            scores, shadows, short = self._lira(again, target, pool, members.num_rows, rest, y, rng)
             attacks |= {} if scores is None else {"lira": scores}
         aucs = {name: m.auroc(inside.astype(int), s) for name, s in attacks.items()}
         best = max(aucs, key=aucs.get)
@@ -106,9 +108,10 @@ class Membership(Audit):
             *canaries,
         ]
 
-    def _drawn(self, table, kind, target, rng) -> pa.Table:
-        known = np.flatnonzero(kind.encode_target(kind.column(table, target))["known"])
-        return table.take(pa.array(np.sort(rng.permutation(known)[: self.rows])))
+    def _drawn(self, table, kind, target, rng) -> tuple[pa.Table, pa.Table]:
+        """Rows to attack, and those left over, in random order."""
+        known = rng.permutation(np.flatnonzero(kind.encode_target(kind.column(table, target))["known"]))
+        return table.take(pa.array(np.sort(known[: self.rows]))), table.take(pa.array(known[self.rows :]))
 
     def _line(self, subject, target, metric, ends, n, method, began, details, reasons=()) -> Measurement:
         return Measurement(
@@ -120,19 +123,27 @@ class Membership(Audit):
         names = ["membership_auc", "membership_tpr_at_fpr_0.01"] + ["canary_tpr_at_fpr_0.05", "epsilon_lower_bound"] * (subject.retrain is not None)
         return [self._line(subject, target, n, (None, None, None), 0, "not measured", began, {"why": why}, [code]) for n in names]
 
-    def _lira(self, again, target, pool, y, rng) -> tuple[np.ndarray | None, list[np.ndarray], dict]:
-        """(N,) log likelihood ratios (None where fewer than eight shadow models fit into the time), who was in each, and what was not shown."""
-        n, seen, held = pool.num_rows, [], []
-        while len(seen) < SHADOWS and again.fits(n // 2, max(1, FEWEST - len(seen))):
-            half = rng.permutation(n) < n // 2 if len(seen) % 2 == 0 else ~held[-1]  # in pairs of complements: every row is in half of them
+    def _lira(self, again, target, pool, members, rest, y, rng) -> tuple[np.ndarray | None, list[np.ndarray], dict]:
+        """(N,) log likelihood ratios (None where fewer than eight shadow models fit into the time), who was in each, and what was not shown. members: how
+        many of the pool are; rest: rows that every shadow model trains on, as many as leave time for `ENOUGH` models."""
+        n, seen, held, part = pool.num_rows, [], [], None
+        share = members / n
+        parts = int(np.clip(round(1 / min(share, 1 - share)), 2, 4))  # each model lacks one of so many parts, or has one alone
+        size = n // parts if share < 0.5 else n - n // parts
+        room = again.rows(ENOUGH) - size
+        beside = next((k for i in range(7) if (k := rest.num_rows >> i) <= room), 0)  # halves: the clock should decide little
+        whole, outside = pa.concat_tables([pool, rest.slice(0, beside)], promote_options="permissive"), np.ones(beside, bool)
+        while len(seen) < SHADOWS and again.fits(size + beside, max(1, FEWEST - len(seen))):
+            part = rng.permutation(n) % parts if len(seen) % parts == 0 else part
+            half = (part == len(seen) % parts) == (share < 0.5)
             try:
-                shadow = again(pool.take(pa.array(np.flatnonzero(half))), again.subject.seed + 1 + len(seen))
+                shadow = again(whole.take(pa.array(np.flatnonzero(np.append(half, outside)))), again.subject.seed + 1 + len(seen))
             except ModelwrightError as e:
                 return None, held, {"not_shown": f"shadow models: {e.problems[0].what}"}
             seen.append(scaled(shadow.predict(pool)[target].probabilities.numpy(), y))
             held.append(half)
         if len(seen) < FEWEST:
-            needed = round((FEWEST - len(seen)) * again.seconds(n // 2), 1)
+            needed = round((FEWEST - len(seen)) * again.seconds(size + beside), 1)
             return None, held, {"not_shown": f"shadow models: {FEWEST - len(seen)} more take about {needed:g} s", "needed_seconds": needed}
         own = scaled(again.subject.predictor.predict(pool)[target].probabilities.numpy(), y)
         return likelihood_ratio(own, np.array(seen), np.array(held)), held, {}
@@ -182,6 +193,10 @@ class Again:
 
     def seconds(self, rows: int) -> float:
         return rows * self.a_row
+
+    def rows(self, times: int) -> int:
+        """How many rows so many trainings may have each."""
+        return int(min(1e9, max(0.0, self.until - time.perf_counter()) / times / max(self.a_row, 1e-9)))
 
     def fits(self, rows: int, times: int = 1) -> bool:
         return time.perf_counter() + times * self.seconds(rows) < self.until

@@ -6,8 +6,9 @@ Without gradients there are no logits or features, and one minus the largest pro
 given inputs and never labels; means, neighbours and the threshold come from validation rows (their predicted classes), never from `ood`. The score
 is the one named, not the best on these rows.
 
-The trivial statistic sees the input alone: how far its mean, its spread or its length is from validation's, whichever tells more: a benefit of the
-doubt for it. `ood_near` and `ood_far`, where given, are told apart in the details. Nothing is measured where no `ood` rows are given.
+The trivial statistic sees the input alone: how far its mean, its spread, its length, its empty cells, its furthest number or its share of strange letters
+is from validation's, whichever tells more: a benefit of the doubt for it. `ood_near` and `ood_far`, where given, are told apart in the details. Nothing
+is measured where no `ood` rows are given.
 """
 
 from __future__ import annotations
@@ -130,15 +131,24 @@ def mahalanobis(f: Tensor, at: Tensor, classes: Tensor) -> np.ndarray:
 def trivial_of(schema, tables: dict[str, pa.Table], known: str) -> dict[str, dict[str, np.ndarray]]:
     """{statistic: {split: (N,) standard deviations from validation's mean}} of the input alone."""
     raw: dict[str, dict[str, np.ndarray]] = {}
+    usual = {n: set("".join(str(v) for v in tables[known].column(n).drop_null().to_pylist())) for n in schema.own if schema.inputs[n].form == "ids"}
     for split, table in tables.items():
         for name, stored in schema.encode(table, targets=False).inputs.items():
             if "offsets" in stored:
                 raw.setdefault(f"length of {name}", {})[split] = np.diff(stored["offsets"]).astype(float)
             else:
-                flat = np.nan_to_num(np.asarray(stored["numbers" if "numbers" in stored else "values"], np.float64).reshape(table.num_rows, -1))
+                cells = np.asarray(stored["numbers" if "numbers" in stored else "values"], np.float64)
+                flat = np.nan_to_num(cells.reshape(table.num_rows, -1))
                 if flat.shape[1]:
                     raw.setdefault(f"mean of {name}", {})[split] = flat.mean(1)
                     raw.setdefault(f"spread of {name}", {})[split] = flat.std(1)
+                if "numbers" in stored:
+                    raw.setdefault(f"empty or unknown cells of {name}", {})[split] = np.isnan(cells).sum(1) + (stored["codes"] == 0).sum(1).astype(float)
+                if "numbers" in stored and cells.shape[1]:  # as standardised on the training rows
+                    raw.setdefault(f"furthest number of {name}", {})[split] = np.abs(flat).max(1)
+        for name, letters in usual.items():
+            share = [np.mean([c not in letters for c in str(v)]) if v else 0.0 for v in table.column(name).to_pylist()]
+            raw.setdefault(f"strange letters of {name}", {})[split] = np.array(share)
     found = {}
     for name, by in raw.items():
         middle, sd = by[known].mean(), max(by[known].std(), 1e-12)

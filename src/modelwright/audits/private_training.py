@@ -29,6 +29,11 @@ DRAWS, CALLS = 20_000, 1200  # of noise: at least so many numbers, at most so ma
 ROWS_DRAWN = 600  # batches
 
 
+PERSONS = ("person", "user", "patient", "client", "customer", "household", "group", "device", "speaker", "author")
+CHOICES = ("warm_start", "pretraining", "pretrained_on", "initialised_from", "early_stopping", "selection", "selected_on", "checkpoint_selection")
+HARMLESS = ("public", "none", "random", "scratch", "last step", "fixed")
+
+
 class PrivateTraining(Audit):
     def measure(self, subject: Subject) -> list[Measurement]:
         if subject.trainer is None:
@@ -94,6 +99,14 @@ def stated(said: dict[str, Any], facts: dict[str, Any]) -> list[_noise.Finding]:
         if own is None or abs(own - of) <= 0.005 * abs(of) or (worse and worse * (own - of) < 0):
             continue
         found.append(("privacy.steps" if key == "steps" else "privacy.statement", f"the trainer's own {key} is {own:g}; the statement accounts for {of:g}"))
+    if said.get("rows_per_person") != 1 and any(word in str(said["neighbours"]).lower() for word in PERSONS):
+        words = f"epsilon is claimed for {said['neighbours']!r}, and rows are drawn and clipped: say rows_per_person: 1 where nobody has two"
+        found.append(("privacy.neighbours", words))
+    for key in CHOICES:
+        told = said.get(key)
+        if told and not any(word in str(told).lower() for word in HARMLESS):
+            words = f"{key} ({str(told)[:80]!r}) may have looked at the rows, and nothing is accounted for it: say that it is public, or account for it"
+            found.append(("privacy.selection", words))
     if facts.get("n") and said["delta"] * facts["n"] >= 1:
         found.append(("privacy.delta", f"delta {said['delta']:g} is not below 1 / n ({1 / facts['n']:.3g})"))
     return found
@@ -123,12 +136,17 @@ def watched(trainer: Any, said: dict[str, Any], seed: int) -> tuple[list[_noise.
     if len(z) >= 8:
         more, measured["noise"] = _noise.check(z, at, run, sigma * clip, trainer.spans, ALPHA)
         found, silent = found + more, any(code == "privacy.no_noise" for code, _ in more)
+    if not silent and not any(code == "privacy.noise_predictable" for code, _ in found):
+        found += seeds(trainer, np.stack([pair, -pair]), plan[:1], seed + 300)
     if not drawn:  # else every batch has its own unit
         if not silent:
             more, measured["noise_beside"] = _clipping.noise_beside(watch, sigma * clip, most, max(12, min(calls, 8000 // d)), ALPHA, rng)
             known = any(code.startswith("privacy.noise_") for code, _ in found)
-            found += [f for f in more if not (known and f[0] == "privacy.noise_below")]
-        more, measured["sensitivity"] = _clipping.sensitivity(probe, plan, rng)
+            found += [f for f in more if not (known and (f[0] == "privacy.noise_below" or "along" in f[1]))]
+        beyond = max(8, min(4096, FLOATS // d, 2 * round(float(said["divisor"])) + 8))
+        more, measured["sensitivity"] = _clipping.sensitivity(probe, plan, beyond, rng)
+        found += more
+        more, measured["memory"] = _clipping.memory(probe, rng)
         found += more
         measured["not_numbers"] = _clipping.not_numbers(probe)
     n, q = int(trainer.facts.get("n") or said["rows"]), float(said["sample_rate"])
@@ -140,10 +158,23 @@ def watched(trainer: Any, said: dict[str, Any], seed: int) -> tuple[list[_noise.
     if batches and not trainer.late:
         if len(batches) == 1:
             trainer.restart(seed + 200)
-            batches.append(trainer.sample(list(range(min(steps, 4)))))
+            batches.append(trainer.sample(list(range(steps - min(steps, ROWS_DRAWN // 2), steps))))
         more, measured["sampling"] = _sampling.check(batches, n, q, ALPHA)
         found += more
     return found, measured
+
+
+def seeds(trainer: Any, batch: np.ndarray, steps: list[int], first: int, most: int = 48) -> list[_noise.Finding]:
+    """The first noise after so many restarts, each with a seed of its own: two alike show that few seeds are all that there are."""
+    drawn = []
+    for k in range(most):
+        if trainer.late:
+            return []
+        trainer.restart(first + k)
+        drawn.append(trainer.privatize(batch, steps)[:1])
+    pair = _noise.equal(np.concatenate(drawn))
+    words = f"restarts with {most} different seeds give the same noise twice: there are too few of them to be a secret"
+    return [] if pair is None else [("privacy.noise_predictable", words)]
 
 
 def accounted(said: dict[str, Any], measured: dict[str, Any]) -> tuple[list[_noise.Finding], dict[str, Any]]:

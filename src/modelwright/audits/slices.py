@@ -1,7 +1,10 @@
 """Where does it fail: a search for groups of rows on which a class model does worse than on the rest, confirmed on other rows.
 
-One half finds, the other confirms. Found on validation (or, without it, on half of the test split): every value of a category, every fifth of a
-number, and pairs of the most suspect ones, with at least `least` rows, ranked by how surely their accuracy lies below the rest's (a z score); the
+One half finds, the other confirms. Found on validation (or on half of the test split: without it, or where the model does so much better on it, z above
+4, that it must have learnt it): every value of a category (the 200 most frequent), every fifth and the outer twentieths of a number (a text's length, a
+time's hour), empty cells, then pairs and triples of the most suspect ones, with at least `least` rows, ranked by how surely their accuracy lies below
+the rest's (a binomial tail). Columns are the inputs, the groups, and others of few values that came with the rows and do not tell the target: a
+scanner that the model is not told of. The
 `keep` worst, and the declared slices, go to the test split. Since those rows had no part in the search, their intervals need no correction for it,
 only for how many were kept: the high end of the worst accuracy is corrected for them (Bonferroni), the low end needs none, for the truly worst is
 one of them. Left out: regions of pictures and texts that no column names; targets that are no classes.
@@ -15,16 +18,18 @@ from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
+from scipy.stats import binom
 
 from ..forms import Measurement
 from ..intervals import Interval, interval, paired
 from ..kind import Metric
-from ..subject import Audit, Subject, rows_of
+from ..subject import OF, Audit, Subject, rows_of
 
 
 class Slices(Audit):
     def __init__(self, keep: int = 5, least: int = 25):
-        """keep: slices that are confirmed. least: rows that a slice needs, where it is found and where it is confirmed."""
+        """keep: slices that are confirmed. least: rows that a declared slice needs; a slice that is found needs up to twice as many, where there are 1,000 rows
+        to find it on: of fewer, even a sound one would not be shown to be sound."""
         self.keep, self.least = keep, least
 
     def measure(self, subject: Subject) -> list[Measurement]:
@@ -36,24 +41,28 @@ class Slices(Audit):
 
     def _target(self, subject: Subject, target: str) -> list[Measurement]:
         began = time.perf_counter()
+        rest, confirm, clusters = _right(subject, "test", target), np.ones(subject.splits["test"].num_rows, bool), subject.clusters_of("test")
         split = "validation" if "validation" in subject.splits else "test"
         right, table = _right(subject, split, target), subject.splits[split]
-        rest, confirm, clusters = _right(subject, "test", target), np.ones(subject.splits["test"].num_rows, bool), subject.clusters_of("test")
+        if split == "validation" and (both := np.r_[rest, right]).size and z_score(both, np.arange(len(both)) < len(rest), np.isfinite(both)) > LEARNT:
+            split, right, table = "test", rest, subject.splits["test"]
         if split == "test":
             units = np.arange(table.num_rows) if clusters is None else clusters
             confirm = (np.random.default_rng(subject.seed).permutation(units.max(initial=0) + 1) % 2 == 0)[units]
             table, right = table.filter(pa.array(~confirm)), right[~confirm]
         if min(np.isfinite(right).sum(), (confirm & np.isfinite(rest)).sum()) < 4 * self.least:
-            return [self._line(subject, n, target, None, int(confirm.sum()), began, {}, ["slice.too_few"]) for n in ("worst_accuracy", "worse_than_overall")]
-        names = search(table, right, subject.schema.inputs, self.least, self.keep)
+            return self._nothing(subject, target, confirm, began, f"fewer than {4 * self.least} rows to find slices on, or to confirm them on")
+        enough = max(self.least, min(2 * self.least, table.num_rows // 20))
+        names = search(table, right, columns_of(subject, table, target), enough, self.keep)
         kept = list(dict.fromkeys([*subject.slices, *names]))
         lines, test = {}, subject.splits["test"]
         for slice in kept:
             rows = rows_of(test, slice) & confirm & np.isfinite(rest)
-            if rows.sum() >= self.least:
+            if rows.sum() >= (self.least if slice in subject.slices else enough):
                 lines[slice] = rows
         if not lines:
-            return [self._line(subject, n, target, None, int(confirm.sum()), began, {}, ["slice.too_few"]) for n in ("worst_accuracy", "worse_than_overall")]
+            why = f"no slice of at least {self.least} rows: no column of few values, no number, no text" if not kept else f"no slice has {self.least} test rows"
+            return self._nothing(subject, target, confirm, began, why)
         corrected = 1 - (1 - subject.level) / len(lines)
         found = []
         for name in ("worst_accuracy", "worse_than_overall"):
@@ -75,6 +84,10 @@ class Slices(Audit):
             found.append(self._line(subject, name, target, i, int(lines[worst].sum()), began, details, []))
         return found
 
+    def _nothing(self, subject: Subject, target: str, confirm: np.ndarray, began: float, why: str) -> list[Measurement]:
+        n = int(confirm.sum())
+        return [self._line(subject, name, target, None, n, began, {"why": why}, ["slice.too_few"]) for name in ("worst_accuracy", "worse_than_overall")]
+
     def _one(self, name: str, right: np.ndarray, rows: np.ndarray, all_: np.ndarray, clusters: np.ndarray | None, level: float) -> Interval:
         if name == "worst_accuracy":
             return interval(Metric.mean(right[rows]), int(rows.sum()), level=level, clusters=None if clusters is None else clusters[rows])
@@ -92,6 +105,29 @@ class Slices(Audit):
         return Measurement("slices", f"slice.{name}", target, "test", None, value, low, high, subject.level, n, method, subject.seed, seconds, details, reasons)
 
 
+LEARNT = 4.0  # standard errors by which validation may be better
+FEW, MOST = 50, 200  # values of a column beside the inputs; of an input, the most frequent
+
+
+def columns_of(subject: Subject, table: pa.Table, target: str) -> list[str]:
+    """The columns that slices are made of."""
+    schema, kind = subject.schema, subject.schema.targets[target]
+    truth = kind.encode_target(kind.column(table, target))
+    y, beside = truth["values"][truth["known"]], []
+    for name in table.column_names:
+        column = table.column(name)
+        few = (pa.types.is_string(column.type) or pa.types.is_boolean(column.type) or pa.types.is_integer(column.type)) and len(column.unique()) <= FEW
+        if name in (*schema.inputs, *schema.group, *schema.targets) or not few or not len(y):
+            continue
+        codes = column.combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy()[truth["known"]]
+        counts = np.zeros((codes.max() + 1, y.max() + 1))
+        np.add.at(counts, (codes, y), 1)
+        base = counts.sum(0).max()
+        if counts.max(1).sum() - base <= 0.5 * (len(y) - base):  # it leaves the target open: no copy of it, no prediction
+            beside.append(name)
+    return list(dict.fromkeys([*schema.inputs, *schema.group, *beside]))
+
+
 def _right(subject: Subject, split: str, target: str) -> np.ndarray:
     """(N,): 1 where the answer is right, NaN where there is no truth."""
     kind = subject.schema.targets[target]
@@ -100,39 +136,51 @@ def _right(subject: Subject, split: str, target: str) -> np.ndarray:
 
 
 def candidates(table: pa.Table, inputs: Iterable[str]) -> list[str]:
-    """Slices of single columns: values of those with at most 50, fifths of numbers."""
+    """Slices of single columns: values, the most frequent; fifths and outer twentieths of numbers, of texts' lengths and times' hours; empty cells."""
     found = []
     for name in inputs:
         if name not in table.column_names or any(c in name for c in "=<>&"):
             continue
-        column = table.column(name)
-        text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_boolean(column.type)
-        number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-        if not text and not number:
-            continue
-        values = column.drop_null().unique().to_pylist()
-        if len(values) <= 10 or (text and len(values) <= 50):
-            shown = [str(v).lower() if isinstance(v, bool) else str(v) for v in values]
-            found += [f"{name}={v}" for v in shown if v == v.strip() and " & " not in v]
-        elif number:
-            x = column.drop_null().to_numpy().astype(np.float64)
-            cuts = np.unique(np.quantile(x[np.isfinite(x)], [0.2, 0.4, 0.6, 0.8]))
-            found += [f"{name}<={cuts[0]:.6g}", f"{name}>{cuts[-1]:.6g}"]
-            found += [f"{name}>{a:.6g} & {name}<={b:.6g}" for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        column, of = table.column(name), []
+        if pa.types.is_string(column.type) and len(column.unique()) > 0.5 * len(column):
+            of = ["len"]
+        elif pa.types.is_timestamp(column.type):
+            of = ["hour", "weekday"]
+        found += [s for f in of for s in of_column(f"{f}({name})", OF[f](column))] if of else of_column(name, column)
     return found
+
+
+def of_column(name: str, column: pa.ChunkedArray) -> list[str]:
+    text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_boolean(column.type)
+    number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
+    counts = sorted(column.drop_null().value_counts().to_pylist(), key=lambda c: (-c["counts"], str(c["values"]))) if text or number else []
+    values, found = [c["values"] for c in counts], [f"{name}="] if counts and column.null_count else []
+    if text or len(values) <= 10:
+        shown = [str(v).lower() if isinstance(v, bool) else str(v) for v in values[:MOST]]
+        return found + [f"{name}={v}" for v in shown if v and v == v.strip() and " & " not in v]
+    x = column.drop_null().to_numpy().astype(np.float64)
+    cuts, ends = np.unique(np.quantile(x[np.isfinite(x)], [0.2, 0.4, 0.6, 0.8])), np.quantile(x[np.isfinite(x)], [0.05, 0.95])
+    found += [f"{name}<={cuts[0]:.6g}", f"{name}>{cuts[-1]:.6g}", f"{name}<={ends[0]:.6g}", f"{name}>{ends[1]:.6g}"]
+    return found + [f"{name}>{a:.6g} & {name}<={b:.6g}" for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
 
 
 def search(table: pa.Table, right: np.ndarray, inputs: Iterable[str], least: int, keep: int) -> list[str]:
     """The slices whose rows are surest to be answered worse than the others, worst first; of two that hold nearly the same rows one."""
     known = np.isfinite(right)
     rows = {s: rows_of(table, s) & known for s in candidates(table, inputs)}
-    score = {s: z_score(right, r, known) for s, r in rows.items() if least <= r.sum() <= known.sum() - least}
+    score = {s: surely_worse(right, r, known) for s, r in rows.items() if least <= r.sum() <= known.sum() - least}
     top = sorted(score, key=score.get, reverse=True)[:12]
-    for a, b in combinations(top, 2):
-        both = rows[a] & rows[b]
-        if least <= both.sum() < min(rows[a].sum(), rows[b].sum()):
-            pair = f"{a} & {b}"
-            rows[pair], score[pair] = both, z_score(right, both, known)
+
+    def joined(pairs: Iterable[tuple[str, str]]) -> list[str]:
+        made = []
+        for a, b in pairs:
+            both = rows[a] & rows[b]
+            if least <= both.sum() < min(rows[a].sum(), rows[b].sum()):
+                made.append(f"{a} & {b}")
+                rows[made[-1]], score[made[-1]] = both, surely_worse(right, both, known)
+        return sorted(made, key=score.get, reverse=True)
+
+    joined((pair, one) for pair in joined(combinations(top, 2))[:6] for one in top)
     kept: list[str] = []
     for s in sorted(score, key=score.get, reverse=True):
         if all((rows[s] & rows[k]).sum() < 0.8 * (rows[s] | rows[k]).sum() for k in kept):
@@ -140,6 +188,13 @@ def search(table: pa.Table, right: np.ndarray, inputs: Iterable[str], least: int
         if len(kept) == keep:
             break
     return kept
+
+
+def surely_worse(right: np.ndarray, inside: np.ndarray, known: np.ndarray) -> tuple[float, float]:
+    """-log of the chance that so many inside are wrong if they were as the others are (a z score favours small slices), then the z score."""
+    a, b = right[inside], right[known & ~inside]
+    wrong = (1 - b.mean()) if len(b) else 1.0
+    return -float(binom.logsf((a == 0).sum() - 1, len(a), min(max(wrong, 1 / (len(b) + 2)), 1.0))), z_score(right, inside, known)
 
 
 def z_score(right: np.ndarray, inside: np.ndarray, known: np.ndarray) -> float:

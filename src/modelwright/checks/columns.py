@@ -1,8 +1,8 @@
 """Cells that do not mean what they seem: codes for missing, units that switch, numbers written as text.
 
 Rules, not tests of significance, each with its own margin, so that a column that is only odd stays silent:
-- a code is a well-known value (-999, 9999, ...) that stands in several rows and far from all others; zero where all others are far from zero; a
-  word for missing among text.
+- a code is a well-known value (-999, 9999, 1900-01-01, ...) that stands in several rows and far from all others; zero where all others are far from
+  zero; a word for missing among text.
 - a unit switches where one group's (or split's) values fall on the others' once multiplied by a known factor, and are far from them else.
 - a number is written as text where most cells read as one once separators, currency, percent or a unit are taken off.
 """
@@ -24,6 +24,7 @@ MISSING = {
     "not known", "no data", "not recorded", "not specified", "-999", "-9999", "9999", "99999", "-99", "#value!",
     "未知", "缺失", "不详", "未填", "暂无", "未提供",
 }  # fmt: skip
+DAYS = ("0001-01-01", "1800-01-01", "1899-12-30", "1899-12-31", "1900-01-01", "1970-01-01", "2099-12-31", "2999-12-31", "9999-12-31")
 FACTORS = {
     "10": (10, 0), "100": (100, 0), "1000": (1000, 0), "1e6": (1e6, 0), "2.54 (inch, cm)": (2.54, 0), "25.4 (inch, mm)": (25.4, 0),
     "2.2046 (kg, lb)": (2.20462, 0), "28.35 (oz, g)": (28.3495, 0), "3.281 (m, ft)": (3.28084, 0), "1.609 (mile, km)": (1.60934, 0),
@@ -65,6 +66,8 @@ def floats(column: pa.ChunkedArray) -> np.ndarray:
 
 def coded_missing(column: pa.ChunkedArray) -> dict[str, float] | None:
     """{value: its share} of codes for missing, or None."""
+    if (days := _days(column)) is not None:
+        return _coded_day(days)
     if is_text(column):
         n = len(column)
         counts = pc.value_counts(column.cast(pa.string()).drop_null()).to_pylist()
@@ -87,6 +90,32 @@ def coded_missing(column: pa.ChunkedArray) -> dict[str, float] | None:
     others = x[~np.isin(x, codes) & (x != 0)]
     if 0 < often.get(0.0, 0) < 0.5 * len(x) and len(np.unique(others)) > 20 and (others > 0).all() and _impossible(others):
         found["0"] = often[0.0] / len(x)
+    return found or None
+
+
+def _days(column: pa.ChunkedArray) -> np.ndarray | None:
+    """(n,) the days of a column of dates (or of texts that all begin like 2024-01-31), where there are enough; None for any other column."""
+    if is_text(column):
+        head = column.cast(pa.string()).drop_null()
+        if len(head) < 20 or not pc.all(pc.match_substring_regex(head, r"^\d{4}-\d\d-\d\d([ T].*)?$")).as_py():
+            return None
+        try:
+            return np.array([v[:10] for v in head.to_pylist()], "datetime64[D]")
+        except ValueError:  # 2024-02-31
+            return None
+    if not (pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)) or len(column) - column.null_count < 20:
+        return None
+    return pc.cast(column.drop_null(), pa.timestamp("s"), safe=False).to_numpy().astype("datetime64[D]")
+
+
+def _coded_day(days: np.ndarray) -> dict[str, float] | None:
+    """Days that stand for none: several times the first or the last, and years from any other."""
+    found = {}
+    for code in DAYS:
+        same, rest = days == np.datetime64(code), days[days != np.datetime64(code)]
+        if same.sum() >= 2 and len(np.unique(rest)) > 10:
+            before, after = (rest.min() - np.datetime64(code)).astype(int), (np.datetime64(code) - rest.max()).astype(int)
+            found |= {code: float(same.mean())} if max(before, after) > 365 else {}
     return found or None
 
 

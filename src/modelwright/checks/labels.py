@@ -4,8 +4,9 @@ Counting rows whose out-of-fold prediction confidently contradicts the label tak
 surest: the top shares of each predicted class, ranked by confidence; there a right label contradicts rarely, and a wrong one always. Of the shares
 10, 30 and 80 % the one with the least upper bound speaks (exact binomial, corrected for choosing). Errors that come alike in every region of a
 class, whatever the class pair, are estimated without bias; where even the surest rows overlap the figure is too high, never too low; errors only
-near the border between classes are not seen. Which rows: `suspects`, by normalised margin, as many as the confident joint of the paper counts,
-within the surest share.
+near the border between classes are not seen. Which rows: `suspects`, as many as the confident joint of the paper counts, by the ratio of the
+likeliest class to the label's own. Of the paper's scores the margin ranks worse than that where labels were flipped to any class, self confidence
+where to a like one (`benchmarks/label_errors.py`).
 """
 
 from __future__ import annotations
@@ -52,10 +53,15 @@ def error_rate(p: np.ndarray, y: np.ndarray, level: float, clusters: np.ndarray 
     return best
 
 
+def doubt(p: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(N,) how much likelier another class is than the label's own, as a log ratio; 0 where none is. Probabilities are taken to be known to 0.05."""
+    return np.log(p.max(1) + 0.05) - np.log(p[np.arange(len(y)), y] + 0.05)
+
+
 def suspects(p: np.ndarray, y: np.ndarray, most: int) -> np.ndarray:
-    """Rows whose label is likeliest wrong, worst first: confidently another class, by the margin between it and the label's own."""
+    """Rows whose label is likeliest wrong, worst first: confidently another class, by how much likelier that is than the label's own."""
     wrong = confident_joint(p, y)
     count = min(most, int(wrong.sum() - np.trace(wrong)))
-    margin = p[np.arange(len(y)), y] - p.max(1)
-    order = np.argsort(margin, kind="stable")
-    return order[: min(count, int((margin < 0).sum()))]
+    score = doubt(p, y)
+    order = np.argsort(-score, kind="stable")
+    return order[: min(count, int((score > 0).sum()))]

@@ -36,7 +36,8 @@ def encode(schema: Schema, table: pa.Table, digest: str) -> Dataset:
     """`schema.encode(table)` through the cache. digest: of the table."""
     if not schema.own and table.num_rows <= SMALL:
         return schema.encode(table)
-    outside = [k.outside(table.column(n)) for n, k in (schema.inputs | schema.targets).items() if n in table.column_names]
+    names = set(table.column_names)
+    outside = [k.outside(table.column(n)) for n, k in (schema.inputs | schema.targets).items() if n in names]
     made_from = json.dumps([schema.to_json(), digest, _code(), outside], sort_keys=True, default=str)
     folder = home.cache() / "encoded" / hashlib.sha256(made_from.encode()).hexdigest()[:40]
     try:

@@ -28,6 +28,8 @@ from .environments import Copies, Environment
 from .schema import Schema
 from .streams import Stream
 
+MOST = 2_000_000  # actions that a checkpoint holds, to be taken again
+
 
 class Observer:
     """Observations as the schema encodes them, without a table in between: the hot path."""
@@ -107,7 +109,10 @@ class Actor:
 
 
 class Rollouts(Stream):
-    """One epoch = one collection, gone over `experience.passes` times. Environments cannot be saved: a resumed run begins new episodes."""
+    """One epoch = one collection, gone over `experience.passes` times.
+
+    Environments cannot be saved, but played again: a resumed run takes the same actions from the same start, and goes on to the same bits if it then sees
+    what was seen. Else (an environment with chance of its own, or over MOST actions) it begins new episodes after the collection at hand."""
 
     def __init__(self, environment: Environment, schema: Schema, experience: Experience, seed: int, action_target: str, value_target: str):
         self.environment, self.schema, self.experience, self.seed = environment, schema, experience, seed
@@ -118,6 +123,9 @@ class Rollouts(Stream):
         self.spread = Spread()  # of discounted returns
         self.explained = 0.0  # share of the returns' variance that the values foresaw
         self.copies: Copies | None = None
+        self.rows: Batch | None = None  # the collection at hand
+        self.done = 0  # its minibatches that were learnt from
+        self.made, self.taken_actions = 0, []  # the collection before which the copies began, and every action since, (E, ...) each
 
     def steps(self) -> int:
         x = self.experience
@@ -130,13 +138,16 @@ class Rollouts(Stream):
         return max(1, min(round(x.copies * x.steps / x.batch_size), x.copies if self.environment.history else x.copies * x.steps))
 
     def batches(self, model: Model) -> Iterator[Batch]:
-        rows = self.collect(model)
-        order = np.random.default_rng((self.seed, self.epoch, 1))
+        if self.rows is None:
+            self.rows, self.done = self.collect(model), 0
+        rows, order, at = self.rows, np.random.default_rng((self.seed, self.epoch, 1)), 0
         for _ in range(self.experience.passes):
             for part in np.array_split(order.permutation(len(rows)), self.parts):
-                if len(part):
+                at += 1
+                if len(part) and at > self.done:
+                    self.done = at
                     yield self._cut(rows.select(torch.from_numpy(part)))
-        self.epoch += 1
+        self.epoch, self.rows = self.epoch + 1, None
 
     @torch.no_grad()
     def collect(self, model: Model) -> Batch:
@@ -145,7 +156,7 @@ class Rollouts(Stream):
         actor = Actor(model, self.schema, self.environment, self.action, self.rng)
         actor.heads = [self.action, self.value]
         if self.copies is None:
-            self.copies = self.environment.make(x.copies, int(np.random.default_rng((self.seed, self.epoch)).integers(2**31)))
+            self.copies, self.made, self.taken_actions = self._begin(self.epoch), self.epoch, []
             self.recurrent, self.discounted, self.running = None, np.zeros(x.copies), np.zeros(x.copies)
         at = self.copies
         seen, actions, said, values, states = [], [], [], [], []
@@ -155,7 +166,9 @@ class Rollouts(Stream):
             found, before, self.recurrent = actor.step(encoded, self.recurrent, at.fresh)
             action = found[self.action]
             acted[t] = ~at.ended
-            rewards[t], terminated[t] = at.step(actor.real(action.action.cpu().numpy()))
+            chosen = actor.real(action.action.cpu().numpy())
+            rewards[t], terminated[t] = at.step(chosen)
+            self.taken_actions.append(chosen)
             ended[t] = at.ended
             seen.append(encoded)
             states.append(before)
@@ -218,18 +231,50 @@ class Rollouts(Stream):
         mean = {"episode_return": float(np.mean(self.finished))} if self.finished else {}
         return mean | {"environment_steps": float(self.taken), "explained_variance": self.explained}
 
+    def _begin(self, epoch: int) -> Copies:
+        return self.environment.make(self.experience.copies, int(np.random.default_rng((self.seed, epoch)).integers(2**31)))
+
     def state(self) -> dict[str, Any]:
-        kept = {"epoch": self.epoch, "taken": self.taken, "finished": list(self.finished), "spread": vars(self.spread) | {}}
-        return kept | {"rng": self.rng.get_state()}
+        kept = {"epoch": self.epoch, "taken": self.taken, "finished": list(self.finished), "spread": vars(self.spread) | {}, "explained": self.explained}
+        kept |= {"rng": self.rng.get_state(), "done": self.done, "made": self.made}
+        if self.rows is not None:
+            rows = self.rows
+            kept["rows"] = {"inputs": {n: dict(vars(v)) for n, v in rows.inputs.items()}, "targets": dict(rows.targets), "extra": dict(rows.extra)}
+        if self.copies is not None and len(self.taken_actions) * self.experience.copies <= MOST:
+            actions = np.stack(self.taken_actions)
+            kept["play"] = {
+                "actions": torch.from_numpy(actions), "seen": torch.from_numpy(np.array(self.copies.observations)),
+                "recurrent": self.recurrent, "discounted": torch.from_numpy(self.discounted.copy()), "running": torch.from_numpy(self.running.copy()),
+            }  # fmt: skip
+        return kept
 
     def load(self, state: dict[str, Any]) -> None:
-        """The rest of the collection that was cut short is dropped: the next one begins."""
-        self.epoch, self.taken = int(state["epoch"]) + 1, int(state["taken"])
+        """Where it stood; older checkpoints hold no collection: theirs is dropped, and the next one begins."""
+        self.epoch, self.taken = int(state["epoch"]), int(state["taken"])
         self.finished.extend(state["finished"])
         vars(self.spread).update(state["spread"])
         self.schema.targets[self.value].scale_ = self.spread.sd()
         self.rng.set_state(state["rng"])
-        self.copies = None
+        self.copies, self.rows = None, None
+        if "rows" not in state:
+            self.epoch += 1
+            return
+        self.done, self.made, self.explained = int(state["done"]), int(state["made"]), float(state["explained"])
+        kept = state["rows"]
+        inputs = {n: Ragged(**v) if "lengths" in v else Tabular(**v) for n, v in kept["inputs"].items()}
+        self.rows = Batch(inputs, kept["targets"], extra=kept["extra"])
+        if "play" in state:
+            self._again(state["play"])
+
+    def _again(self, play: dict[str, Any]) -> None:
+        """Take the actions again; the environments stand where they stood if they then show what they showed."""
+        copies = self._begin(self.made)
+        actions = list(play["actions"].numpy())
+        for action in actions:
+            copies.step(action)
+        if np.array_equal(copies.observations, play["seen"].numpy()):
+            self.copies, self.taken_actions, self.recurrent = copies, actions, play["recurrent"]
+            self.discounted, self.running = play["discounted"].numpy().copy(), play["running"].numpy().copy()
 
 
 class Spread:

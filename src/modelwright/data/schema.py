@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,7 @@ class Schema:
     group_values_: list[str] = field(default_factory=list)
     acted: list[str] = field(default_factory=list)  # targets learnt by acting: no table holds the truth of them
     immutable: list[str] = field(default_factory=list)  # columns that no counterfactual changes: declared so, or a group's
+    root: str = "."  # of the table at hand: paths in its cells lie below (see `at`); never saved
 
     @property
     def truths(self) -> dict[str, Kind]:
@@ -79,14 +81,22 @@ class Schema:
         table = {TABLE: {n: self.inputs[n] for n in self.table}} if self.table else {}
         return table | {self.key(n): {n: self.inputs[n]} for n in self.own}
 
+    def at(self, root: str | Path) -> Schema:
+        """Itself; from now on paths in cells lie below root."""
+        self.root = str(root)
+        for kind in (self.inputs | self.targets).values():
+            kind.at(self.root)
+        return self
+
     def key(self, column: str) -> str:
         """An own column's name among the inputs."""
         return f"{column} (column)" if column == TABLE else column
 
     def fit(self, train: pa.Table) -> None:
         """Every fitted value comes from these rows, the training split."""
+        names = set(train.column_names)  # pyarrow makes its list anew each time: thousands of columns would take minutes
         for name, kind in (self.inputs | self.targets).items():
-            if name in train.column_names:
+            if name in names:
                 fit(kind, train, name)
         self.group_values_ = sorted({v for v in self._group_names(train) if v is not None})
 
@@ -98,7 +108,8 @@ class Schema:
 
     def encode(self, table: pa.Table, *, targets: bool = True) -> Dataset:
         """The table as arrays. Missing input columns are a refusal that lists them all; targets are encoded where they are there."""
-        missing = [n for n, k in self.inputs.items() if n not in table.column_names and k.place != "none" and not k.drawn]
+        names = set(table.column_names)
+        missing = [n for n, k in self.inputs.items() if n not in names and k.place != "none" and not k.drawn]
         if missing:
             have = ", ".join(table.column_names[:12])
             raise Refusal(
@@ -124,9 +135,9 @@ class Schema:
             }
         for c in self.own:
             stored[self.key(c)] = {} if self.inputs[c].drawn else encode(self.inputs[c], table, c)
-        truth = {c: encode(k, table, c, target=True) for c, k in self.targets.items() if targets and c in table.column_names}
+        truth = {c: encode(k, table, c, target=True) for c, k in self.targets.items() if targets and c in names}
         groups = None
-        if self.group and all(c in table.column_names for c in self.group):
+        if self.group and all(c in names for c in self.group):
             number = {v: i for i, v in enumerate(self.group_values_)}
             groups = np.array([number.get(v, -1) for v in self._group_names(table)], np.int64)
         kinds = {self.key(c): self.inputs[c] for c in self.own}

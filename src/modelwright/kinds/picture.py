@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -54,7 +55,7 @@ class Picture(Kind):
         """size: of both sides in pixels; None: the training pictures' own where all agree and none is over 96, else 64.
 
         channels: None: 1 if all are grey. augment: in this order, in training. root: the folder that paths are relative to and stay in; None: the
-        current one."""
+        current one. A task says it in data.root, so that no folder of one machine goes into a model (see `at`)."""
         if size is not None and size < 1:
             raise ValueError(f"size ({size}) must be at least 1 pixel")
         self.size, self.channels, self.root = size, channels, root
@@ -89,7 +90,7 @@ class Picture(Kind):
         pictures = np.zeros((len(values), self.channels_, *self.size_), np.uint8)
         known = values.is_valid().to_numpy(zero_copy_only=False).copy() if len(values) else np.zeros(0, bool)
 
-        def decode(start: int) -> list[tuple[int, str]]:
+        def decode(start: int) -> list[tuple[str, str]]:
             wrong = []
             for row, cell in enumerate(values.slice(start, BLOCK).to_pylist(), start):
                 try:
@@ -98,20 +99,20 @@ class Picture(Kind):
                     if picture is not None:
                         pictures[row] = self._decode(picture)
                 except Refusal as e:
-                    wrong.append((row, e.problems[0].what))
+                    wrong.append((_named(cell, row), e.problems[0].what))
                 except Exception as e:  # noqa: BLE001 - Pillow's readers raise anything when the bytes are hostile
-                    wrong.append((row, _reason(e)))
+                    wrong.append((_named(cell, row), _reason(e)))
             return wrong
 
         with ThreadPoolExecutor(2) as threads:  # Pillow lets go of the interpreter's lock while it decodes
             wrong = [w for block in threads.map(decode, range(0, len(values), BLOCK)) for w in block]
         if wrong:
-            shown = "; ".join(f"row {row}: {what}" for row, what in wrong[:5]) + ("; ..." if len(wrong) > 5 else "")
+            shown = "; ".join(f"{name}: {what}" for name, what in wrong[:5]) + ("; ..." if len(wrong) > 5 else "")
             raise refuse(
                 "data.picture",
                 f"{len(wrong):,} of {len(values):,} pictures cannot be read: {shown}",
                 why="a model must not learn from, or judge, a picture that is not there",
-                fix="write those pictures again, remove their rows, or empty their cells to mark them as missing (rows count from 0)",
+                fix="write those pictures again, remove their rows, or empty their cells to mark them as missing",
             )
         return {"values": pictures, "known": known}
 
@@ -179,9 +180,12 @@ class Picture(Kind):
         pixels = np.asarray(picture)
         return pixels[None] if self.channels_ == 1 else pixels.transpose(2, 0, 1)
 
+    def at(self, root: str) -> None:
+        self.root = root
+
     def outside(self, values: pa.ChunkedArray) -> str:
-        """Digest of size and time of every file that a cell names."""
-        total = hashlib.sha256()
+        """Digest of the root, and of size and time of every file that a cell names."""
+        total = hashlib.sha256(os.path.realpath(self.root or ".").encode("utf-8", "surrogateescape"))
         for cell in values.to_pylist() if not pa.types.is_binary(values.type) and not pa.types.is_large_binary(values.type) else ():
             path = cell.get("path") if isinstance(cell, dict) and cell.get("bytes") is None else cell if isinstance(cell, str) else None
             if path is not None:
@@ -289,6 +293,12 @@ def _looks_like_one(cell: Any) -> bool:
     if isinstance(cell, bytes):
         return MAGIC.match(cell) is not None
     return isinstance(cell, str) and PATH.fullmatch(cell.strip()) is not None and "\n" not in cell
+
+
+def _named(cell: Any, row: int) -> str:
+    """A picture as its owner finds it: by its path; where the table holds only bytes, by its place among the rows that are read (from 0)."""
+    path = cell.get("path") if isinstance(cell, dict) else cell
+    return repr(path[:120]) if isinstance(path, str) and path else f"row {row}"
 
 
 def _reason(e: Exception) -> str:

@@ -192,6 +192,11 @@ class Text(Kind):
         ragged.values = ragged.values.long()
         return ragged
 
+    def written(self, texts: list[str]):
+        ids = self._encode(texts)
+        flat = np.fromiter((i for row in ids for i in row), np.int32)
+        return self.batch({"values": flat, "offsets": np.cumsum([0, *map(len, ids)], dtype=np.int64)}, np.arange(len(ids)))
+
     def decode(self, tokens) -> list[str]:
         """Texts of a `Ragged` of ids; special ids are left out."""
         rows = [row[:n] for row, n in zip(tokens.values.tolist(), tokens.lengths.tolist(), strict=True)]

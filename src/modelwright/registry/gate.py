@@ -35,18 +35,20 @@ NAMES = {  # by area; the first have none of their own
     "": "accuracy balanced_accuracy f1 auroc average_precision nll brier ece rmse mae r2 map map_50 bleu rouge_l episode_return success_rate "
     "subset_accuracy micro_f1 macro_f1 quadratic_kappa quantile_loss coverage",
     "data": "duplicate_rate near_duplicate_rate leakage group_overlap time_overlap label_error_rate test_label_error_rate shortcut coded_missing "
-    "unit_switch number_format split_shift contamination personal",
+    "unit_switch number_format split_shift contamination personal seen_rate preprocessing group_label_error_rate",
     "accuracy": "gain_over_baseline gain_over_champion",
     "slice": "worst_accuracy worse_than_overall",
-    "calibration": "ece classwise_error worst_slice_error",
-    "conformal": "coverage mean_size",
+    "calibration": "ece classwise_error worst_slice_error worst_class_error",
+    "conformal": "coverage mean_size worst_slice_coverage",
     "fairness": "demographic_parity_difference equal_opportunity_difference equalized_odds_difference",
     "ood": "auroc gain_over_trivial",
     "robustness": "linf_accuracy l2_accuracy certified_accuracy corruption_accuracy",
-    "privacy": "epsilon epsilon_lower_bound noise_multiplier sample_rate membership_auc membership_tpr_at_fpr_0.01 canary_tpr_at_fpr_0.05",
-    "explanation": "completeness_error randomization_similarity stability fidelity offmanifold_gap recall_at_k counterfactual_validity "
-    "counterfactual_cells",
-    "efficiency": "latency_p99_ms size_mb memory_mb",
+    "privacy": "epsilon epsilon_lower_bound noise_multiplier sample_rate membership_auc membership_tpr_at_fpr_0.01 canary_tpr_at_fpr_0.05 "
+    "exposure exposure_repeated",
+    "explanation": "completeness_error randomization_similarity random_logit_similarity stability fidelity unfaithful_rows offmanifold_gap recall_at_k "
+    "counterfactual_validity counterfactual_cells",
+    "efficiency": "latency_p50_ms latency_p95_ms latency_p99_ms size_mb memory_mb parameters",
+    "safety": "violations refusals over_refusals",
 }
 METRICS = frozenset(f"{area}.{name}".lstrip(".") for area, names in NAMES.items() for name in names.split())
 
@@ -137,8 +139,8 @@ def policy_of(limits: Iterable[Limit]) -> Policy:
 
 
 def slices_of(policy: Policy) -> list[str]:
-    """The slices of rows that limits name; a limit on an explanation names an explainer in that place."""
-    return [limit.slice for limit in policy.limits if limit.slice and limit.area != "explanation"]
+    """The slices of rows that limits name; a limit on an explanation names an explainer in that place, one on safety may name a rule."""
+    return [limit.slice for limit in policy.limits if limit.slice and limit.area != "explanation" and not limit.slice.startswith("rule=")]
 
 
 def _name(key: str, known: set[str]) -> tuple[str | None, str, str | None] | None:

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from ..errors import Problem, Refusal, refuse
 
-KEPT = ("model", "evidence.json", "lineage.json", "card.md", "report.html", "task.yaml", "plan.json")  # of a run folder
+KEPT = ("model", "evidence.json", "lineage.json", "card.md", "report.html", "task.yaml", "plan.json", "rows.safetensors")  # of a run folder
 MANIFEST = "manifest.json"
 Files = list[dict[str, str | int]]  # path, sha256, size; sorted by path
 

@@ -16,7 +16,7 @@ from .dialect import detect
 from .encoding import Text
 from .loaded import Context, few
 from .rows import Rows
-from .settle import Guess, arrow_type, settle
+from .settle import DATES, Guess, arrow_type, settle
 from .store import keep
 from .tidy import unique
 
@@ -34,6 +34,8 @@ def read_delimited(text: Text, context: Context, key: str | None = None) -> tupl
     notes = [f"{text.encoding}, {dialect}", *renamed, *rows.notes, *told(guesses, dialect.mark), *_empty(table, guesses, dialect.mark)]
     if all(re.fullmatch(r"\s*[\d.,]+\s*", n) for n in dialect.names):
         notes.append(f"the first line holds only numbers and was taken for the header: {few(names, 3)}")
+    elif values := [n for n in dialect.names if re.fullmatch(r"\s*[+-]?\d+[.,]\d+\s*", n)]:
+        notes.append(f"the header holds numbers ({few(values, 3)}): if the file has none, its first row was taken for it")
     return table, notes
 
 
@@ -95,7 +97,12 @@ def told(guesses: dict[str, Guess], mark: str) -> list[str]:
             lines.setdefault(what, []).append(f"{name} ({counts})")
         if result == "text" and guess.why:
             lines.setdefault("kept as text", []).append(f"{name} ({guess.why})")
+        if result.startswith("number ") or result == "apart":
+            how = f"without their sign {result.removeprefix('number ')}" if result != "apart" else "with thousands set apart"
+            lines.setdefault(f"numbers read {how}", []).append(name)
+        if result in DATES:
+            lines.setdefault(f"dates read as {result}", []).append(name)
         if guess.either or (result == "point" and guess.commas) or (result == "comma" and mark == "."):
-            what = "decimal commas" if result == "comma" else "commas between thousands"
+            what = "decimal commas" if result == "comma" else "commas between thousands" if guess.commas else "decimal points"
             lines.setdefault(f"numbers read with {what}", []).append(name + (" (could be read either way)" if guess.either else ""))
     return [f"{what}: {'; '.join(found[:8])}" + (f" and {len(found) - 8:,} more columns" if len(found) > 8 else "") for what, found in lines.items()]

@@ -82,7 +82,10 @@ def _array(values: Any, name: str, context: Context, notes: list[str]) -> pa.Arr
     if type(values).__module__.split(".")[0] == "numpy" and values.ndim > 1:
         return _nested(values)
     try:
-        return pa.array(values, from_pandas=True)
+        made = pa.array(values, from_pandas=True)
+        if not (pa.types.is_dictionary(made.type) and isinstance(made.type.value_type, pa.BaseExtensionType)):
+            return made
+        notes.append(f"column {name!r} holds {values.dtype.categories.dtype} and was read as text")  # pandas.cut's intervals
     except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
         notes.append(f"column {name!r} mixes types and was read as text")
     except (pa.ArrowException, UnicodeEncodeError) as e:

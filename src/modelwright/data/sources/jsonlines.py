@@ -38,6 +38,10 @@ def read_json(text: Text, context: Context, key: str | None = None) -> tuple[pa.
     types, counts, rows = _survey(text)
     if not rows:
         raise refuse("data.no_rows", "no objects", where=text.name, fix="check that it was written to its end")
+    if rows == 1 and types and all(t is MIXED or pa.types.is_list(t) for t in types.values()):
+        why = "a table is read as one object a row"
+        what, fix = "one object whose every value is a list or an object: columns, not rows", "write rows (pandas: to_json(orient='records', lines=True))"
+        raise refuse("data.layout", what, where=text.name, why=why, fix=fix)
     names, renamed = unique(list(types))
     mixed = [k for k, t in types.items() if t is MIXED]
     schema = pa.schema([(n, pa.string() if t is MIXED else t) for n, t in zip(names, types.values(), strict=True)])

@@ -53,7 +53,7 @@ def tidy(table: pa.Table) -> tuple[pa.Table, list[str]]:
     if nan:
         notes.append(f"NaN read as missing: {', '.join(nan[:8])}" + (f" and {len(nan) - 8:,} more columns" if len(nan) > 8 else ""))
     if infinite:
-        notes.append(f"infinite numbers in {few(infinite)}")
+        notes.append(f"infinite numbers in {few(infinite)}: as numbers they count as missing")
     if decoded:
         notes.append(f"class numbers read as their names: {few(decoded)}")
     return pa.table(columns, names=names), notes

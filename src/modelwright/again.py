@@ -1,0 +1,105 @@
+"""Does a model say the same when it is asked again, and are the test rows nothing special to it? What it says of them is worth nothing otherwise.
+
+- fickle: some test rows are asked about a second time, in another order and company. A model of classes that then decides otherwise draws its answers,
+  or reads them off the batch.
+- knows: a model may be made to behave on rows that it recognises (fair, right, harmless on the auditor's own file). Each of some test rows is moved by
+  one small step in one number, and by a second step of the same size. Where the first step changes what is said more often than the second, the test
+  rows are special: a smooth model and a rough one are both as rough a step away. Steps are a thousandth of a column's spread, or 1 where all are
+  whole; only cells whose value is rare are moved, because what is common (0, a code) may well mean something. A change is another decision, or a
+  probability that is another by a tenth.
+
+Left out: pictures, texts and tables of names alone, where a step is not small.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+
+from .errors import Refusal
+from .forms import Measurement, Prediction
+from .intervals import interval
+from .kind import Metric
+from .subject import Subject
+
+ASKED, FICKLE = 64, 0.02  # rows asked about again; the share that ties and the last bits of a sum may turn
+STEPPED, KNOWS = 512, 0.01  # rows that are moved; by how much more the first step may surely change
+RESTS = ("accuracy", "slices", "calibration", "conformal", "fairness")  # audits whose figures are of what is said of the test rows
+
+
+def mark(subject: Subject, measured: list[Measurement]) -> None:
+    """Takes the intervals from figures that such a model has no right to, and says why."""
+    lines = [m for m in measured if m.audit in RESTS and m.target is not None and m.value is not None and m.method != "not measured"]
+    for target in dict.fromkeys(m.target for m in lines):
+        if subject.schema.targets[target].labels_ is None:
+            continue
+        try:
+            changed, more = fickle(subject, target), knows(subject, target)
+            codes = ["accuracy.fickle"] * (changed > FICKLE) + ["accuracy.knows_rows"] * (more > KNOWS and changed <= FICKLE)
+            why = {"decided_otherwise": changed, "surely_changed_more_by_the_first_step": more}
+        except Exception as e:  # noqa: BLE001 - it answered before: whatever happens now is a finding
+            codes, why = [e.problems[0].code if isinstance(e, Refusal) else "audit.error"], {"asked_again": f"{type(e).__name__}: {e}"}
+        for line in lines if codes else ():
+            if line.target == target:
+                line.low = line.high = None
+                line.reasons, line.details = [*line.reasons, *codes], {**line.details, **why}
+                line.method = "none: " + ("it decides otherwise when asked again" if "accuracy.fickle" in codes else "the test rows are special to the model")
+
+
+def fickle(subject: Subject, target: str) -> float:
+    """The share of some test rows that the model decides otherwise when they come again, in another order and without the rest."""
+    table = subject.splits["test"]
+    rows = np.random.default_rng(subject.seed).permutation(table.num_rows)[:ASKED]
+    if not len(rows):
+        return 0.0
+    again = subject.predictor.predict(table.take(pa.array(rows)))[target].value
+    first = subject.predict("test")[target].value[rows]
+    return float((again != first).reshape(len(rows), -1).any(1).float().mean())
+
+
+def knows(subject: Subject, target: str) -> float:
+    """By how much more rows' answers surely change at the first step away from them than at the second; 0 where no row can be moved a little."""
+    rng = np.random.default_rng(subject.seed)
+    rows = subject.splits["test"].take(pa.array(np.sort(rng.permutation(subject.splits["test"].num_rows)[:STEPPED])))
+    moves = steps(subject, rows, rng)
+    can = np.any([m != 0 for m in moves.values()], axis=0) if moves else np.zeros(0, bool)
+    if can.sum() < 50:
+        return 0.0
+    rows, moves = rows.filter(pa.array(can)), {n: m[can] for n, m in moves.items()}
+    said = [subject.predictor.predict(moved(rows, moves, k))[target] for k in (0, 1, 2)]
+    more = differ(said[0], said[1]) - differ(said[1], said[2])
+    return max(0.0, interval(Metric.mean(more), len(more), level=0.998, seed=subject.seed).low) if more.any() else 0.0
+
+
+def steps(subject: Subject, rows: pa.Table, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """{column: (N,) its step}, in one column of each row; in whole numbers only where there are no others."""
+    found: dict[str, np.ndarray] = {}
+    for name, kind in subject.schema.inputs.items():
+        type = rows.schema.field(name).type if name in rows.column_names else pa.null()
+        if kind.place != "number" or not (pa.types.is_floating(type) or pa.types.is_integer(type)):
+            continue
+        x = rows.column(name).cast(pa.float64(), safe=False).to_numpy()
+        value, at, count = np.unique(x, return_inverse=True, return_counts=True)
+        whole = bool((np.nan_to_num(x) == np.round(np.nan_to_num(x))).all())
+        if len(value) > 20:
+            step = 1.0 if whole else 1e-3 * np.nanstd(x)
+            found[name] = np.where(np.isnan(x) | (count[at] > 0.05 * len(x)), 0.0, step * rng.choice([-1, 1], len(x)))
+    fine = {n: s for n, s in found.items() if not (np.abs(s[s != 0]) == 1).all()} or found
+    chosen = rng.permuted(np.tile(np.arange(len(fine)), (rows.num_rows, 1)), axis=1)[:, 0] if fine else np.zeros(0)
+    return {n: np.where(chosen == i, s, 0.0) for i, (n, s) in enumerate(fine.items())}
+
+
+def moved(rows: pa.Table, moves: dict[str, np.ndarray], times: int) -> pa.Table:
+    for name, step in moves.items():
+        x, type = rows.column(name).cast(pa.float64(), safe=False).to_numpy() + times * step, rows.schema.field(name).type
+        made = pa.array(np.round(x) if pa.types.is_integer(type) else x, from_pandas=True).cast(type, safe=False)
+        rows = rows.set_column(rows.column_names.index(name), name, made)
+    return rows
+
+
+def differ(a: Prediction, b: Prediction) -> np.ndarray:
+    """(N,) 0 or 1"""
+    other = (a.value != b.value).reshape(len(a.value), -1).any(1)
+    if a.probabilities is not None and b.probabilities is not None:
+        other |= ((a.probabilities - b.probabilities).abs() > 0.1).reshape(len(other), -1).any(1)
+    return other.numpy().astype(float)
