@@ -109,7 +109,7 @@ def test_digits_are_certified_and_never_more_than_attacks_leave():
     stage, schema, test = digits(epsilon=0.03)
     stage.strategies[0].prepare(stage.context)
     loaded = artifact.Loaded(loop.fit(stage).model, schema)
-    subject = Subject(loaded, schema, {"test": test}, open=loaded.open, seconds=2.0)
+    subject = Subject(loaded, schema, {"test": test}, open=loaded.open)
     found = {m.metric: m for m in Robustness(rows=64, steps=10, linf=0.03).measure(subject)}
     certified_, attacked = found["robustness.certified_accuracy"], found["robustness.linf_accuracy"]
     assert certified_.value > 0.3
