@@ -145,7 +145,7 @@ def audit(
         predictor, of.schema, of.tables, slices, gate.level_for(policy), task.audit.clusters if task else None, {**lineage, "code": code}, rivals
     )
     if task:
-        subject.secret, subject.safety, subject.synonyms = task.audit.secret, task.audit.safety, task.audit.synonyms
+        subject.declare(task.audit)
     subject.repeat = repeat
     subject.seen = met
     subject.lineage["size_bytes"] = None if model is None else size_of(elsewhere or (_model_folder(model) if ours else Path(str(given).split(".py:")[0])))

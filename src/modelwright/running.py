@@ -157,7 +157,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         task.seed,
         play=None if plan.environment is None else player(plan, model),
     )
-    subject.secret, subject.synonyms, subject.safety = task.audit.secret, task.audit.synonyms, task.audit.safety
+    subject.declare(task.audit)
     if retraining.asked(plan.policy):
         subject.retrain_seconds = sum(s["seconds"] for s in told)
         subject.retrain = retraining.of_plan(plan, subject.retrain_seconds)

@@ -51,6 +51,10 @@ class Subject:
     explainers: dict[str, Callable[..., Any]] = field(default_factory=dict)  # explain(x -> logits, x, classes, baseline) -> like x
     _seen: dict[tuple[str, str], dict[str, Prediction]] = field(default_factory=dict)
 
+    def declare(self, audit: Any) -> None:
+        """What the task's `audit` section asks of texts."""
+        self.secret, self.synonyms, self.safety = audit.secret, audit.synonyms, audit.safety
+
     def predict(self, split: str, who: str = "model") -> dict[str, Prediction]:
         """Predictions on a split, made once. who: "model" or a baseline's name."""
         if (split, who) not in self._seen:

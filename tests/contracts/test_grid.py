@@ -71,8 +71,9 @@ def plan(encoder, form, objective, head):
     model = {"encoders": {"table" if form == "table" else "z" if form == "vector" else "x": spec_of(encoder, form)}, "heads": {"y": head}}
     steps = 40 if stepwise(head) else 400 if form == "ids" else 120  # words are dropped at random while a text is learnt: it takes longer
     stage = SETTINGS | {"objective": objective, "steps": steps}
-    if encoder == "scattering":  # the head alone learns: its own, larger rate
-        stage["lr"] = 0.03
+    own = find.make("encoders", spec_of(encoder, form)).learning(200)
+    if "optimizer" not in own:  # whose rates are another's
+        stage["lr"] = max(stage["lr"], own.get("lr", 0.0))
     return mw.plan(mw.task_of({"data": data, "target": {"y": TARGETS[target]}, "model": model, "stages": [{"t": stage}]}))
 
 

@@ -11,7 +11,8 @@ undefined) takes nothing back and proves nothing. Then:
 
 Rows that the version was trained or calibrated on are never for. Limits that are looser than when the rows were first opened (with limits, for the
 same targets), or than those that the audit saw, are a reason to refuse. An evidence.json that is not what was recorded, or speaks of other bytes, is
-one too, until an audit made after the registration speaks for them. Left out: rows in part the same as the training rows; the registry keeps no rows.
+one too, until an audit made after the registration speaks for them. Left out: rows in part the same as the training rows;
+the registry keeps no rows, and an audit of a run leaves out those that the run's own record holds (`seen.py`).
 """
 
 from __future__ import annotations
