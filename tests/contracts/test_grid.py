@@ -71,10 +71,16 @@ def plan(encoder, form, objective, head):
     model = {"encoders": {"table" if form == "table" else "z" if form == "vector" else "x": spec_of(encoder, form)}, "heads": {"y": head}}
     steps = 40 if stepwise(head) else 400 if form == "ids" else 120  # words are dropped at random while a text is learnt: it takes longer
     stage = SETTINGS | {"objective": objective, "steps": steps}
-    own = find.make("encoders", spec_of(encoder, form)).learning(200)
-    if "optimizer" not in own:  # whose rates are another's
-        stage["lr"] = max(stage["lr"], own.get("lr", 0.0))
-    return mw.plan(mw.task_of({"data": data, "target": {"y": TARGETS[target]}, "model": model, "stages": [{"t": stage}]}))
+
+    def whole(stage):
+        return {"data": data, "target": {"y": TARGETS[target]}, "model": model, "stages": [{"t": stage}]}
+
+    planned = mw.plan(mw.task_of(whole(stage)))
+    (built,) = planned.model(0).encoders.children()
+    own = built.learning(200)
+    if "optimizer" not in own and own.get("lr", 0.0) > stage["lr"]:  # the suggested rate, unless it is another optimizer's
+        planned = mw.plan(mw.task_of(whole(stage | {"lr": own["lr"]})))
+    return planned
 
 
 trained = set()  # what trains no head is the same cell whatever the head is
