@@ -144,8 +144,10 @@ def test_decided_rates_are_equal_and_a_small_group_keeps_the_common_threshold(co
     assert nobody.extra["common"].all() and (nobody.value.numpy() == (scores > 0.5)).all()
 
 
-def test_draws_are_even_and_hang_on_the_score_alone():
-    p = torch.rand(20_000, generator=torch.Generator().manual_seed(0)).double() * 0.2 + 0.3
+@pytest.mark.parametrize("low, high", [(0.3, 0.5), (1e-7, 1e-5), (1 - 1e-4, 1 - 1e-6)])
+def test_draws_are_even_and_hang_on_the_score_alone(low, high):
+    """Among scores that are all but certain too: where one share of them were alike, "yes to 2 % of all" would be yes to that share."""
+    p = torch.rand(20_000, generator=torch.Generator().manual_seed(0)).double() * (high - low) + low
     u = draw(p)
     assert torch.equal(u, draw(p.flip(0)).flip(0)) and ((u >= 0) & (u < 1)).all()
     assert all(abs(float((u < s).double().mean()) - s) < 0.02 for s in (0.1, 0.37, 0.8))
