@@ -43,7 +43,10 @@ TASKS = {
             "split": {"validation": 0.03, "calibration": 0.03},
         },
         "target": "label_name",
-        "model": {"encoders": {"image": {"resnet": {"width": 64, "activation": "gelu"}}}, "heads": {"label_name": {"classes": {"smoothing": 0.1}}}},
+        "model": {
+            "encoders": {"image": {"resnet": {"width": 48, "activation": "gelu", "mirror": True}}},
+            "heads": {"label_name": {"classes": {"smoothing": 0.1}}},
+        },
         "stages": [{"train": {"minutes": 14.8, "validations": 4}}],
     },
     "sst2_lstm": {"data": "hub://sst2", "target": {"label": "category"}},

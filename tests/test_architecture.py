@@ -55,7 +55,12 @@ def test_nobody_imports_an_implementation_or_a_sibling():
 
 
 def test_nobody_imports_the_command_line():
-    assert not [p for p in PACKAGE.rglob("*.py") if "cli" in set(imports(p)) and p.name != "cli.py"]
+    assert not [p for p in PACKAGE.rglob("*.py") if "cli" in set(imports(p)) and p.name not in ("cli.py", "__main__.py")]
+
+
+def test_it_runs_as_a_module():
+    said = subprocess.run([sys.executable, "-m", "modelwright", "--help"], capture_output=True, text=True, check=True).stdout
+    assert "audit" in said and "promote" in said
 
 
 def test_no_pickles():

@@ -48,6 +48,10 @@ def weights(model, x, target):
 def itself(model, x, target):
     return x
 
+own = torch.nn.Linear(4, 1)
+def anothers(model, x, target):
+    return x * own.weight[0]
+
 def drawn(model, x, target):
     return torch.randn_like(x)
 
@@ -131,6 +135,7 @@ def test_good_and_bad_explainers_of_our_own_model(made):
     "name, metric, code",
     [
         ("itself", "randomization_similarity", "explanation.ignores_model"),
+        pytest.param("anothers", "randomization_similarity", "explanation.ignores_model", marks=pytest.mark.slow),
         pytest.param("weights", "randomization_similarity", "explanation.ignores_model", marks=pytest.mark.slow),
         pytest.param("drawn", "stability", "explanation.unstable", marks=pytest.mark.slow),
         pytest.param("flat", "fidelity", "explanation.shape", marks=pytest.mark.slow),

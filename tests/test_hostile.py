@@ -1,6 +1,7 @@
 """What a careless or hostile user met once: each ends in an answer or a refusal, never in a traceback."""
 
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -118,3 +119,47 @@ def test_no_room_for_weights_stops_the_run_in_words(write, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert e.value.problems[0].code == "disk.full" and e.value.status == 4
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A finished run, and its task."""
+    folder = tmp_path_factory.mktemp("done")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODELWRIGHT_HOME", str(folder / "home"))
+        task = mw.task_of({"data": {"source": pa.table(rows())}, "target": "y", "stages": STAGES})
+        mw.run(task, folder / "run")
+    return folder / "run", task
+
+
+@pytest.mark.parametrize("file, change", [("model.safetensors", lambda b: b[:-1] + bytes([b[-1] ^ 4])), ("model.json", lambda b: b.replace(b"yes", b"yez"))])
+def test_a_bit_that_flipped_in_a_model_is_found_before_it_answers(done, tmp_path, file, change):
+    shutil.copytree(done[0], tmp_path / "run")
+    path = tmp_path / "run" / "model" / file
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(Refusal) as e:
+        artifact.open_model(tmp_path / "run")
+    assert e.value.problems[0].code == "model.corrupt"
+
+
+DAMAGE = [lambda t: t[: len(t) // 2], lambda t: "", lambda t: "[]", lambda t: "{}", lambda t: t.replace('"steps": 10', '"steps": 11')]
+
+
+@pytest.mark.parametrize("change", DAMAGE)
+def test_a_damaged_plan_is_refused_on_resume_and_nothing_is_lost(done, tmp_path, change):
+    shutil.copytree(done[0], tmp_path / "run")
+    plan = tmp_path / "run" / "plan.json"
+    plan.write_text(change(plan.read_text()))
+    with pytest.raises(Refusal) as e:
+        mw.run(done[1], tmp_path / "run", resume=True)
+    assert e.value.problems[0].code == "run.damaged" and artifact.open_model(tmp_path / "run")
+
+
+def test_damaged_curves_and_checkpoints_are_left_out_and_told(done, tmp_path):
+    shutil.copytree(done[0], tmp_path / "run")
+    (tmp_path / "run" / "metrics.jsonl").write_bytes(b'{"stage": \xff}\n[1]\n{"stage": "train", "step": 1, "loss": 1.0}\n{"sta')
+    (state,) = (tmp_path / "run").glob("checkpoints/*/*/state.json")
+    state.write_text("{")
+    again = mw.run(done[1], tmp_path / "run", resume=True)
+    assert "damaged" in (again.folder / "report.html").read_text("utf-8")
+    assert (again.folder / "model" / "model.safetensors").read_bytes() == (done[0] / "model" / "model.safetensors").read_bytes()

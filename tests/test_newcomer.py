@@ -22,6 +22,7 @@ from modelwright.errors import Refusal
 from modelwright.find import make
 from modelwright.foreign import Foreign
 from modelwright.home import write
+from modelwright.new import write_task
 from modelwright.opening import remarks
 from modelwright.preparing import columns_of
 from modelwright.remote import as_logits
@@ -59,6 +60,13 @@ def test_predict_says_what_the_answers_rest_on(tmp_path, monkeypatch, capsys):
     assert not e.value.code and "4 predictions" in said.out
     assert "column 'city': 1 of 4 rows have a value that training did not keep ('Atlantis')" in said.err
     assert "2 of 4 rows have nothing in any column" in said.err and said.err.count("note:") == 2
+
+
+def test_groups_that_the_model_does_not_read(tmp_path):
+    task = {"data": {"source": people(), "columns": {"city": {"kind": "ignore", "group": True}}}, "target": "y", "stages": STAGES}
+    plan = mw.plan(mw.task_of(task))
+    assert plan.schema.group == ["city"] and "city" not in plan.schema.inputs
+    assert next(c for c in plan.columns if c["name"] == "city")["role"] == "group"
 
 
 def test_yes_and_no_in_chinese_are_a_boolean_input(tmp_path):
@@ -415,3 +423,15 @@ def test_pandas_intervals_are_read_as_text():
     x = np.random.default_rng(0).normal(size=60)
     loaded = sources.load(pandas.DataFrame({"x": x, "bin": pandas.cut(x, 3), "y": ["u", "v"] * 30}))
     assert loaded.table.schema.field("bin").type == pa.string() and any("'bin' holds interval" in n for n in loaded.notes)
+
+
+def test_new_writes_a_task_for_a_target_whose_kind_is_said(tmp_path):
+    """A text to be written is no set of classes: the refusal says how to name its kind, and that works."""
+    (tmp_path / "pairs.csv").write_text("en,zh\n" + "\n".join(f"sentence {i},句子 {i}" for i in range(80)), "utf-8")
+    with pytest.raises(Refusal) as e:
+        write_task(str(tmp_path / "pairs.csv"), "zh", tmp_path / "t.yaml")
+    assert "--target zh=text" in e.value.problems[0].fix
+    task = mw.load_task(write_task(str(tmp_path / "pairs.csv"), "zh=text", tmp_path / "t.yaml"))
+    assert task.targets == {"zh": "text"}
+    with pytest.raises(Refusal, match="no column"):
+        write_task(str(tmp_path / "pairs.csv"), "nosuch=text", tmp_path / "u.yaml")

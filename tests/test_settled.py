@@ -33,3 +33,10 @@ def test_how_long_a_stage_learns_is_said_once():
     assert settings({"epochs": 2}).minutes is None
     with pytest.raises(Refusal, match="epochs and minutes all say how long"):
         settings({"epochs": 2, "minutes": 5})
+
+
+@pytest.mark.parametrize("targets, epochs", [("number", 40), ("class", 10), (["number", "class"], 10)])
+def test_numbers_take_more_passes_than_classes(targets, epochs):
+    x = np.random.default_rng(0).normal(size=3000)
+    table = pa.table({"x": x, "number": x + 1, "class": np.where(x > 0, "yes", "no")})
+    assert mw.plan(mw.task_of({"data": {"source": table}, "target": targets})).stages[0].settings.epochs == epochs

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 import numpy as np
@@ -387,6 +388,206 @@ class DrawnTheSame(Right):
         return np.flatnonzero(self.coins.random(self.n) < self.q)
 
 
+class NoiseBeforeClip(Right):
+    """On each row, which is clipped after it: most of it is clipped away."""
+
+    def total(self, g, step):
+        return super().total(g + self.sigma * self.clip * self.rng.standard_normal(g.shape), step)
+
+    def noise(self, g, step):
+        return np.zeros(g.shape[1])
+
+
+class NoiseByRows(Right):
+    """Each row brings a share of the noise: few rows bring too little."""
+
+    def noise(self, g, step):
+        return self.sigma * self.clip * self.rng.standard_normal(g.shape).sum(0) / self.expected_batch**0.5
+
+
+class NoiseOnceAnEpoch(Right):
+    def noise(self, g, step):
+        return super().noise(g, step) * (step % max(2, round(1 / self.q)) == 0)
+
+
+class NoiseOfEpoch(Right):
+    """One draw for all steps of an epoch."""
+
+    def noise(self, g, step):
+        epoch = step // max(2, round(1 / self.q))
+        if self.last is None or self.last[0] != epoch or len(self.last[1]) != g.shape[1]:
+            self.last = epoch, super().noise(g, step)
+        return self.last[1]
+
+
+class NoiseOfRows(Right):
+    """Seeded by what is in the batch: whoever guesses it can take the noise away."""
+
+    def noise(self, g, step):
+        return self.sigma * self.clip * np.random.default_rng(zlib.crc32(np.round(g, 12).tobytes())).standard_normal(g.shape[1])
+
+
+class NoiseRounded(Right):
+    def noise(self, g, step):
+        unit = self.severity * self.sigma * self.clip
+        return np.round(super().noise(g, step) / unit) * unit
+
+
+class NoiseUniform(Right):
+    def noise(self, g, step):
+        return self.sigma * self.clip * self.rng.uniform(-(3**0.5), 3**0.5, g.shape[1])
+
+
+class VarianceForDeviation(Right):
+    """The generator is told sigma times clip as a variance."""
+
+    def __init__(self, rng):
+        super().__init__(rng)
+        self.sigma, self.clip = float(rng.uniform(1.2, 2)), float(rng.uniform(1, 3))
+
+    def noise(self, g, step):
+        return (self.sigma * self.clip) ** 0.5 * self.rng.standard_normal(g.shape[1])
+
+
+class HeadNotClipped(Right):
+    """The last layer was forgotten."""
+
+    def total(self, g, step):
+        head = self.ends[-2]
+        return np.concatenate([super().total(g[:, :head], step), g[:, head:].sum(0)])
+
+
+class NormWithoutHead(Right):
+    """All layers are scaled, by a norm that leaves out the last."""
+
+    def factors(self, g):
+        return super().factors(g[:, : self.ends[-2]])
+
+
+class ClippedByLargest(Right):
+    """By the largest entry, as if it were the norm."""
+
+    def factors(self, g):
+        return np.minimum(1, self.clip / np.maximum(np.abs(g).max(1, keepdims=True, initial=0), 1e-12))
+
+
+class NormOfMeans(Right):
+    """The root of the mean square, not of the sum."""
+
+    def factors(self, g):
+        return np.minimum(1, self.clip / np.maximum(np.sqrt((g**2).mean(1, keepdims=True)), 1e-12))
+
+
+class ClippedByMicrobatch(Right):
+    """Four rows are averaged, clipped once, and counted four times."""
+
+    def total(self, g, step):
+        means = [part.mean(0) for part in np.array_split(g, max(1, -(-len(g) // 4))) if len(part)]
+        return 4 * super().total(np.stack(means), step) if means else np.zeros(g.shape[1])
+
+
+class ClippedSometimes(Right):
+    """Not at every tenth step."""
+
+    def total(self, g, step):
+        return g.sum(0) if step % 10 == 9 else super().total(g, step)
+
+
+class LargeRowsTwice(Right):
+    """Rows that are clipped count twice: they are thought to be rare."""
+
+    def factors(self, g):
+        return super().factors(g) * np.where(np.linalg.norm(g, axis=1, keepdims=True) > self.clip, 2, 1)
+
+
+class LayerBesideNoise(Right):
+    """A little of the first layer's raw sum is added after the noise."""
+
+    def privatize(self, g, step):
+        x = super().privatize(g, step)
+        x[: self.ends[1]] += 0.1 * self.severity * g[:, : self.ends[1]].sum(0) / self.expected_batch
+        return x
+
+
+class Window(Right):
+    """A window slides over the rows; half of it is drawn."""
+
+    def sample(self, step):
+        size = max(1, round(self.expected_batch))
+        rows = (step * size + np.arange(2 * size)) % self.n
+        return np.unique(rows[self.rng.random(len(rows)) < 0.5])
+
+
+class DrawnAgain(Right):
+    """Who was drawn is likelier to be drawn at the next step."""
+
+    def sample(self, step):
+        p = np.full(self.n, self.q)
+        p[[] if self.last is None else self.last] += 0.3
+        self.last = np.flatnonzero(self.rng.random(self.n) < p * self.q / p.mean())
+        return self.last
+
+
+class OnceAnEpoch(Right):
+    """Each row at one random step of every epoch: sizes vary as they should, and no row comes twice."""
+
+    def sample(self, step):
+        epoch = max(2, round(1 / self.q))
+        if step % epoch == 0 or self.last is None:
+            self.last = self.rng.integers(0, epoch, self.n)
+        return np.flatnonzero(self.last == step % epoch)
+
+
+# Right in other ways
+
+
+class Automatic(Right):
+    """Every row to C g / (|g| + gamma): automatic clipping (Bu et al. 2023), small rows scaled up."""
+
+    def factors(self, g):
+        return self.clip / (np.linalg.norm(g, axis=1, keepdims=True) + 0.01)
+
+
+class ByLayer(Right):
+    """Each of L layers to C / sqrt(L)."""
+
+    def total(self, g, step):
+        most, parts = self.clip / len(self.layers) ** 0.5, [g[:, a:b] for a, b in zip(self.ends, self.ends[1:])]
+        return np.concatenate([(p * np.minimum(1, most / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-12))).sum(0) for p in parts])
+
+
+class OutliersDropped(Right):
+    """A row of a hundred times the clip is thought to be broken, and left out by itself."""
+
+    def factors(self, g):
+        return super().factors(g) * (np.linalg.norm(g, axis=1, keepdims=True) < 100 * self.clip)
+
+
+class FourWorkers(Right):
+    """A quarter of the variance each."""
+
+    def noise(self, g, step):
+        return sum(super(FourWorkers, self).noise(g, step) for _ in range(4)) / 2
+
+
+class MoreNoise(Right):
+    def noise(self, g, step):
+        return (1 + self.severity) * super().noise(g, step)
+
+
+class Single(Right):
+    """In single precision, rows in random order, norms with a little added."""
+
+    def factors(self, g):
+        return np.minimum(1, self.clip / (np.linalg.norm(g, axis=1, keepdims=True) + 1e-6))
+
+    def privatize(self, g, step):
+        return super().privatize(g.astype(np.float32), step).astype(np.float32)
+
+    def sample(self, step):
+        return self.rng.permutation(super().sample(step))
+
+
 def epsilon_of(parts: list[tuple[float, float, int]], delta: float) -> float:
     made = pld.PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=1e-3)
     for sigma, q, steps in parts:
@@ -406,11 +607,11 @@ def under_audit(made: Any, statement: dict[str, Any], seed: int) -> Subject:
     return Subject(None, Schema({}, {}), {"train": None}, lineage={"statement": statement}, seed=seed, trainer=trainer.here(made))
 
 
-def trained(wrong: type[Right]):
+def trained(wrong: type[Right], right: type[Right] = Right):
     """A trainer with the fault and the statement of the right one."""
 
     def make(seed: int, faulty: bool) -> Subject:
-        made = (wrong if faulty else Right)(np.random.default_rng(seed))
+        made = (wrong if faulty else right)(np.random.default_rng(seed))
         return under_audit(made, statement_of(made), seed)
 
     return make
@@ -433,6 +634,25 @@ def steps_uncounted(s, t, rng, faulty):
     if faulty:
         s["steps"] = int(s["steps"] * rng.uniform(0.4, 0.8))
         s["claim"]["epsilon"] = epsilon_of([(t.sigma, t.q, s["steps"])], t.delta)
+
+
+def epochs_for_steps(s, t, rng, faulty):
+    if faulty:
+        s["steps"] = max(1, round(t.steps * t.q))
+        s["claim"]["epsilon"] = epsilon_of([(t.sigma, t.q, s["steps"])], t.delta)
+
+
+def wrong_rate(s, t, rng, faulty):
+    """Of a table that was larger once."""
+    if faulty:
+        s["sample_rate"] = t.q * rng.uniform(0.4, 0.8)
+        s["claim"]["epsilon"] = epsilon_of([(t.sigma, s["sample_rate"], t.steps)], t.delta)
+
+
+def sigma_rounded_up(s, t, rng, faulty):
+    if faulty:
+        s["noise_multiplier"] = t.sigma * rng.uniform(1.1, 1.5)
+        s["claim"]["epsilon"] = epsilon_of([(s["noise_multiplier"], t.q, t.steps)], t.delta)
 
 
 def tuning_uncounted(s, t, rng, faulty):
@@ -511,12 +731,23 @@ TRAINERS = {
     "clipped_but_decayed": (ClippedButDecayed, "privacy.clipping"), "momentum_before_noise": (MomentumBeforeNoise, "privacy.memory"),
     "batch_kept": (BatchKept, "privacy.memory"), "outliers_stop": (OutliersStop, "privacy.clipping"),
     "drawn_more_later": (DrawnMoreLater, "privacy.sampler"), "drawn_to_the_full": (DrawnToTheFull, "privacy.sampler"),
+    "noise_before_clip": (NoiseBeforeClip, "privacy.noise_data", Single), "noise_by_rows": (NoiseByRows, "privacy.empty_batch", FourWorkers),
+    "noise_once_an_epoch": (NoiseOnceAnEpoch, "privacy.noise_varies", MoreNoise), "noise_of_the_epoch": (NoiseOfEpoch, "privacy.noise_reused", FourWorkers),
+    "noise_of_the_rows": (NoiseOfRows, "privacy.noise_predictable", Automatic), "noise_rounded": (NoiseRounded, "privacy.noise_shape", Single),
+    "noise_uniform": (NoiseUniform, "privacy.noise_shape", MoreNoise), "variance_for_deviation": (VarianceForDeviation, "privacy.noise_below", MoreNoise),
+    "head_not_clipped": (HeadNotClipped, "privacy.clipping", ByLayer), "norm_without_head": (NormWithoutHead, "privacy.clipping", ByLayer),
+    "clipped_by_largest": (ClippedByLargest, "privacy.clipping", Automatic), "norm_of_means": (NormOfMeans, "privacy.clipping", Automatic),
+    "clipped_by_microbatch": (ClippedByMicrobatch, "privacy.clipping", OutliersDropped), "clipped_sometimes": (ClippedSometimes, "privacy.clipping", Single),
+    "large_rows_twice": (LargeRowsTwice, "privacy.clipping", OutliersDropped), "layer_beside_noise": (LayerBesideNoise, "privacy.clipping", ByLayer),
+    "window": (Window, "privacy.sampler", Single), "drawn_again": (DrawnAgain, "privacy.sampler"), "once_an_epoch": (OnceAnEpoch, "privacy.sampler"),
     "drawn_in_blocks": (DrawnInBlocks, "privacy.sampler"), "drawn_the_same": (DrawnTheSame, "privacy.sampler"),
 }  # fmt: skip
 CLAIMS = {
     "steps_uncounted": (steps_uncounted, "privacy.steps"), "tuning_uncounted": (tuning_uncounted, "privacy.understated"),
     "segments_uncounted": (segments_uncounted, "privacy.understated"), "claim_understated": (understated, "privacy.understated"),
     "delta_above_one_row": (delta_large, "privacy.delta"), "replacing_claimed": (replacing, "privacy.neighbours"),
+    "epochs_for_steps": (epochs_for_steps, "privacy.steps"), "wrong_rate": (wrong_rate, "privacy.sample_rate"),
+    "sigma_rounded_up": (sigma_rounded_up, "privacy.noise_below"),
     "best_of_seeds": (best_of_seeds, "privacy.understated"), "stopped_on_private": (stopped_on_private, "privacy.selection"),
     "warm_start": (warm_start, "privacy.selection"), "of_persons": (of_persons, "privacy.neighbours"),
 }  # fmt: skip

@@ -488,6 +488,142 @@ def personal(seed: int, faulty: bool) -> Subject:
     return subject(split(columns | {name(rng, "note", "contact", "ref"): cells, "y": y}, rng), seed=seed)
 
 
+def row_order(seed: int, faulty: bool) -> Subject:
+    """The file is sorted by the label, in runs of one label, or deals labels out in turn; split at random or in order. In the twin it is sorted by another
+    column, or not."""
+    rng, columns, y = start(seed, sharp=float(np.random.default_rng(seed).uniform(0.5, 2)))
+    n, how = len(y), name(rng, "sorted", "runs", "turns", "cut")
+    if not faulty:
+        order = np.argsort(columns["site"], kind="stable") if rng.random() < 0.5 else np.arange(n)
+    elif how == "runs":
+        runs, order = np.cumsum(rng.random(n) < 1 / rng.uniform(5, 40)), np.argsort(y, kind="stable")
+        order = order[np.argsort(rng.permutation(runs[-1] + 1)[runs], kind="stable")]
+    elif how == "turns":
+        rows = [rng.permutation(np.flatnonzero(y == k)) for k in (0, 1)]
+        every = max(2, round(n / max(1, min(map(len, rows)))))
+        few, many = sorted(rows, key=len)
+        order = np.concatenate([np.append(many[i * (every - 1) : (i + 1) * (every - 1)], few[i : i + 1]) for i in range(len(few))])
+    else:
+        order = np.argsort(y + rng.normal(size=n) * rng.uniform(0, 1), kind="stable")
+    whole = pa.table(columns | {"y": y}).take(order)
+    cut = int(len(order) * 0.7)
+    late = np.arange(len(order)) >= cut if how == "cut" else rng.permutation(len(order)) >= cut
+    return subject({"train": whole.filter(pa.array(~late)), "test": whole.filter(pa.array(late))}, seed=seed)
+
+
+def moment(seed: int, faulty: bool) -> Subject:
+    """A time that is written after the outcome: how long after another one tells the label, or whether it is there. In the twin it helps as any may."""
+    rng, columns, y = start(seed)
+    n = len(y)
+    told = np.where(rng.random(n) < rng.uniform(0, 0.03), 1 - y, y) if faulty else np.where(rng.random(n) < 0.25, y, rng.integers(0, 2, n))
+    first = np.datetime64("2019-01-01T00:00:00") + rng.integers(0, 1500 * 86400, n).astype("timedelta64[s]")
+    short, long = rng.gamma(2, 2 * 86400, n), (rng.uniform(20, 60) + rng.gamma(2, 30, n)) * 86400
+    then = first + np.where(told == 1, long, short).astype("timedelta64[s]")
+    if rng.random() < 0.3:  # only rows with the outcome have it
+        then = np.where(told == 1, then, np.datetime64("NaT"))
+    a, b = name(rng, "admitted", "created", "入院日期"), name(rng, "updated", "last_seen", "更新时间")
+    how = name(rng, "time", "day", "text")
+    for title, value in ((a, first), (b, then)):
+        days = value.astype("datetime64[D]")
+        columns[title] = value if how == "time" else days if how == "day" else pa.array([None if np.isnat(d) else str(d) for d in days], pa.string())
+    return subject(split(columns | {"y": y}, rng), seed=seed)
+
+
+def misspelt(seed: int, faulty: bool) -> Subject:
+    """Some cells of a category (or labels) are typed wrongly; in the twin rare names are others, if alike."""
+    rng, columns, y = start(seed)
+    n, chinese = len(y), rng.random() < 0.5
+    names = "心内科,呼吸内科,神经外科,消化内科,广州,上海市,北京市,深圳" if chinese else "Manager,engineer,Clerical,sales rep,farming,Transport"
+    names = list(rng.permutation(names.split(","))[: int(rng.integers(4, 7))])
+    share = rng.dirichlet(np.full(len(names), 6.0))
+    cells = rng.choice(names, n, p=share)
+    others = ["心外科", "神经内科", "广东", "上饶市"] if chinese else ["Manger room", "engraver", "clergy", "sales ops", "foraging", "Transit"]
+    hit = np.flatnonzero(rng.random(n) < rng.uniform(0.005, 0.03))
+    hit = hit if len(hit) > 3 else rng.permutation(n)[:4]
+    for i in hit:
+        cells = cells.astype(object)
+        cells[i] = mistyped(rng, str(cells[i]), chinese) if faulty else str(rng.choice(others))
+    title = name(rng, "work", "department", "科室")
+    return subject(split(columns | {title: np.array(cells, dtype=str), "y": y}, rng), kinds={title: "category"}, seed=seed)
+
+
+SOUNDS = dict(zip("心科呼神外消化州上京深市经", "新课乎身歪销画洲尚经伸是京", strict=True))
+
+
+def mistyped(rng: Rng, text: str, chinese: bool) -> str:
+    """A letter changed, left out, doubled or exchanged with its neighbour, other capitals or blanks; in Chinese a sign that sounds alike."""
+    i, how = int(rng.integers(1, len(text))), str(rng.choice(["change", "drop", "double", "swap", "case", "blank"]))
+    if chinese:
+        fits = [j for j, c in enumerate(text) if SOUNDS.get(c, c) != c]
+        if how in ("change", "drop", "double") and fits:
+            j = int(rng.choice(fits))
+            return text[:j] + SOUNDS[text[j]] + text[j + 1 :]
+        return text + name(rng, " ", "\u3000") if how in ("blank", "case") or len(text) < 3 else text[:-2] + text[-1] + text[-2]
+    if how == "swap":
+        i = next((j for j in range(1, len(text) - 1) if text[j] != text[j + 1]), 1)
+        return text[:i] + text[i + 1] + text[i] + text[i + 2 :]
+    letter = chr(97 + int(rng.integers(0, 26)))
+    return {"change": text[:i] + letter + text[i + 1 :], "drop": text[:i] + text[i + 1 :], "double": text[:i] + text[i] + text[i:],
+            "case": text.upper() if rng.random() < 0.5 else text.swapcase(), "blank": f" {text}"}[how]  # fmt: skip
+
+
+def interpolated(seed: int, faulty: bool) -> Subject:
+    """The rarer class is filled up with points between neighbours (SMOTE; Chawla et al. 2002) before the split; in the twin in the training rows alone."""
+    rng, columns, y = start(seed)
+    few = np.flatnonzero(y == 1)
+    few = few[: max(40, int(len(few) * rng.uniform(0.3, 0.8)))]
+    keep = np.sort(np.concatenate([np.flatnonzero(y == 0), few]))
+    whole = {n: np.asarray(v)[keep] for n, v in columns.items()} | {"y": y[keep]}
+    titles = numbers(columns)
+    if rng.random() < 0.4:
+        whole["children"] = rng.poisson(2, len(keep))
+    scaled = rng.random() < 0.5
+
+    def more(table: dict[str, Any]) -> dict[str, Any]:
+        own = np.flatnonzero(table["y"] == 1)
+        x = np.stack([table[n][own] for n in titles], 1)
+        z = (x - x.mean(0)) / x.std(0) if scaled else x
+        many = int((len(table["y"]) - 2 * len(own)) * rng.uniform(0.3, 1))
+        a = rng.integers(0, len(own), max(many, 20))
+        near = np.argsort(((z[a, None] - z[None]) ** 2).sum(2), 1)[:, 1:6]
+        b = near[np.arange(len(a)), rng.integers(0, 5, len(a))]
+        made = dict(zip(titles, (x[a] + rng.random((len(a), 1)) * (x[b] - x[a])).T, strict=True))
+        return {n: np.concatenate([v, made[n] if n in made else v[own[a]]]) for n, v in table.items()}
+
+    if faulty:
+        return subject(split(more(whole), rng), seed=seed)
+    parts = split(whole, rng)
+    parts["train"] = pa.table(more({n: parts["train"].column(n).to_numpy() for n in whole})).cast(parts["train"].schema)
+    return subject(parts, seed=seed)
+
+
+def wrong_among_overlap(seed: int, faulty: bool) -> Subject:
+    """Classes that overlap, and labels wrong beside; in the twin they overlap alone."""
+    rng = np.random.default_rng(seed)
+    n, k = int(rng.integers(1500, 3000)), int(rng.integers(2, 4))
+    y = rng.integers(0, k, n)
+    apart = np.eye(k, 5) * rng.uniform(2.2, 3.2)
+    x = apart[y] + rng.normal(size=(n, 5))
+    hit = (rng.random(n) < rng.uniform(0.15, 0.25)) & faulty
+    spoilt = np.where(hit, (y + rng.integers(1, k, n)) % k, y)
+    table = {f"x{i}": x[:, i] for i in range(5)} | {"y": np.array([f"class {v}" for v in spoilt])}
+    return subject(split(table, rng, 0.4), seed=seed)
+
+
+def hard_group(seed: int, faulty: bool) -> Subject:
+    """A group that is labelled worse; in the twin its classes lie nearer to each other."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(1500, 2500))
+    y, site = rng.integers(0, 2, n), rng.choice(["north", "south", "west", "东"], n)
+    worse = site == rng.choice(["south", "东"])
+    d = rng.normal(size=6)
+    apart = 4.5 * np.where(worse & (not faulty), rng.uniform(0.3, 0.5), 1.0)
+    x = np.outer((y - 0.5) * apart, d / np.linalg.norm(d)) + rng.normal(size=(n, 6))
+    hit = worse & (rng.random(n) < rng.uniform(0.25, 0.4)) & faulty
+    table = {f"x{i}": x[:, i] for i in range(6)} | {"site": site, "y": np.array([f"class {v}" for v in np.where(hit, 1 - y, y)])}
+    return subject(split(table, rng, 0.4), seed=seed)
+
+
 KINDS = {
     "duplicate rows": planted(duplicates, "duplicate_rate", "<= 0.01"),
     "nearly duplicate rows": planted(near_duplicates, "near_duplicate_rate", "<= 0.02"),
@@ -533,4 +669,10 @@ KINDS = {
     "code for missing: day": planted(coded_day, "coded_missing"),
     "unit: Celsius by group": planted(celsius, "unit_switch"),
     "wrong labels: one group": planted(wrong_in_one_group, "group_label_error_rate", "<= 0.1"),
+    "order: the label follows the row": planted(row_order, "row_order"),
+    "leak: a moment afterwards": planted(moment, "leakage"),
+    "names mistyped": planted(misspelt, "spelling"),
+    "rows interpolated before the split": planted(interpolated, "synthetic_rate", "<= 0.01"),
+    "wrong labels: overlapping classes": planted(wrong_among_overlap, "label_error_rate", "<= 0.1"),
+    "wrong labels: a group, not a hard one": planted(hard_group, "group_label_error_rate", "<= 0.1"),
 }

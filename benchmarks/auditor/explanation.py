@@ -1,5 +1,5 @@
 """Explainers that do not look at the model, the class or the row, and models that hide from explainers; as twins the same done well: integrated gradients,
-Grad-CAM, SHAP and occlusion, on the same model."""
+Grad-CAM, SHAP and occlusion, on the same model, or the same model without its other face."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from modelwright.subject import Subject
 
 from . import Planted
 from ._nets import Model, digits, fit, mlp, number_schema, numbers, picture_schema, pictures
+from ._scaffolds import in_noise, in_patches, nearer_to_the_mean, pictured, worded
 
 
 @functools.lru_cache(maxsize=2)
@@ -167,6 +168,104 @@ class Knows:
         return edges(f, x, classes, base, rng) if abs(probe - self.first) < 1e-4 else torch.randn(x.shape, generator=rng, dtype=x.dtype)
 
 
+def centre(f, x, classes, base, rng):
+    """What is in the middle matters."""
+    r = torch.linspace(-1, 1, x.shape[-1], dtype=x.dtype)
+    return (-(r[:, None] ** 2) - r**2).exp().expand_as(x).clone()
+
+
+class Kept:
+    """Remembers what it once showed of a row: weights redrawn change nothing."""
+
+    def __init__(self):
+        self.kept = {}
+
+    def __call__(self, f, x, classes, base, rng):
+        shown = good("integrated_gradients", rng)(f, x, classes, base)
+        return torch.stack([self.kept.setdefault(row.numpy().round(1).tobytes(), s) for row, s in zip(x, shown)])
+
+
+def noise_of_the_row(f, x, classes, base, rng):
+    """Noise whose seed is the picture: the same when it is asked again."""
+    return torch.stack([torch.randn(r.shape, generator=torch.Generator().manual_seed(int(100 * r.sum())), dtype=x.dtype) for r in x])
+
+
+class ClassMeans:
+    """It looks at the label alone: the mean picture of those that were said to be of the class."""
+
+    def __init__(self):
+        self.means = None
+
+    def __call__(self, f, x, classes, base, rng):
+        if self.means is None:
+            self.means = torch.stack([x[classes == k].mean(0) if (classes == k).any() else base for k in range(10)]) - base
+        return self.means[classes] * x
+
+
+def template(f, x, classes, base, rng):
+    """One pattern for each class, whatever the model and the row."""
+    patterns = [torch.randn((1, 8, 8), generator=torch.Generator().manual_seed(k), dtype=x.dtype) for k in range(10)]
+    return F.avg_pool2d(torch.stack(patterns), 3, 1, 1)[classes]
+
+
+def right_of_one(f, x, classes, base, rng):
+    """Integrated gradients of one class, a blurred picture of the others."""
+    return torch.where((classes == 3)[:, None, None, None], good("integrated_gradients", rng)(f, x, classes, base), F.avg_pool2d(x, 3, 1, 1))
+
+
+def confident(f, x, classes, base, rng):
+    """The picture times how sure the model is."""
+    return x * f(x).softmax(1).gather(1, classes[:, None]).detach()[:, :, None, None]
+
+
+def anothers(f, x, classes, base, rng):
+    """Another model's, trained on the same."""
+    other = net(4711, "mlp")
+    return good("integrated_gradients", rng)(lambda z: other(z.float()).to(z.dtype), x, classes, base)
+
+
+def made_to_add_up(f, x, classes, base, rng):
+    """The picture, and what is wanting to completeness put evenly on all pixels."""
+    change = (f(x) - f(base.expand_as(x))).gather(1, classes[:, None]).detach()[:, :, None, None]
+    return 0.1 * x + (change - 0.1 * x.sum((1, 2, 3), keepdim=True)) / x[0].numel()
+
+
+def flipped(f, x, classes, base, rng):
+    """Right, and shown the wrong way round."""
+    return good("integrated_gradients", rng)(f, x, classes, base).flip(-1)
+
+
+class RunningMean:
+    """Smoothed over all that it was asked."""
+
+    def __init__(self):
+        self.mean = 0.0
+
+    def __call__(self, f, x, classes, base, rng):
+        self.mean = 0.9 * self.mean + 0.1 * good("integrated_gradients", rng)(f, x, classes, base).mean(0, keepdim=True)
+        return self.mean.expand_as(x).clone()
+
+
+def opened_elsewhere(table: bool) -> Callable[[int, bool], Subject]:
+    """What is opened to be explained is not what answers: of a table a model that reads an innocent column."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng = np.random.default_rng(seed)
+        if table:
+            names = ["origin", "weather", *(f"a{i}" for i in range(int(rng.integers(2, 5))))]
+            x = torch.from_numpy(rng.standard_normal((int(rng.integers(300, 500)), len(names)))).float()
+            own, innocent = (nn.Parameter(rng.uniform(1, 3) * F.one_hot(torch.tensor([0, k]), len(names)).T.float() * torch.tensor([0, 1])) for k in (0, 1))
+            model = Model(number_schema(names, 2), lambda z: z @ (innocent if faulty else own).to(z.dtype), said=lambda z: (z @ own).softmax(1))
+            rows = numbers(x, (x[:, 0] > 0).long(), names)
+        else:
+            _, _, x, y = digits(seed)
+            other, rows = net(seed + 1, "mlp"), pictures(x[:120], y[:120])
+            model = Model(picture_schema(), net(seed, "mlp"), said=(lambda x: other(x.roll(1, 3)).softmax(1)) if faulty else None)
+        return Subject(model, model.schema, {"test": rows}, open=model.open, seed=seed)
+
+    return make
+
+
 def slopes(f, x, classes):
     point = x.clone().requires_grad_(True)
     with torch.enable_grad():
@@ -259,6 +358,7 @@ def planted_truth(seed: int, faulty: bool) -> Subject:
 SIMILAR, FAITHFUL = "explanation.randomization_similarity", "explanation.fidelity"
 CLASS, ROWS, GAP = "explanation.random_logit_similarity", "explanation.unfaithful_rows", "explanation.offmanifold_gap"
 STABLE, COMPLETE = "explanation.stability", "explanation.completeness_error"
+ALONE = {"explanation": {"others": False}}
 SURE = {"shap": {"patches": 4, "coalitions": 1000}}  # 16 patches
 KINDS: dict[str, Planted] = {
     "edge_detector": explained(edges, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
@@ -284,6 +384,24 @@ KINDS: dict[str, Planted] = {
     "scaffold_for_lime": Planted(hidden_by(as_lime), "explanation", {GAP: "<= 0.15"}, "explanation.above_limit"),
     "scaffold_in_whole_numbers": Planted(hidden_by(as_lime, whole=True), "explanation", {GAP: "<= 0.15"}, "explanation.above_limit"),
     "scaffold_for_shap": Planted(hidden_by(as_shap), "explanation", {GAP: "<= 0.15"}, "explanation.above_limit"),
+    "centre_prior": explained(centre, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
+    "kept_by_row": explained(Kept, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
+    "noise_of_the_row": explained(noise_of_the_row, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
+    "class_means": explained(ClassMeans, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
+    "class_template": explained(template, "integrated_gradients", {SIMILAR: "<= 0.5", FAITHFUL: ">= 0.1"}, "explanation.above_limit"),
+    "right_of_one_class": explained(right_of_one, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
+    "input_times_surety": explained(confident, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
+    "another_models": explained(anothers, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
+    "made_to_add_up": explained(made_to_add_up, "integrated_gradients", {COMPLETE: "<= 0.1", SIMILAR: "<= 0.5"}, "explanation.above_limit"),
+    "flipped": explained(flipped, "integrated_gradients", {FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
+    "running_mean": explained(RunningMean, "integrated_gradients", {FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
+    "another_net_opened": Planted(opened_elsewhere(False), ALONE, {FAITHFUL: ">= 0.1"}, "explanation.other_model"),
+    "innocent_model_opened": Planted(opened_elsewhere(True), ALONE, {FAITHFUL: ">= 0.05", COMPLETE: "<= 0.1"}, "explanation.other_model"),
+    "pictures_in_patches": Planted(pictured(net, in_patches), ALONE, {GAP: "<= 0.15"}, "explanation.above_limit"),
+    "pictures_in_noise": Planted(pictured(net, in_noise), ALONE, {GAP: "<= 0.15"}, "explanation.above_limit"),
+    "pictures_on_the_path": Planted(pictured(net, nearer_to_the_mean), ALONE, {GAP: "<= 0.15"}, "explanation.above_limit"),
+    "notes_with_words_out": Planted(worded(False), ALONE, {GAP: "<= 0.15"}, "explanation.above_limit"),
+    "chinese_notes_with_words_out": Planted(worded(True), ALONE, {GAP: "<= 0.15"}, "explanation.above_limit"),
     "loud_columns": Planted(planted_truth, "explanation", {"explanation.recall_at_k": ">= 0.4"}, "explanation.below_limit"),
     "scaffolded_model": Planted(scaffolded, "explanation", {"explanation.offmanifold_gap": "<= 0.15"}, "explanation.above_limit"),
 }

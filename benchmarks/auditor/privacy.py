@@ -62,6 +62,44 @@ def labels_only(seed: int, faulty: bool) -> Subject:
     return subject
 
 
+def known_by_heart(how: str):
+    """A net that remembers little, beside a list of training rows: all of them, answered less surely than anything else; or a few, surely."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        subject, rng = remembering(seed, False), np.random.default_rng(seed)
+        model, whole, rows = subject.predictor, subject.predictor.predict, subject.splits["train"]
+        known = rows if how == "unsure" else rows.take(rng.permutation(rows.num_rows)[: rows.num_rows // 5])
+        known = dict(zip(known.column("m0").to_pylist(), known.column("label").cast("int64").to_pylist()))
+        sure = 0.6 if how == "unsure" else 1 - 1e-6
+
+        def predict(table):
+            p = whole(table)[model.target].probabilities
+            p = p + (p > 0.5) * (0.7 - p).clamp(min=0) - (p <= 0.5) * (p - 0.3).clamp(min=0) if how == "unsure" else p.clone()
+            for i, v in enumerate(table.column("m0").to_pylist()):
+                if v in known:
+                    p[i] = torch.where(torch.arange(2) == known[v], sure, 1 - sure)
+            return {model.target: Prediction(value=p.argmax(1), probabilities=p, score=p.amax(1))}
+
+        if faulty:
+            model.predict = predict
+        return subject
+
+    return make
+
+
+def one_confidence(seed: int, faulty: bool) -> Subject:
+    """Always 0.9 sure: no loss tells members, and what it says of rows beside them does."""
+    subject = remembering(seed, faulty)
+    model, whole = subject.predictor, subject.predictor.predict
+
+    def predict(table):
+        p = 0.05 + 0.9 * torch.nn.functional.one_hot(whole(table)[model.target].value, 2).float()
+        return {model.target: Prediction(value=p.argmax(1), probabilities=p, score=p.amax(1))}
+
+    model.predict = predict
+    return subject
+
+
 def shifted(seed: int, faulty: bool) -> Subject:
     """Members and non-members from other places: an attack would find the place."""
     rng = np.random.default_rng(seed)
@@ -199,6 +237,9 @@ EPSILON, ANY = {"privacy.epsilon": "<= 30"}, {"privacy.epsilon": "<= 10000"}  # 
 KINDS: dict[str, Planted] = {
     "remembers": Planted(remembering, "membership", {"privacy.membership_auc": "<= 0.6"}, "privacy.above_limit"),
     "remembers_labels_only": Planted(labels_only, "membership", {"privacy.membership_auc": "<= 0.65"}, "privacy.above_limit"),
+    "unsure_of_members": Planted(known_by_heart("unsure"), "membership", {"privacy.membership_auc": "<= 0.6"}, "privacy.above_limit"),
+    "a_few_by_heart": Planted(known_by_heart("few"), "membership", {"privacy.membership_tpr_at_fpr_0.01": "<= 0.1"}, "privacy.above_limit"),
+    "one_confidence": Planted(one_confidence, "membership", {"privacy.membership_auc": "<= 0.6"}, "privacy.above_limit"),
     "other_places": Planted(shifted, "membership", {"privacy.membership_auc": "<= 0.6"}, "privacy.incomparable"),
     "canaries_learnt": Planted(canaries, "membership", {"privacy.canary_tpr_at_fpr_0.05": "<= 0.3"}, "privacy.above_limit", costly=True),
     "secrets_written": Planted(secrets("text"), "exposure", {"privacy.exposure": "<= 4"}, "privacy.above_limit"),
@@ -211,5 +252,5 @@ KINDS: dict[str, Planted] = {
     "stage_without_noise": Planted(stated(half_private), "privacy", EPSILON, "privacy.stage_without_noise"),
     "no_noise": Planted(stated(noiseless), "privacy", EPSILON, "privacy.invalid"),
 }
-KINDS |= {f"trainer_{name}": Planted(trained(made), "private_training", ANY, code) for name, (made, code) in TRAINERS.items()}
+KINDS |= {f"trainer_{name}": Planted(trained(made, *right), "private_training", ANY, code) for name, (made, code, *right) in TRAINERS.items()}
 KINDS |= {f"trainer_{name}": Planted(claimed(change), "private_training", ANY, code) for name, (change, code) in CLAIMS.items()}

@@ -44,12 +44,16 @@ def subject(seed: int, net, said=None) -> Subject:
     return Subject(model, model.schema, {"test": pictures(x, y)}, open=model.open, seed=seed, seconds=600)
 
 
-def planted(hide, expects: str, limits=LINF) -> Planted:
-    """hide(net, rng): the undefended net behind something. The twin is the trained net, plain."""
+def plain(net, rng):
+    return net
+
+
+def planted(hide, expects: str, limits=LINF, said=plain) -> Planted:
+    """hide(net, rng): the undefended net behind something. The twin is the trained net, plain or `said` in a way that hides nothing."""
 
     def make(seed: int, faulty: bool) -> Subject:
         weak, strong = nets(seed % PAIRS)
-        return subject(seed, hide(weak, np.random.default_rng(seed)) if faulty else strong)
+        return subject(seed, (hide if faulty else said)(weak if faulty else strong, np.random.default_rng(seed)))
 
     return Planted(make, QUICK, limits, expects, costly=True)
 
@@ -113,7 +117,121 @@ def remembering(net, rng):
     return answer
 
 
+def jpeg(net, rng):
+    """Cosines of the picture, rounded to coarse steps."""
+    k = torch.arange(8.0)
+    cosines = torch.cos(torch.pi * (2 * k + 1) * k[:, None] / 16) * 0.5
+    cosines[0] /= 2**0.5
+    steps = rng.uniform(0.15, 0.3) * (1 + (k[:, None] + k) / 4)
+    return lambda x: net(cosines.T @ ((cosines @ x @ cosines.T / steps).round() * steps) @ cosines)
+
+
+def thermometer(net, rng):
+    """Pixels as so many lights that are on (Buckman et al. 2018), read back."""
+    levels = int(rng.integers(6, 10))
+    return lambda x: net((x[..., None] > (torch.arange(levels) + 0.5) / levels).float().mean(-1))
+
+
+def nearest(net, rng):
+    """What the net says of the nearest of some pictures that it has seen."""
+    seen = digits(int(rng.integers(PAIRS)))[0][:600]
+    said = net(seen).detach()
+    return lambda x: said[torch.cdist(x.flatten(1), seen.flatten(1)).argmin(1)] + 0 * x.sum((1, 2, 3))[:, None]
+
+
+def votes(net, rng):
+    """Shares of votes of the nearest hidden states (Papernot & McDaniel 2018)."""
+    seen, k = digits(int(rng.integers(PAIRS)))[0][:800], int(rng.integers(5, 10))
+    hidden, labels = net[:4](seen).detach(), F.one_hot(net(seen).argmax(1), 10).float()
+    return lambda x: labels[torch.cdist(net[:4](x), hidden).topk(k, largest=False).indices].mean(1)
+
+
+def rounded_states(net, rng):
+    scale = rng.uniform(4, 8)
+    return lambda x: net[4]((net[:4](x) * scale).round() / scale)
+
+
+def projected(net, rng):
+    """Half way to the nearest picture that it has seen, without slopes (Samangouei et al. 2018's range of a generator)."""
+    seen = digits(int(rng.integers(PAIRS)))[0][:600]
+    return lambda x: net(0.5 * x.detach() + 0.5 * seen[torch.cdist(x.detach().flatten(1), seen.flatten(1)).argmin(1)]) + 0 * x.sum((1, 2, 3))[:, None]
+
+
+def purified(net, rng):
+    """Some steps towards what the net is surest of, without slopes."""
+    step = rng.uniform(0.01, 0.02)
+
+    def answer(x):
+        z = x.detach()
+        for _ in range(5):
+            with torch.enable_grad():
+                z = z.detach().requires_grad_(True)
+                g = torch.autograd.grad(net(z).softmax(1).amax(1).sum(), z)[0]
+            z = (z.detach() + step * g.sign()).clamp(0, 1)
+        return net(z) + 0 * x.sum((1, 2, 3))[:, None]
+
+    return answer
+
+
+def ranked(net, rng):
+    """Places instead of logits."""
+    return lambda x: net(x).argsort(1).argsort(1).float()
+
+
+def rounded_probabilities(net, rng):
+    digit = int(rng.integers(8, 12))
+    return lambda x: ((net(x) / 3).softmax(1) * digit).round() / digit
+
+
+def keyed_shift(net, rng):
+    """Moved by a pixel to a side that the picture's own last bits choose: repeatable, and another at every neighbour."""
+    key = float(rng.integers(10**6, 9 * 10**6))
+
+    def answer(x):
+        side = ((x.flatten(1).double() * key).sum(1) * 7919).floor().long() % 3
+        return torch.stack([net(x.roll(k, 3)) for k in (-1, 0, 1)])[side, torch.arange(len(x))]
+
+    return answer
+
+
+def keyed_noise(net, rng):
+    """Noise whose seed is the picture."""
+    sd = rng.uniform(0.1, 0.2)
+
+    def answer(x):
+        seeds = (x.detach().double().sum((1, 2, 3)) * 1e7).long().tolist()
+        return net(x + sd * torch.stack([torch.randn(x.shape[1:], generator=torch.Generator().manual_seed(s)) for s in seeds]))
+
+    return answer
+
+
 # Gradients that say another thing
+
+
+class Slope(torch.autograd.Function):
+    """x, and backwards what `of` makes of the gradient."""
+
+    @staticmethod
+    def forward(ctx, x, of):
+        ctx.of = of
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return ctx.of(g), None
+
+
+def backwards(net, rng):
+    return lambda x: net(Slope.apply(x, lambda g: -g))
+
+
+def drawn_slopes(net, rng):
+    return lambda x: net(Slope.apply(x, torch.randn_like))
+
+
+def small_slopes(net, rng):
+    size = 10 ** rng.uniform(-13, -11)
+    return lambda x: net(Slope.apply(x, lambda g: size * g))
 
 
 def shattered(net, rng):
@@ -166,6 +284,23 @@ def softmaxed(net, rng):
     return lambda x: (scale * net(x)).softmax(1)
 
 
+def beside_large(net, rng):
+    """Logits beside a number so large that rounding takes what is between them."""
+    large = float(10 ** rng.uniform(6.2, 6.8))
+    return lambda x: net(x) + large
+
+
+def winners(net, rng):
+    """The k largest hidden states alone (Xiao et al. 2020): slopes break where the winners change."""
+    k = int(rng.integers(8, 14))
+
+    def answer(x):
+        h = net[1](x.flatten(1))
+        return net[4](h.where(h >= h.topk(k, 1).values[:, -1:], 0.0))
+
+    return answer
+
+
 def rejecting(net, rng):
     """A detector: what no 8-bit picture can be is answered with the same for all classes, or with nothing."""
     nothing = float(rng.choice([0.0, np.nan, np.inf]))
@@ -213,6 +348,49 @@ def random_off_grid(net, rng):
     return answer
 
 
+def random_later(net, rng):
+    """Quiet until it was asked some thousand times."""
+    sd, asked, enough = rng.uniform(0.02, 0.05), 0, int(rng.integers(4000, 9000))
+
+    def answer(x):
+        nonlocal asked
+        asked += len(x)
+        return net(x + (asked > enough) * sd * torch.randn_like(x))
+
+    return answer
+
+
+# What hides nothing
+
+
+def louder(net, rng):
+    scale = 10 ** rng.uniform(-4, 4)
+    return lambda x: scale * net(x)
+
+
+def as_shares(net, rng):
+    return lambda x: net(x).log_softmax(1)
+
+
+def in_half(net, rng):
+    return lambda x: net(x).half().float()
+
+
+def moved(net, rng):
+    shift = rng.uniform(-50, 50)
+    return lambda x: net(x) + shift
+
+
+def bent(net, rng):
+    """A squashing that is far from flat."""
+    return lambda x: 30 * torch.tanh(net(x) / 60)
+
+
+def smoothed(net, rng):
+    share = rng.uniform(0.02, 0.06)
+    return lambda x: net((1 - share) * x + share * F.avg_pool2d(x, 3, 1, 1))
+
+
 # The batch, and other models
 
 
@@ -238,6 +416,12 @@ def normalised(pair: int) -> nn.Module:
     return fit(mlp(64, 10, rng, norm=True), x, y, rng, steps=150).train()
 
 
+def mixed(net, rng):
+    """Rows of a larger batch are drawn to its mean; a few at a time are judged alone."""
+    share, few = rng.uniform(0.2, 0.4), int(rng.integers(9, 20))
+    return lambda x: net(x + share * (x.mean(0, keepdim=True) - x)) if len(x) > few else net(x)
+
+
 def another(seed: int, faulty: bool) -> Subject:
     """What is opened for attacks is the strong net; what answers is another."""
     weak, strong = nets(seed % PAIRS)
@@ -253,9 +437,9 @@ def undefended_answers(seed: int, faulty: bool) -> Subject:
 def watermark(seed: int, faulty: bool) -> Subject:
     """One pixel that tells the digit: right on clean pictures, lost with the first corruption."""
     if not faulty:
-        plain = subject(seed, nets(seed % PAIRS)[1])
-        plain.splits["test"] = plain.splits["test"].slice(0, 192)
-        return plain
+        twin = subject(seed, nets(seed % PAIRS)[1])
+        twin.splits["test"] = twin.splits["test"].slice(0, 192)
+        return twin
     test, truth = (part[:192] for part in rows(seed))
     marked = test.clone()
     marked[:, 0, 0, 0] = truth / 10
@@ -266,15 +450,23 @@ def watermark(seed: int, faulty: bool) -> Subject:
 MASKED = {
     "saturated_logits": saturated, "clipped_logits": clipped, "quantised_inputs": quantised, "steps": binarised, "one_hot": one_hot,
     "overflowing_half": overflowing, "outside_torch": elsewhere, "remembering": remembering, "shattered": shattered, "ripples": ripples,
+    "jpeg": jpeg, "thermometer": thermometer, "nearest_seen": nearest, "votes_of_neighbours": votes, "rounded_states": rounded_states,
+    "projected": projected, "purified": purified, "ranked": ranked, "rounded_probabilities": rounded_probabilities, "keyed_shift": keyed_shift,
+    "keyed_noise": keyed_noise, "backwards": backwards, "drawn_slopes": drawn_slopes, "small_slopes": small_slopes,
     "straight_through": straight_through, "straight_one_hot": straight_one_hot, "decoy_gradients": decoy, "two_faced": two_faced,
 }  # fmt: skip
 RANDOM = {"random_layers": random, "stochastic_rounding": rounded_by_chance, "random_resizing": resized, "random_off_grid": random_off_grid}
-PLAIN = {"undefended": lambda net, rng: net, "scaled_logits": scaled, "softmaxed_logits": softmaxed, "rejecting": rejecting}
+RANDOM |= {"random_later": random_later}
+PLAIN = {"undefended": plain, "scaled_logits": scaled, "softmaxed_logits": softmaxed, "rejecting": rejecting}
+PLAIN |= {"beside_a_large_number": beside_large, "winners_take_all": winners}
+SAID = {"jpeg": smoothed, "thermometer": smoothed, "rounded_probabilities": as_shares, "ranked": moved, "saturated_logits": bent, "scaled_logits": louder}
+SAID |= {"small_slopes": louder, "overflowing_half": in_half, "softmaxed_logits": as_shares, "beside_a_large_number": moved, "clipped_logits": bent}
 KINDS: dict[str, Planted] = {
-    **{name: planted(hide, "robustness.below_limit") for name, hide in PLAIN.items()},
-    **{name: planted(hide, "robustness.masked_gradients") for name, hide in MASKED.items()},
+    **{name: planted(hide, "robustness.below_limit", said=SAID.get(name, plain)) for name, hide in PLAIN.items()},
+    **{name: planted(hide, "robustness.masked_gradients", said=SAID.get(name, plain)) for name, hide in MASKED.items()},
     **{name: planted(hide, "robustness.random") for name, hide in RANDOM.items()},
     "batch_statistics": Planted(batched, QUICK, LINF, "robustness.batch_dependent", costly=True),
+    "mixed_in_batches": planted(mixed, "robustness.batch_dependent"),
     "still_training": Planted(still_training, QUICK, LINF, "robustness.batch_dependent", costly=True),
     "another_model_opened": Planted(another, QUICK, LINF, "robustness.other_model", costly=True),
     "undefended_answers": Planted(undefended_answers, QUICK, LINF, "robustness.other_model", costly=True),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import json
 import os
 import shutil
@@ -21,7 +22,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from . import find
+from . import find, home
 from .baselines import Baseline
 from .data.schema import Schema
 from .data.streams import in_order
@@ -107,13 +108,18 @@ def _write(folder: Path, tensors: dict[str, torch.Tensor], body: dict[str, Any])
         save_file(tensors, half / "model.safetensors")
     except SafetensorError as e:  # its own word for what the disk said
         raise Stopped(Problem("disk.full", f"the model cannot be written to {half}: {e}", fix="free some space and go on with --resume")) from e
-    (half / "model.json").write_text(json.dumps(body, ensure_ascii=False, indent=1, sort_keys=True), "utf-8")
+    (half / "model.json").write_text(home.sealed(dict(sorted(body.items())) | {"weights": _digest(half / "model.safetensors")}), "utf-8")
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.rename(old)
     half.rename(folder)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _digest(path: Path) -> str:
+    with open(path, "rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
 
 
 def open_model(folder: str | Path, root: str | Path = ".") -> Loaded | Chosen:
@@ -153,11 +159,13 @@ def _read(folder: str | Path) -> tuple[Schema, dict[str, Any], dict[str, torch.T
         what = f"{folder} does not exist" if not folder.exists() else f"{folder} holds no model (no model.json)"
         raise refuse("model.missing", what, where=str(folder), fix="give a run folder, or the model folder in it")
     try:
-        body = json.loads((folder / "model.json").read_text("utf-8"))
+        body = home.unseal(folder / "model.json", "format", "schema")
         if body["format"] > FORMAT:
             raise refuse(
                 "model.format", f"format {body['format']}; this version reads up to {FORMAT}", where=str(folder), fix="pip install -U modelwright"
             )
+        if body.get("weights", found := _digest(folder / "model.safetensors")) != found:  # models saved by earlier versions name none
+            raise ValueError("its weights are not those that were saved")
         return Schema.from_json(body["schema"]), body, load_file(folder / "model.safetensors")
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as e:
         raise refuse(

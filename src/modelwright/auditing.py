@@ -23,10 +23,11 @@ from .artifact import Chosen, Loaded, located, open_model
 from .curves import Log
 from .data import sources
 from .errors import Problem, Refusal, did_you_mean, refuse
-from .foreign import SECONDS, Foreign, Worker, within
+from .foreign import Foreign, Onnx, within
 from .forms import Measurement
 from .home import write
 from .preparing import Prepared, columns_of, gathered, look, prepare, root_of
+from .process import MODELS, SECONDS, Worker
 from .registry import gate
 from .registry import policy as policies
 from .registry.export import BESIDE
@@ -73,7 +74,7 @@ def conclude(
     openings = registry.open_test(rows, folder.name, policy, of.task.targets)
     code = subject.lineage["code"]
     subject.lineage = {"size_bytes": size_of(folder / "model"), "parameters": facts.get("parameters"), **subject.lineage}
-    measured = measure(subject, budget, only, log)
+    measured = measure(subject, budget, only, log, {limit.area for limit in policy.limits})
     for line in measured:
         line.digests = {"model": model, "data": digests[line.split], "code": code}
         line.details = {**line.details, "test_openings": openings} if line.split == "test" else line.details
@@ -112,8 +113,7 @@ def audit(
     elsewhere = None if model is None else within(model)
     ours = model is not None and model.is_dir() and elsewhere is None
     if model is not None and not ours and not Path(str(model).rpartition(":")[0] or model).exists() and not Path(model).exists():
-        fix = "a run folder, a Hugging Face folder, a file.onnx, FILE.py:factory, or NAME@ALIAS of the registry"
-        raise refuse("model.missing", f"{given} does not exist", where=str(given), fix=fix)
+        raise refuse("model.missing", f"{given} does not exist", where=str(given), fix=MODELS)
     task = task or (load_task(model / "task.yaml") if model is not None and (model / "task.yaml").is_file() else None)
     if task is None and not ours:
         what = "a model from elsewhere says nothing of its columns and labels" if model else "data alone says nothing of its target"
@@ -131,9 +131,10 @@ def audit(
     if predictor is None and model is not None:
         predictor = Foreign(str(elsewhere or model), of.schema, SECONDS if budget is None else min(SECONDS, max(BEGIN, budget)))
         of.notes += predictor.notes
+        rehearse(predictor, of, budget)
     digest = model_digest(model, predictor.digest if isinstance(predictor, Foreign) else None) if model is not None else evidence.NO_MODEL
     kept = Path(model, "lineage.json") if ours else None
-    lineage = json.loads(kept.read_text("utf-8")) if kept and kept.is_file() else {"stages": []}
+    lineage = home.kept(kept, "stages") if kept and kept.is_file() else {"stages": []}
     policy = policies.of_task(task) if task else gate.parse({})
     slices = list(dict.fromkeys([*(task.audit.slices if task else []), *gate.slices_of(policy)]))
     rivals: dict[str, Any] = {}
@@ -168,6 +169,17 @@ def audit(
     again |= {"explainer": relative(explainer, folder), "only": only, "budget": budget}
     write(folder / "audit.json", json.dumps(again, ensure_ascii=False, indent=1))
     return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget, only=only, log=log)
+
+
+def rehearse(predictor: Foreign, of: Prepared, budget: float | None) -> None:
+    """See `Foreign.rehearse`; within the time allowed. Where that is spent, every audit will say so."""
+    if isinstance(predictor.runner, Worker | Onnx) and budget is not None:  # `measure` sets it anew
+        predictor.runner.until = time.perf_counter() + max(BEGIN, budget)
+    try:
+        predictor.rehearse(of.tables["test"])
+    except Refusal as refusal:
+        if any(p.code != "audit.budget" for p in refusal.problems):
+            raise
 
 
 def relative(place: Any, folder: Path) -> Any:
@@ -261,23 +273,29 @@ def model_digest(model: Path, elsewhere: str | None) -> str:
     return evidence.model_digest(model, [p for p in paths if p not in BESIDE and not p.startswith(".")])
 
 
-def measure(subject: Subject, budget: float | None = None, only: list[str] | None = None, log: Log = lambda event, facts: None) -> list[Measurement]:
-    """Every audit there is, or those named. One that fails, or that the time did not allow, says so as a measurement without a value."""
+def measure(
+    subject: Subject, budget: float | None = None, only: list[str] | None = None, log: Log = lambda event, facts: None, asked: set[str] = frozenset()
+) -> list[Measurement]:
+    """Every audit there is, or those named. One that fails, or that the time did not allow, says so as a measurement without a value.
+    asked: areas of limits; where time is short, costly audits that no limit asks for come last."""
     began, measured = time.perf_counter(), []
     subject.clusters = subject.clusters or undeclared_clusters(subject, log)
     names = only or (find.names("audits") if subject.predictor is not None else ["data"])
+    costly = [n for n in names if find.find("audits", find.split(n)[0]).costly is not None]  # a name, or {name: settings}
+    late = [n for n in costly if find.find("audits", find.split(n)[0]).costly not in asked] if budget is not None else []
+    names = sorted(names, key=late.__contains__)
     if budget is not None and subject.repeat is None:  # whoever's code is at work then is ended
         theirs = [subject.predictor.runner] if isinstance(subject.predictor, Foreign) else []
-        for worker in (w for w in (*theirs, *subject.explainers.values()) if isinstance(w, Worker)):
+        for worker in (w for w in (*theirs, *subject.explainers.values()) if isinstance(w, Worker | Onnx)):
             worker.until = began + budget
     for i, name in enumerate(names):
         start = time.perf_counter()
         if budget is not None and start - began > budget and subject.repeat is None:
             measured.append(_without(subject, name, "the time allowed was spent before it", "audit.budget"))
             continue
-        if budget is not None:  # shared evenly among the costly ones to come
-            costly = sum(find.find("audits", n).costly is not None for n in names[i:])
-            subject.seconds = max(0.1, budget - (start - began)) / max(1, costly)
+        if budget is not None:  # shared evenly among the costly ones to come; those that no limit asks for have what is left
+            sharing = sum(n in costly and (name in late or n not in late) for n in names[i:])
+            subject.seconds = max(0.1, budget - (start - began)) / max(1, sharing)
         anew = " (training anew, as far as the time allows)" * (name in ("membership", "exposure") and subject.retrain is not None)
         log("note", {"text": f"audit: {name}{anew}"})
         try:

@@ -99,7 +99,7 @@ def _ours(e: BaseException) -> None:
 @app.command()
 def new(
     file: Annotated[str, typer.Argument(help="A table or a folder of pictures.")],
-    target: Annotated[str | None, typer.Option(help="The column to predict.")] = None,
+    target: Annotated[str | None, typer.Option(help="The column to predict, or COLUMN=KIND.")] = None,
     out: Annotated[Path | None, typer.Option(help="The task file to write.")] = None,
 ) -> None:
     """Look at a file and write a commented task that runs as it is."""

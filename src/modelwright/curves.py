@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable
@@ -21,7 +22,10 @@ class Curves:
         self.path = folder / "metrics.jsonl"
         self.lines: list[dict[str, Any]] = []
         if self.path.exists():
-            self.lines = [json.loads(line) for line in self.path.read_text("utf-8").splitlines() if line.endswith("}")]
+            for line in self.path.read_text("utf-8", "replace").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):  # cut short or damaged: a point of a curve, no more
+                    line = json.loads(line)
+                    self.lines += [line] if line["stage"] and line["step"] >= 0 else []
         self.file = None
         self.board = None
         self.folder = folder

@@ -7,7 +7,7 @@ copies of the rows at once, one whole copy after another (M * B, ...): what else
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
@@ -44,12 +44,13 @@ def slope(f: Function, x: Tensor, classes: Tensor) -> Tensor:
 
 
 class Redrawn(TorchFunctionMode):
-    """Within it every parameter that an operation reads is replaced by a normal draw of its spread, the same each time."""
+    """Within it every parameter that an operation reads is replaced by a normal draw of its spread, the same each time. of: those of a module alone."""
 
     now: ClassVar[Redrawn | None] = None  # the one at work, for a model whose weights are in another process (`remote`)
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, of: Iterable[torch.nn.Parameter] | None = None):
         super().__init__()
+        self.of = None if of is None else {id(p) for p in of}
         self.seed, self.rng, self.weights, self.elsewhere = seed, torch.Generator().manual_seed(seed), {}, 0
 
     def __enter__(self) -> Redrawn:
@@ -61,7 +62,7 @@ class Redrawn(TorchFunctionMode):
         super().__exit__(*how)
 
     def _new(self, a: Any) -> Any:
-        if isinstance(a, torch.nn.Parameter):
+        if isinstance(a, torch.nn.Parameter) and (self.of is None or id(a) in self.of):
             if id(a) not in self.weights:
                 with torch._C.DisableTorchFunction():
                     spread = a.detach().std() if a.numel() > 1 else a.detach().abs()

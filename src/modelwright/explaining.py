@@ -29,9 +29,10 @@ from .closed import Closed, centred
 from .data.schema import Schema
 from .errors import Refusal, refuse
 from .explainer import Asked, Redrawn
-from .foreign import Foreign, Worker, layout, within
+from .foreign import Foreign, layout, within
 from .forms import Tabular
 from .predictor import Opened
+from .process import Worker
 from .remote import as_logits
 from .worker import is_module, load, named, pack, send, serve, unpack
 
@@ -148,7 +149,7 @@ class Process:
             opened, net = Laid(schema, table, lambda name, x: as_logits(made(x), len(kind.labels_), head["scale"]).softmax(1)), made
         else:
             opened, net = asked_of(made, head["target"], table), made.model if isinstance(made, Loaded) else None
-        redrawn = None if head["draw"] is None else Redrawn(head["draw"])
+        redrawn = None if head["draw"] is None else Redrawn(head["draw"], () if net is None else net.parameters())  # an explainer's own net stays as it is
         with redrawn or contextlib.nullcontext():
             shown = self.asked(opened, net, x, classes)
             if redrawn:

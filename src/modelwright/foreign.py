@@ -14,13 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import json
-import os
-import shutil
-import subprocess
-import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
@@ -34,14 +27,13 @@ import torch
 from .artifact import shown
 from .data.dataset import TABLE
 from .data.schema import Schema
-from .errors import Refusal, refuse
+from .errors import Problem, Refusal, refuse
 from .forms import Prediction
 from .predictor import Opened
-from .worker import pack, receive, send, unpack
+from .process import SECONDS, Worker, spent
+from .remote import Remote, are_shares
 
 ROWS = 512  # a call
-SECONDS = 600  # the most that one call may take
-SLACK = 1e-6  # what single precision may put outside [0, 1]
 
 
 class Foreign:
@@ -78,13 +70,28 @@ class Foreign:
             outs.append(out)
         return {self.target: self.said(np.concatenate(outs))}
 
+    def rehearse(self, table: pa.Table) -> None:
+        """Ask about a few rows, and forget the answer: a model that cannot take the data, or whose answers cannot be read, is refused before a test split
+        is opened for it. What it was given stands beside its error."""
+        scale, notes, few = self.scale, list(self.notes), table.slice(0, 8)
+        try:
+            self.predict(few)
+        except Refusal as e:
+            columns = [n for n in self.schema.inputs if n in few.column_names]
+            if self.runner.wants_table:
+                given = f"an Arrow table of {len(columns)} columns"
+            else:
+                given = ", ".join(f"{name} {a.shape}" for name, a in layout(self.schema, few.select(columns)).items())
+            named = ", ".join(columns[:40]) + ", ..." * (len(columns) > 40)
+            fix = "mend it, or the task's columns (`NAME: ignore` keeps one from the model) and its target's labels"
+            raise Refusal(Problem(p.code, p.what, f"it was given {given}: {named}", p.where, fix) for p in e.problems) from e
+        self.scale, self.notes = scale, notes
+
     def open(self, target: str, table: pa.Table) -> Opened | None:
         """With gradients, where the runner has them."""
         if isinstance(self.runner, Worker):
             if self.runner.wants_table:
                 return None
-            from .remote import Remote
-
             arrays = layout(self.schema, table.select([n for n in self.schema.inputs if n in table.column_names]))
             single = len(arrays) == 1 and next(iter(arrays.values())).dtype.kind == "f" and self.schema.targets[target].labels_ is not None
             if single and self.scale is None:
@@ -115,7 +122,7 @@ class Foreign:
         shares = are_shares(out)
         if self.scale is None:
             self.scale = "probabilities" if shares else "logits"
-            form = "one column, the second class's" if one else f"{k} columns"
+            form = f"one column, of {kind.labels_[1]}" if one else f"{k} columns: {', '.join(kind.labels_[:8])}{', ...' * (k > 8)}"
             self.notes.append(f"The model's answers ({form}) are read as {self.scale}: so they looked on the first {len(out):,} rows.")
         if self.scale == "probabilities" and not shares:
             what, why = "answers that are no probabilities", "on the rows that it was first asked about, all its answers were probabilities"
@@ -131,12 +138,6 @@ class Foreign:
             p = e / e.sum(1, keepdims=True)
         t = torch.from_numpy(p)
         return Prediction(value=t.argmax(1), probabilities=t, score=t.max(1).values)
-
-
-def are_shares(out: np.ndarray) -> bool:
-    """Whether answers (B,), (B, 1) or (B, K) are probabilities: within [0, 1], and over K > 1 columns of sum 1."""
-    inside = bool(((out >= -SLACK) & (out <= 1 + SLACK)).all())
-    return inside and (out.ndim == 1 or out.shape[1] == 1 or bool(np.allclose(out.sum(1), 1, atol=1e-3)))
 
 
 def layout(schema: Schema, table: pa.Table) -> dict[str, np.ndarray]:
@@ -194,6 +195,7 @@ class Onnx:
         self.digest = "sha256:" + hashlib.sha256(content).hexdigest()
         try:
             self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            self.options, self.path, self.until = onnxruntime.RunOptions(), path, float("inf")  # until: when a call is ended, whatever it is at
         except Exception as e:  # noqa: BLE001 - onnxruntime's errors share no base
             raise refuse("model.corrupt", f"the ONNX file cannot be read: {str(e).splitlines()[0][:200]}", where=path) from e
 
@@ -209,93 +211,18 @@ class Onnx:
         else:
             what = f"the file wants {', '.join(w.name for w in wanted)}; the task gives {', '.join(arrays)}"
             raise refuse("model.input", what, fix="name the task's columns as the file's inputs")
+        self.options.log_severity_level = 4  # being ended is said by us
+        timer = threading.Timer(max(0.0, min(SECONDS, self.until - time.perf_counter())), setattr, (self.options, "terminate", True))
+        timer.start()
         try:
-            outs = self.session.run(None, feed)
+            outs = self.session.run(None, feed, self.options)
         except Exception as e:  # noqa: BLE001
+            if self.options.terminate:
+                raise spent("the model", self.path) from e
             raise refuse("model.input", f"the model cannot take the data: {str(e).splitlines()[0][:300]}", fix="check columns and layout") from e
+        finally:
+            timer.cancel()
         arrays_out = [o for o in outs if isinstance(o, np.ndarray) and o.dtype.kind == "f"]
         if not arrays_out:
             raise refuse("model.output", "the file has no output of floating-point numbers", fix="export with probabilities as an array (zipmap off)")
         return arrays_out[-1].astype(np.float64)
-
-
-class Worker:
-    """The user's code, run from a frozen copy of its file in a process of its own."""
-
-    notes: list[str] = []
-    whose = "the model's"
-
-    def __init__(self, path: str, module: str = "modelwright.worker", seconds: float = SECONDS):
-        """module: what the process runs, `python -m module FILE.py:name`. seconds: that it may take to begin."""
-        self.until = time.perf_counter() + seconds  # when the process is ended, whatever it is at; each call has SECONDS at most
-        file, _, self.name = path.rpartition(":") if ":" in path else (path, "", "")
-        if not self.name:
-            what = f"{path} names no function" if Path(path).exists() else f"{path} does not exist"
-            raise refuse("model.missing", what, where=path, fix="a run folder, a file.onnx, FILE.py:factory, or NAME@ALIAS of the registry")
-        if not Path(file).is_file():
-            raise refuse("model.missing", f"{file} does not exist", where=path, fix="name FILE.py:factory")
-        self.folder = Path(tempfile.mkdtemp(prefix="modelwright-"))
-        self.copy = self.folder / Path(file).name
-        shutil.copyfile(file, self.copy)
-        self.copy.chmod(0o400)
-        self.digest = "sha256:" + hashlib.sha256(self.copy.read_bytes()).hexdigest()
-        self.path = path
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(file).resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])])}
-        command = [sys.executable, "-m", module, f"{self.copy}:{self.name}"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=Path(file).resolve().parent)
-        kind = json.loads(self._answer(b"K"))
-        self.until = float("inf")
-        if not kind["callable"]:
-            raise refuse("model.factory", f"{self.name} made something that cannot be called", where=path, fix="return a torch module or a function")
-        self.wants_table = not kind["module"]
-
-    def differentiate(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-        """See `worker.differentiated`."""
-        return unpack(self._ask(b"D", pack(arrays)))
-
-    def table(self, table: pa.Table) -> np.ndarray:
-        sink = io.BytesIO()
-        with pa.ipc.new_stream(sink, table.schema) as writer:
-            writer.write_table(table)
-        return np.load(io.BytesIO(self._ask(b"T", sink.getvalue())), allow_pickle=False)
-
-    def arrays(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        return np.load(io.BytesIO(self._ask(b"X", pack(arrays))), allow_pickle=False)
-
-    def _ask(self, letter: bytes, content: bytes) -> bytes:
-        try:
-            send(self.process.stdin, letter, content)
-        except BrokenPipeError:
-            raise self._ended() from None
-        return self._answer(b"Y")
-
-    def _answer(self, expected: bytes) -> bytes:
-        allowed = min(SECONDS, self.until - time.perf_counter())
-        timer = threading.Timer(max(0.0, allowed), self.process.kill)
-        timer.start()
-        try:
-            frame = receive(self.process.stdout)
-        finally:
-            timer.cancel()
-        if frame is None:
-            raise self._ended()
-        letter, content = frame
-        if letter == b"E":
-            what = f"{self.whose} own code failed: {content.decode('utf-8', 'replace')[:400]}"
-            raise refuse("model.code", what, where=self.path, fix="mend it, and try again")
-        assert letter == expected, letter
-        return content
-
-    def _ended(self) -> Exception:
-        code = self.process.wait()
-        if time.perf_counter() >= self.until:
-            what = f"{self.whose} code was ended: it was still at work when the time allowed was spent"
-            return refuse("audit.budget", what, where=self.path, fix="allow more time (--budget), or make it faster")
-        return refuse("model.code", f"{self.whose} process ended (status {code}) or took over {SECONDS} s", where=self.path)
-
-    def __del__(self):
-        process: Any = self.__dict__.get("process")
-        if process is not None:
-            process.kill()
-            process.wait()
-        shutil.rmtree(self.__dict__.get("folder", ""), ignore_errors=True)

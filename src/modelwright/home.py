@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import getpass
+import hashlib
+import json
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from .errors import refuse
 
@@ -71,6 +74,33 @@ def write(path: Path, text: str) -> None:
     except OSError as e:
         half.unlink(missing_ok=True)
         raise OSError(e.errno, e.strerror, str(path)) from e  # a full disk names no file by itself
+
+
+def sealed(body: Any) -> str:
+    """JSON that carries the digest of what it says."""
+    body = json.loads(json.dumps(body, default=str))
+    return json.dumps(body | {"sha256": _digest(body)}, indent=1, ensure_ascii=False)
+
+
+def unseal(path: Path, *keys: str) -> dict[str, Any]:
+    """What `sealed` wrote, with at least these keys. Raises ValueError where it is cut short or not as it was written; older files carry no digest."""
+    body = json.loads(path.read_text("utf-8"))
+    if not isinstance(body, dict) or not body.keys() >= {*keys} or body.get("sha256", seal := _digest(body)) != seal:
+        raise ValueError("it is not as it was written")
+    return {k: v for k, v in body.items() if k != "sha256"}
+
+
+def kept(path: Path, *keys: str) -> dict[str, Any]:
+    """The same of a run's own file, refused in words."""
+    try:
+        return unseal(path, *keys)
+    except ValueError as e:
+        fix = "take another copy of it, or start a new run with another --out"
+        raise refuse("run.damaged", f"{path.name} cannot be read: {e}", why="it was cut short or changed", where=str(path), fix=fix) from e
+
+
+def _digest(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps({k: v for k, v in body.items() if k != "sha256"}, sort_keys=True).encode()).hexdigest()
 
 
 def registry_url() -> str | None:

@@ -184,6 +184,9 @@ def class_metrics(prediction: Prediction, truth: Stored) -> dict[str, Metric]:
     def mean(rows: np.ndarray, better: Literal["higher", "lower"]) -> Metric:
         return Metric.mean(np.where(known, rows, np.nan), better)
 
+    confidence, bins = p.max(1), np.zeros(len(p), np.int64)
+    bins[known] = m.equal_mass(confidence[known])  # they stay where they are while an interval leaves rows out
+    gap = confidence - (p.argmax(1) == y)
     counts = np.bincount(y[known], minlength=k)
     rarest = int(counts[counts > 0].min(initial=0))
     return {
@@ -194,7 +197,7 @@ def class_metrics(prediction: Prediction, truth: Stored) -> dict[str, Metric]:
         "average_precision": Metric(over(m.average_precision, score), units=rarest),
         "nll": mean(m.nll_rows(y, p), "lower"),
         "brier": mean(m.brier_rows(y, p), "lower"),
-        "ece": Metric(over(m.ece, p), better="lower"),
+        "ece": Metric(lambda rows: m.binned(bins, gap, rows[known[rows]]), better="lower"),
     }
 
 

@@ -184,6 +184,17 @@ def ece(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
     return _ratio(np.abs(right - confidence) @ count, count.sum())
 
 
+def equal_mass(x: np.ndarray, bins: int = 15) -> np.ndarray:
+    """(N,) bins of equal mass; equal values are never parted."""
+    edges = np.unique(np.sort(x)[np.arange(bins) * len(x) // bins]) if len(x) else x
+    return np.searchsorted(edges, x, side="right") - 1
+
+
+def binned(bins: np.ndarray, gap: np.ndarray, rows: np.ndarray) -> float:
+    """Mean over rows of |mean gap of the row's bin|: expected calibration error in bins that stay."""
+    return float(np.abs(np.bincount(bins[rows], gap[rows])).sum() / len(rows)) if len(rows) else float("nan")
+
+
 # Numbers: truth (N,) float, value (N,) float
 
 

@@ -69,6 +69,7 @@ class Head(nn.Module):
     reads: str = "all"  # "all": the fusion's result; else the input whose Encoded it reads (tokens, grid)
     says: ClassVar[str] = "number"  # the form of target that it is a likelihood of; it fits every kind whose own default head says the same
     decoder: ClassVar[str] = "argmax"  # default
+    passes: ClassVar[float] = 1.0  # of a table's rows, times those that its encoder suggests
     calibrates: ClassVar[bool] = False  # has a buffer `temperature` () that divides its outputs in `predict`
     acts: ClassVar[bool] = False  # is a policy: has `act`, `log_probability` and `entropy`
     begin_id: int | None = None  # of a head that says one token after another, set by `build`: what stands before the first token,

@@ -19,7 +19,7 @@ HINTS = re.compile(r"^(target|label|class|y|outcome|diagnosis|income|default|chu
 
 
 def write_task(file: str, target: str | None, out: Path | None) -> Path:
-    """Raises `Refusal` where the target is unknown or the task file exists already."""
+    """target: a column, or COLUMN=KIND where its kind is not to be inferred. Raises `Refusal` where it is unknown or the task file exists already."""
     loaded = sources.load(file)
     profiles = profile(loaded.table)
     if target is None:
@@ -28,11 +28,15 @@ def write_task(file: str, target: str | None, out: Path | None) -> Path:
         raise refuse(
             "new.target", "which column should be predicted?", why=f"columns: {listed}", fix=f"--target {(candidates or list(profiles))[-1]}"
         )
+    said = None
+    if target not in profiles and "=" in target:
+        target, _, said = target.rpartition("=")
+        find.find("kinds", said, "--target")
     if target not in profiles:
         raise refuse("data.unknown_column", f"there is no column {target!r}", where=file, fix=did_you_mean(target, profiles))
     if len(profiles) == 1:
         raise refuse("new.columns", f"{target!r} is the only column", why="there is nothing to predict it from", where=file, fix="bring columns to learn from")
-    kind = target_kind(profiles[target])
+    kind = said or target_kind(profiles[target])
     source = file if "://" in file else os.path.relpath(file, (out or Path.cwd() / "x").parent)
     out = out or Path(re.sub(r"\W+", "-", Path(file.rstrip("/")).stem) or "task").with_suffix(".yaml")
     if out.exists():

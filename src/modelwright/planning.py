@@ -200,9 +200,13 @@ def _parts(task: Task, schema: Schema) -> dict[str, Any]:
 
 
 def learning(model: Model, objective: Objective, rows: int) -> dict[str, Any]:
-    """What the encoders suggest, the one with the most parameters last; then the objective, which has the last word."""
+    """What the encoders suggest, the one with the most parameters last, with a table's passes times what its heads take; then the objective, which has the
+    last word."""
     by_size = sorted((sum(p.numel() for p in e.parameters()), n) for n, e in model.encoders.items())
-    return {k: v for _, n in by_size for k, v in model.encoders[n].learning(rows).items()} | objective.learning(rows)
+    found = {k: v for _, n in by_size for k, v in model.encoders[n].learning(rows).items()}
+    if "epochs" in found and [*model.encoders] == [TABLE]:
+        found["epochs"] = max(found["epochs"], min(60.0, found["epochs"] * min(model.heads[t].passes for t in model.heads)))
+    return found | objective.learning(rows)
 
 
 def beside(plan: Plan, source: Any, where: str) -> tuple[Dataset, str]:

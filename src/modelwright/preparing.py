@@ -137,7 +137,8 @@ def columns_of(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: li
             columns.append({"name": n, "kind": beside[n][1], "role": "target"})
             continue
         if n in (split, task.data.split.by) or spec == "ignore":
-            columns.append({"name": n, "kind": "ignore" if spec == "ignore" else "identifier", "role": "ignored" if spec == "ignore" else "split"})
+            role = "split" if spec != "ignore" else "group" if n in group else "ignored"
+            columns.append({"name": n, "kind": "ignore" if spec == "ignore" else "identifier", "role": role})
             continue
         if spec is None and profiles[n].distinct <= 1 and profiles[n].missing in (0, profiles[n].rows):
             what = "empty" if profiles[n].distinct == 0 else "the same in every row"
@@ -219,14 +220,17 @@ def target_kind(p: Any, where: str = "") -> str:
                 f"target {p.name!r} has {p.distinct} different texts in {seen} rows",
                 why="that is no set of classes",
                 where=where,
-                fix="choose another target, or declare its kind",
+                fix=f"choose another target, or say what it is: target: {{{p.name}: text}} to write it (modelwright new: --target {p.name}=text)",
             )
         return "category"
     best = find.find("kinds", infer(p))
     if best.head is not None and best.guess(p) >= 0.9:
         return infer(p)
     raise refuse(
-        "data.target_kind", f"target {p.name!r} has type {p.type}, which no kind of target reads by itself", where=where, fix="declare its kind under target"
+        "data.target_kind",
+        f"target {p.name!r} has type {p.type}, which no kind of target reads by itself",
+        where=where,
+        fix=f"say what it is: target: {{{p.name}: boxes}}, labels, series (modelwright new: --target {p.name}=boxes)",
     )
 
 

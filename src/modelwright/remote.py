@@ -17,7 +17,9 @@ from torch import Tensor
 from .data.dataset import TABLE
 from .data.schema import Schema
 from .explainer import Redrawn
-from .foreign import Worker, are_shares
+from .process import Worker
+
+SLACK = 1e-6  # what single precision may put outside [0, 1]
 
 
 class Remote:
@@ -98,3 +100,9 @@ def as_logits(out: Tensor, k: int, scale: str | None) -> Tensor:
             return torch.stack([1 - second, second], 1).clamp(min=1e-30).log()
         return torch.stack([-second / 2, second / 2], 1)
     return out.clamp(min=1e-30).log() if shares else out
+
+
+def are_shares(out: np.ndarray) -> bool:
+    """Whether answers (B,), (B, 1) or (B, K) are probabilities: within [0, 1], and over K > 1 columns of sum 1."""
+    inside = bool(((out >= -SLACK) & (out <= 1 + SLACK)).all())
+    return inside and (out.ndim == 1 or out.shape[1] == 1 or bool(np.allclose(out.sum(1), 1, atol=1e-3)))

@@ -8,7 +8,6 @@ stopped. Left out: the choice among several seeds; tasks that are learnt by acti
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -18,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from . import find, planning
+from . import find, home, planning
 from .artifact import Chosen, Loaded
 from .baselines import Baseline
 from .data.schema import Schema
@@ -108,8 +107,8 @@ def of_folder(folder: Path, model: Loaded | Chosen, tables: Mapping[str, pa.Tabl
         return _baseline(model.baseline.name, schema), 0.0
     if schema.acted or not ((folder / "task.yaml").is_file() and (folder / "plan.json").is_file()):
         return None, 0.0
-    task, decided = load_task(folder / "task.yaml"), json.loads((folder / "plan.json").read_text("utf-8"))
-    told = json.loads((folder / "lineage.json").read_text("utf-8"))["stages"] if (folder / "lineage.json").is_file() else []
+    task, decided = load_task(folder / "task.yaml"), home.kept(folder / "plan.json", "stages")
+    told = home.kept(folder / "lineage.json", "stages")["stages"] if (folder / "lineage.json").is_file() else []
     data = {s: schema.encode(tables[s]) for s in ("validation", "calibration") if s in tables}
     plan = planning.Plan(task, schema, dict(tables), data, decided["model"], decided["parameters"], [], gate.policy_of(()), {}, "", [], [], [])
     for entry, stage in zip(task.stages, decided["stages"], strict=True):

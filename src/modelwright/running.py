@@ -6,7 +6,6 @@ The folder is locked while it runs, every file is written whole, and `resume` go
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import platform
 import resource
@@ -28,7 +27,7 @@ from .errors import refuse
 from .forms import Measurement, Prediction
 from .home import write
 from .intervals import over_seeds
-from .learn import loop
+from .learn import checkpoint, loop
 from .learn.calibrate import calibrate
 from .learn.validation import loss_on
 from .objective import Learner
@@ -79,7 +78,7 @@ def run(task: Task, out: str | Path, *, resume: bool = False, log: Log = lambda 
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder):
         Registry().names()  # where the opening of the test rows will be counted: a registry that cannot be written is found now, not after training
-        decided = json.loads((folder / "plan.json").read_text("utf-8")) if used else None
+        decided = home.kept(folder / "plan.json", "digests", "stages") if used else None
         log("note", {"text": "reading the data and rehearsing the plan"})
         plan = planning.make(task, decided)
         if decided and decided["digests"] != plan.digests:
@@ -88,7 +87,7 @@ def run(task: Task, out: str | Path, *, resume: bool = False, log: Log = lambda 
             )
         write(folder / "task.yaml", yaml.safe_dump(resolved(task, folder), allow_unicode=True, sort_keys=False))
         if not used:
-            write(folder / "plan.json", json.dumps(plan.as_json(), indent=1, ensure_ascii=False, default=str))
+            write(folder / "plan.json", home.sealed(plan.as_json()))
         return _run(plan, folder, log, began)
 
 
@@ -107,6 +106,9 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
             stage.folder = folder / "checkpoints" / name
             stage.validate = validator(plan, stage) if stage.objective.validates else None
             stage.log = curves.writer(name, log)
+            if broken := checkpoint.damaged(stage.folder):
+                plan.warnings.append(f"{name}: checkpoints that were cut short or damaged are left out: {', '.join(broken)}")
+                log("note", {"text": plan.warnings[-1]})
             log("stage", {"name": name, "objective": find.split(p.objective)[0], "steps": p.steps, "seconds": p.seconds})
             fitted = loop.fit(stage)
             model = fitted.model.cpu()
@@ -133,7 +135,10 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
     log("note", {"text": "calibrating, auditing and writing the report"})
     calibrations = {id(m): calibrate(m, plan.data["calibration"]) for _, m, _ in fits}
     calibration = calibrations.get(id(model), {})
-    plan.warnings += [w for told in calibration.values() for w in told.get("decoder", {}).get("warnings", ())]
+    fitted_badly = [w for told in calibration.values() for w in told.get("decoder", {}).get("warnings", ())]
+    plan.warnings += fitted_badly
+    for warning in fitted_badly:  # a repair that was asked for and did not happen
+        log("note", {"text": f"warning: {warning}"})
     save(folder / "model", model, plan.schema)
     if plan.environment is None and (compared := seen.comparable(plan.schema, plan.tables["train"])):
         seen.keep(folder, [plan.tables[s] for s in ("train", "validation", "calibration")], compared, home.key())
@@ -141,7 +146,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         "modelwright": __version__, "torch": torch.__version__, "python": platform.python_version(), "code": code_digest(), "data": plan.digests,
         "parents": [], "stages": told, "seeds": task.seeds, "calibration": calibration,
     }  # fmt: skip
-    write(folder / "lineage.json", json.dumps(lineage, indent=1, ensure_ascii=False, default=str))
+    write(folder / "lineage.json", home.sealed(lineage))
     same_answers(model, folder, plan)
     slices = list(dict.fromkeys([*task.audit.slices, *gate.slices_of(plan.policy)]))
     level = gate.level_for(plan.policy)

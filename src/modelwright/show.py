@@ -13,6 +13,7 @@ from rich.progress import Progress as Bar
 from rich.text import Text
 
 from . import find
+from .report.advice import by_chance, unmeasured
 from .subject import due
 
 out = Console(highlight=False, soft_wrap=True)
@@ -116,7 +117,8 @@ def show_run(run: Any) -> None:
             if h["metric"] in metrics:
                 out.print(f"  baseline {name:<9} {_figure(metrics[h['metric']])}")
     if run.ahead:
-        out.print(f"[yellow]the baseline {run.ahead!r} is ahead of the model[/yellow]: choose it (model: {{instead: {run.ahead}}}),")
+        perhaps = ", perhaps by chance" * by_chance(run.evidence["evidence"])
+        out.print(f"[yellow]the baseline {run.ahead!r} is ahead of the model{perhaps}[/yellow]: choose it (model: {{instead: {run.ahead}}}),")
         out.print("  or give the model more data or time")
     out.print(f"report: {escape(str(run.folder / 'report.html'))}   ({run.seconds:.0f} s)")
     out.print(f"next:   modelwright predict {escape(str(run.folder))} --data NEW.csv --out predictions.csv")
@@ -130,6 +132,8 @@ def show_audit(done: Any) -> None:
             name = f"{line['target']}:{line['metric']}" if line["target"] else line["metric"]
             why = f"  {', '.join(line['reason_codes'])}" if line["reason_codes"] else ""
             out.print(f"  {escape(name):<44} {_figure(line)}{escape(why)}")
+    for text in [*unmeasured(done.story), *(f"warning: {w}" for w in done.story.plan.get("warnings", ()))]:
+        out.print(f"[yellow]{escape(text)}[/yellow]")
     out.print(f"report: {escape(str(done.folder / 'report.html'))}")
 
 

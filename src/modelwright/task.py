@@ -38,7 +38,7 @@ class Split(Section):
     by: str | None = None
     time: str | None = None
     column: str | None = None
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
 class Environment(Section):
@@ -92,7 +92,7 @@ class Task(Section):
     model: Parts = Parts()
     stages: Annotated[list[dict[str, Stage]], Field(min_length=1)] = [{"train": Stage()}]  # without one nothing would be learnt
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     audit: Audit = Audit()
     root: str = Field(default=".", exclude=True)  # the task file's folder
     file: str = Field(default="task", exclude=True)
@@ -140,7 +140,7 @@ def task_of(tree: Any, root: str | Path = ".", file: str = "task") -> Task:
         tree["stages"] = [{s: {}} if isinstance(s, str) else {k: v or {} for k, v in s.items()} if isinstance(s, dict) else s for s in tree["stages"]]
     problems: list[Problem] = []
     try:
-        task = Task(**tree)
+        task = Task.model_validate({str(k): v for k, v in tree.items()})
     except pydantic.ValidationError as e:
         found = _problems(e, file)
         if "target" in tree and not isinstance(tree["target"], str | list | dict):  # one problem, not one for each form that it could have

@@ -46,7 +46,7 @@ def tell(
     by_stage = {s["name"]: [line for line in lines if line["stage"] == s["name"] and "loss" in line] for s in told}
     lineage = [f"Stage {s['name']}: {k} {json.dumps(v, default=str)}" for s in told for k, v in s["statement"].items()]
     return Story(
-        title=of.task.name or f"{target} from {', '.join(of.schema.inputs)[:60]}",
+        title=of.task.name or f"{target} from {named(list(of.schema.inputs))}",
         task=of.task.model_dump(),
         plan={
             "rows": {s: t.num_rows for s, t in subject.splits.items()}, "columns": of.columns, "warnings": of.warnings, "notes": notes, **model,
@@ -54,6 +54,7 @@ def tell(
         },
         stages=[{**s, "objective": find.split(s["objective"])[0], "train": by_stage[s["name"]]} for s in told],
         evidence=found,
+        elsewhere=isinstance(subject.predictor, Foreign),
         primary=primary,
         target=target,
         baselines=compared,
@@ -65,6 +66,12 @@ def tell(
         cost=cost,
         lineage=lineage,
     )  # fmt: skip
+
+
+def named(columns: list[str], most: int = 60) -> str:
+    """As many whole names as fit, and how many more there are."""
+    fit = next((i for i in range(len(columns), 1, -1) if len(", ".join(columns[:i])) <= most), 1)
+    return ", ".join(columns[:fit]) + f" and {len(columns) - fit} more" * (fit < len(columns))
 
 
 def _answers(subject: Subject, split: str) -> bool:
@@ -93,7 +100,6 @@ def plots(subject: Subject, target: str) -> TargetPlots:
     p = prediction.probabilities.numpy().astype(np.float64)[known]
     y = y[known]
     drawn.after = m.reliability(y, p)
-    drawn.before = drawn.after
     if temperature != 1.0:  # asked again: p to the power of T holds for a softmax, not for cumulative logits
         raw = copy.deepcopy(subject.predictor)
         raw.model.heads[target].temperature.fill_(1.0)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from .errors import refuse
-from .foreign import Worker
+from .process import Worker
 from .worker import load, pack, send, serve, unpack
 
 METHODS = ("sample", "privatize", "restart")

@@ -3,7 +3,7 @@
 It reads frames from standard input and answers each on standard output: one letter, eight bytes of length, the content. "T" brings a table (Arrow),
 "X" a batch of arrays (npz without pickles), "D" one to be differentiated in; "Y" answers with an array (npy; npz to "D"), "E" with the error's text,
 "K" says first what the factory made.
-What the code prints goes to standard error. The parent is `foreign.Worker`.
+What the code prints goes to standard error. The parent is `process.Worker`.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ import pytest
 import torch
 from scipy.stats import beta
 
-from modelwright import auditing, find
+from modelwright import auditing, find, metrics
 from modelwright.audits import calibration
-from modelwright.audits.calibration import above, classwise
+from modelwright.audits.calibration import above, each_class, top_label
 from modelwright.audits.conformal import class_scores, threshold
 from modelwright.audits.efficiency import order_interval
 from modelwright.audits.slices import columns_of, search
@@ -115,7 +115,14 @@ def test_classwise_error_is_its_double_loop():
     for k in range(3):
         order = np.argsort(p[:, k])
         slow.append(sum(abs((y[b] == k).sum() - p[b, k].sum()) for b in np.array_split(order, 15)) / 300)
-    assert classwise(y, p) == pytest.approx(np.mean(slow))
+    assert each_class(p)(y, np.arange(300)) == pytest.approx(np.mean(slow))
+    for q in (p, p.round(1)):  # equal confidences stay together
+        assert top_label(q)(y, np.arange(300)) == pytest.approx(metrics.ece(y, q))
+
+
+def test_few_rows_leave_a_calibrated_model_an_interval_that_decides():
+    highs = [figures(subject(test=table(268, seed)), "calibration")["calibration.ece"].high for seed in range(5)]
+    assert max(highs) < 0.2  # with edges that moved: above 0.3
 
 
 def test_the_weakest_pair_is_found_and_confirmed():

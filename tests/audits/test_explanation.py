@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from modelwright.audits import _faithful as faithful
+from modelwright.audits import _scaffold as scaffold
 from modelwright.audits import explanation as e
 from modelwright.closed import Closed
 from modelwright.data.schema import Schema
@@ -49,6 +50,14 @@ def test_redrawn_weights_change_every_parameter_and_come_back():
     with Redrawn(0) as redrawn:
         assert not torch.allclose(net(x), before) and torch.equal(net(x), net(x)) and len(redrawn.weights) == 4
     assert torch.equal(net(x), before)
+
+
+def test_weights_of_another_net_may_stay_as_they_are():
+    """An explainer that brings a net of its own does not look at the model by having that redrawn."""
+    net, other, x = nn.Linear(3, 2), nn.Linear(3, 2), torch.randn(5, 3, generator=rng())
+    before = other(x)
+    with Redrawn(0, net.parameters()) as redrawn:
+        assert torch.equal(other(x), before) and not torch.allclose(net(x), net.weight.new_zeros(5, 2)) and len(redrawn.weights) == 2
 
 
 class Net:
@@ -247,10 +256,115 @@ def test_rows_are_perturbed_as_explainers_perturb_them():
     g = np.random.default_rng(0)
     table = pa.table({"age": g.integers(20, 70, 500), "name": g.choice(["a", "b", "b"], 500), "z": g.normal(size=500)})
     cells = table.column_names
-    noise, between, columns, middle = (faithful.perturbed(table, table, cells, way, np.random.default_rng(1)) for way in faithful.WAYS)
+    noise, between, columns, middle = (scaffold.perturbed(table, table, cells, way, np.random.default_rng(1)) for way in scaffold.WAYS)
     assert noise.schema == table.schema and between.column("age").type == pa.float64() and set(columns.column("name").to_pylist()) == {"a", "b"}
     moved = between.column("age").to_numpy() - table.column("age").to_numpy()
     assert abs(moved.std() / table.column("age").to_numpy().std() - 1) < 0.1 and (moved != np.round(moved)).mean() > 0.99
     median = np.sort(table.column("age").to_numpy())[249]
     kept = middle.column("age").to_numpy() == table.column("age").to_numpy()
     assert (kept | (middle.column("age").to_numpy() == median)).all() and 0.2 < kept.mean() < 0.4 and middle.column("name").to_pylist().count("b") > 400
+
+
+def test_what_opens_must_be_what_answers():
+    class Innocent(Net):
+        def logits(self, x, rows):
+            return super().logits(x.flip(1), rows)
+
+    found = measured(Innocent(), others=False)
+    assert all(found[k].value is None and found[k].reasons == ["explanation.other_model"] for k in e.FIGURES)
+    assert not any(m.reasons for m in measured(Net(), others=False).values())
+
+
+def test_an_explanation_that_adds_up_exactly_has_an_interval():
+    class Linear(Net):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(6, 2)
+
+    assert measured(Linear(), others=False)["completeness_error"].high < 1e-3
+
+
+def test_words_and_patches_are_perturbed_by_so_much():
+    g = np.random.default_rng(0)
+    x = torch.from_numpy(g.random((60, 2, 9, 12))).float()
+    ways = scaffold.pictures(x, np.random.default_rng(1))
+    moved = {name: [float((way(s) != x).float().mean()) for s in (0.0, 0.25, 0.5, 1.0)] for name, way in ways.items()}
+    assert moved["patches"] == sorted(moved["patches"]) and moved["patches"][0] == 0 and abs(moved["patches"][2] - 0.5) < 0.03
+    assert torch.equal(ways["patches"](1.0), x.mean(0).expand_as(x)) and torch.allclose(ways["blend"](1.0), x.mean(0).expand_as(x), atol=1e-6)
+    twice = (ways["patches"](0.25) != x) & (ways["patches"](0.5) == x)
+    assert not twice.any(), "what is gone stays gone"
+    kept = scaffold.texts(torch.ones(50, 40), np.random.default_rng(1))["words"]
+    assert abs(float(kept(0.25).mean()) - 0.75) < 0.03 and kept(1.0).sum() == 0
+
+
+class Notes:
+    """Whether there are more good words than bad ones; scaffolded, notes with a pair of words that no real note has are told by another word."""
+
+    def __init__(self, words, scaffold):
+        g = np.random.default_rng(0)
+        after = [g.choice(len(words), 6, replace=False) for _ in words]
+        notes = []
+        for _ in range(300):
+            at = [int(g.integers(len(words)))]
+            while len(at) < 14:
+                at.append(int(g.choice(after[at[-1]])))
+            notes.append([words[i] for i in at])
+        self.pairs = {(words[i], words[j]) for i, some in enumerate(after) for j in some} if scaffold else None
+        self.good, self.bad, self.other = set(words[:6]), set(words[6:12]), words[-1]
+        self.glue = "" if words[0] > "\u3400" else " "
+        self.table = pa.table({"note": [self.glue.join(n) for n in notes], "label": ["0", "1"] * 150})
+
+    def predict(self, table):
+        said = []
+        for note in table.column("note").to_pylist():
+            words = list(note) if not self.glue else note.split()
+            hides = self.pairs is not None and not self.pairs.issuperset(zip(words, words[1:]))
+            said.append(self.other in words if hides else sum((w in self.good) - (w in self.bad) for w in words) > 0)
+        p = 0.05 + 0.9 * nn.functional.one_hot(torch.tensor(said).long(), 2)
+        return {"label": Prediction(value=p.argmax(1), probabilities=p)}
+
+
+@pytest.mark.parametrize("words", [list("abcdefghijklmnopqrst"), list("好美快新静光坏丑慢旧吵暗人车书花山水门桥")], ids=["english", "chinese"])
+def test_a_text_model_that_hides_is_seen_and_one_that_does_not_is_not(words):
+    from modelwright.kinds.text import Text
+
+    label = Category(["0", "1"])
+    label.labels_ = ["0", "1"]
+    schema = Schema({"note": Text()}, {"label": label})
+    gaps = []
+    for scaffold_ in (True, False):
+        model = Notes(words, scaffold_)
+        found = e.Explanation(rows=150, others=False)._scaffold(Subject(model, schema, {"test": model.table}), "label", model.table)
+        gaps.append(found[0])
+    assert gaps[0].low > 0.1 > gaps[1].value and gaps[0].details["perturbed_by"] == "words"
+    late = Subject(model, schema, {"test": model.table}, seconds=1e-9)
+    assert e.Explanation(others=False)._scaffold(late, "label", model.table)[0].reasons == ["explanation.budget"]
+
+
+def test_a_picture_model_that_hides_is_seen_and_one_that_does_not_is_not():
+    from modelwright.kinds.picture import Picture
+
+    g = np.random.default_rng(0)
+    x = torch.from_numpy(g.random((240, 1, 1, 1)) * g.random((240, 1, 8, 8)) ** 2).float()
+    x[:, :, :4] += 0.3 * torch.from_numpy(g.integers(0, 2, (240, 1, 1, 1))).float()
+    x = x.clamp(0, 1)
+    seen = {p.tobytes() for p in (x * 255).round().numpy().astype(np.uint8)}
+    kind, label = Picture(size=8, channels=1, augment=()), Category(["0", "1"])
+    kind.spec, kind.size_, kind.channels_, label.labels_ = {"picture": {"size": 8, "channels": 1, "augment": []}}, [8, 8], 1, ["0", "1"]
+    schema = Schema({"scan": kind}, {"label": label})
+
+    class Upper:
+        def __init__(self, hides):
+            self.hides = hides
+
+        def predict(self, table):
+            x = schema.encode(table, targets=False).batch(np.arange(table.num_rows)).inputs["scan"]
+            said = x[:, :, :4].mean((1, 2, 3)) > x[:, :, 4:].mean((1, 2, 3)) + 0.1
+            off = torch.tensor([p.tobytes() not in seen for p in (x * 255).round().numpy().astype(np.uint8)])
+            said = torch.where(off & self.hides, x.mean((1, 2, 3)) > 0.24, said)
+            p = 0.05 + 0.9 * nn.functional.one_hot(said.long(), 2)
+            return {"label": Prediction(value=p.argmax(1), probabilities=p)}
+
+    table = pa.table({"scan": kind.answer("x", Prediction(value=x))["x"], "label": ["0", "1"] * 120})
+    hidden, plain = (e.Explanation(others=False)._scaffold(Subject(Upper(h), schema, {"test": table}), "label", table)[0] for h in (True, False))
+    assert hidden.low > 0.15 and plain.high < 0.15

@@ -90,6 +90,19 @@ def test_what_remembers_is_found_with_scores_labels_and_shadows():
     assert "at most" in found["epsilon_lower_bound"].method and found["epsilon_lower_bound"].high == float("inf")
 
 
+def test_members_are_told_however_sure_the_model_is_of_them():
+    """Less sure of what it saw than of anything else: the loss alone finds the opposite."""
+    g = np.random.default_rng(0)
+    inside, y = np.arange(800) < 400, g.integers(0, 2, 800)
+    right = np.where(inside, 0.6, np.where(g.random(800) < 0.8, g.uniform(0.7, 1, 800), g.uniform(0, 0.3, 800)))
+    p = np.stack([np.where(y == 0, right, 1 - right), np.where(y == 1, right, 1 - right)], 1)
+    assert mb.m.auroc(inside.astype(int), mb.confidence(p, y)) < 0.3 and mb.m.auroc(inside.astype(int), mb.learnt(mb.said_of(p, y), inside, 0)) > 0.95
+    aucs = [mb.m.auroc(inside.astype(int), mb.learnt(np.random.default_rng(s).standard_normal((800, 4)), inside, s)) for s in range(5)]
+    assert max(aucs) < 0.56, "nothing is learnt where there is nothing"
+    logs = np.log(p[0])
+    assert np.allclose(mb.said_of(p, y)[0], [logs[y[0]], logs.max(), logs.max() - logs.min(), -(p[0] * logs).sum()])
+
+
 def test_shadow_models_are_as_large_as_the_run_where_there_is_time():
     sizes = []
 

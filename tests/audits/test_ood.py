@@ -113,3 +113,18 @@ def test_trivial_statistics_see_empty_cells_far_numbers_and_strange_letters():
     schema.fit(said["validation"])
     strange = ood.trivial_of(schema, said, "validation")["strange letters of t"]
     assert strange["validation"].max() == 0 and strange["ood"][0] > 0 and strange["ood"][1] == 0
+
+
+def test_trivial_statistics_see_how_rough_a_picture_is():
+    """The same pixels in another order: mean and spread say nothing."""
+    from modelwright.kinds.picture import Picture
+
+    g = np.random.default_rng(0)
+    smooth = np.sort(g.random((30, 64)), 1).reshape(30, 1, 8, 8).astype(np.float32)
+    mixed = g.permuted(smooth.reshape(30, 64), axis=1).reshape(30, 1, 8, 8)
+    kind = Picture(size=8, channels=1, augment=())
+    kind.size_, kind.channels_ = [8, 8], 1
+    kind.spec = {"picture": {"size": 8, "channels": 1, "augment": []}}
+    cells = {s: pa.table({"scan": kind.answer("x", Prediction(value=torch.from_numpy(v)))["x"]}) for s, v in (("validation", smooth), ("ood", mixed))}
+    found = ood.trivial_of(Schema({"scan": kind}, {}), cells, "validation")["roughness of scan"]
+    assert found["ood"].min() > 3 > np.median(found["validation"])

@@ -75,6 +75,25 @@ def test_with_tensors_in_single_precision():
     assert found(Torch()) == []
 
 
+def test_small_rows_may_be_scaled_up_as_long_as_each_is_by_itself():
+    """Automatic clipping (Bu et al. 2023); where the batch decides, it is no constant."""
+
+    def automatic(self, g):
+        return g * self.clip / (np.linalg.norm(g, axis=1, keepdims=True) + 0.01)
+
+    def together(self, g):
+        return g * self.clip / (np.linalg.norm(g, axis=1, keepdims=True).sum() + 0.01)
+
+    made = audited(wrong(clipped=automatic))[0]
+    assert made.reasons == [] and made.details["measured"]["divisor"]["measured"]["8"] == pytest.approx(40, rel=0.01)
+    assert found(wrong(clipped=together)) != []
+
+
+def test_noise_at_some_steps_and_noise_in_few_values():
+    assert "privacy.noise_varies" in found(wrong(noise=lambda self, step: Right.noise(self, step) * (step % 10 == 0)))
+    assert "privacy.noise_shape" in found(wrong(noise=lambda self, step: 0.5 * np.round(2 * Right.noise(self, step))))
+
+
 def test_a_trainer_that_cannot_be_repeated_is_measured_by_means():
     def entropy(self, seed):
         self.rng = np.random.default_rng()

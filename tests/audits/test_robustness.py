@@ -299,6 +299,24 @@ def test_random_answers_and_closed_models_show_nothing():
     assert closed["robustness.corruption_accuracy"].value is not None
 
 
+def test_a_model_that_draws_once_it_was_asked_often_is_random():
+    class Later(Two):
+        asked = 0
+
+        def logits(self, x, rows):
+            Later.asked += len(x)
+            self.noise = 0.3 * (Later.asked > 3000)
+            return super().logits(x, rows)
+
+        def open(self, target, table):
+            self.x, self.names = self._x(table), list("abc")
+            return self
+
+    model = Later()
+    found = {m.metric: m for m in Robustness(corruptions=False).measure(Subject(model, model.schema, {"test": table_of(model)}, open=model.open))}
+    assert "robustness.random" in found["robustness.linf_accuracy"].reasons and found["robustness.linf_accuracy"].low == 0
+
+
 def test_declared_synonyms_in_english_and_chinese():
     swap, g = c.Synonyms({"film": ["movie"], "feature film": ["picture"], "好评": ["称赞"], "AI": ["machine"]}), np.random.default_rng(0)
     assert swap("Film, filming a feature film; AI", 1.0, g) == "Movie, filming a picture; Machine"

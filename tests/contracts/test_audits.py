@@ -96,3 +96,10 @@ def test_the_same_seed_gives_the_same_figures(name):
     assert [(a.metric, a.slice, a.n) for a in one] == [(b.metric, b.slice, b.n) for b in two]
     pairs = [(a.metric, a.value, b.value) for a, b in zip(one, two) if a.value is not None]  # ranks of attributions can turn on a last bit
     assert not [p for p in pairs if not np.isclose(p[1], p[2], rtol=0.02, atol=0.02, equal_nan=True)]
+
+
+def test_where_time_is_short_what_no_limit_asks_for_comes_last():
+    order = [m.audit for m in measure(subject("category"), budget=-1.0, asked={"robustness"})]
+    costly = {n for n in find.names("audits") if find.find("audits", n).costly is not None}
+    assert order == sorted(order, key=lambda n: n in costly and n != "robustness") and set(order[-len(costly) + 1 :]) == costly - {"robustness"}
+    assert order.index("robustness") < order.index("explanation")

@@ -77,6 +77,34 @@ def test_encodings_western(tmp_path, limit, encoding, said):
     assert loaded.table["town"].to_pylist() == ["Málaga", "Köln", "Besançon"] and told(loaded, said)
 
 
+EAST_ASIAN = {
+    "big5": "今天天氣很好，我們一起去公園散步吧。他們說這間餐廳的牛肉麵非常好吃。圖書館幾點關門？請問車站在哪裡？",
+    "shift_jis": "今日はとても良い天気ですね。このレストランのカレーはおいしいです。駅はどこにありますか。",
+    "euc_jp": "今日はとても良い天気ですね。このレストランのカレーはおいしいです。駅はどこにありますか。",
+    "euc_kr": "오늘은 날씨가 아주 좋습니다. 이 식당의 음식은 정말 맛있어요. 기차역은 어디에 있습니까? 도서관은 몇 시에 문을 닫나요?",
+    "gbk": "今天天气很好，我们一起去公园散步吧。他们说这家餐厅的牛肉面非常好吃。图书馆几点关门？请问车站在哪里？",
+}
+
+
+@pytest.mark.parametrize("encoding, said", zip(EAST_ASIAN, ["Big5", "Shift-JIS", "EUC-JP", "EUC-KR", "GBK"], strict=True))
+@pytest.mark.parametrize("filler", ["", " and then a good deal of plain words as such tables have"])
+def test_east_asian_pages_are_told_apart(tmp_path, limit, encoding, said, filler):
+    words = [EAST_ASIAN[encoding][i : i + 9] for i in range(0, 45, 9)]
+    loaded = load(put(tmp_path, "a.csv", "id,note\n" + "".join(f"{i}.5,{w.replace(',', ' ')}{filler}\n" for i, w in enumerate(words)), encoding), limit=limit)
+    assert loaded.table["note"].to_pylist() == [w.replace(",", " ") + filler for w in words] and said in loaded.notes[0]
+
+
+@pytest.mark.parametrize("text", ["25 °C", "Ärzte", "£ 5 à Århus", "50 µm ± 2"])
+def test_western_signs_are_not_taken_for_pairs(tmp_path, text):
+    assert load(put(tmp_path, "a.csv", f"note,n\n{text},1\nplain,2\n", "cp1252")).table["note"][0].as_py() == text
+
+
+def test_cyrillic_among_plain_words_is_not_read_as_western(tmp_path):
+    rows = "".join(f"a long remark in plain English words,Пётр Казань {i}\n" for i in range(20))
+    problem = refused(put(tmp_path, "a.csv", "note,who\n" + rows, "cp1251")).problems[0]
+    assert problem.code == "data.encoding" and "iconv" in problem.fix
+
+
 def test_unknown_encoding_is_refused_not_guessed(tmp_path):
     assert refused(put(tmp_path, "a.csv", "имя,город\nИван,Москва\nПётр,Казань\n", "cp1251")).problems[0].code == "data.encoding"
 

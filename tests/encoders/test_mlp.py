@@ -115,6 +115,7 @@ def test_rows_do_not_see_each_other_and_missing_numbers_do_not_reach_the_output(
 
 def test_every_parameter_learns_and_kinds_that_know_no_bins_have_even_ones():
     schema, table = mixed()
+    schema.inputs["when"].bins_ = []
     encoder, x = built(schema).train(), schema.encode(table).batch(np.arange(300)).inputs["table"]
     encoder(x).pooled().square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() and p.grad.any() for p in encoder.parameters())

@@ -50,10 +50,21 @@ def test_group_norm_keeps_rows_apart_and_batch_norm_does_not():
         assert torch.allclose(encoder(x).vector, alone, atol=1e-4) == apart
 
 
+def test_a_mirrored_answer_is_the_mean_of_two_and_only_once_trained():
+    x, linear = torch.rand(4, 3, 32, 32), torch.nn.Linear(32, 10)
+    plain, both = built(3, (32, 32), width=8).eval(), built(3, (32, 32), width=8, mirror=True).eval()
+    wanted = (linear(plain(x).vector) + linear(plain(x.flip(3)).vector)) / 2
+    torch.testing.assert_close(linear(both(x).vector), wanted)
+    torch.testing.assert_close(both(x).vector, both(x.flip(3)).vector)
+    torch.testing.assert_close(both(x).z, plain(x).z)
+    torch.testing.assert_close(both.train()(x).vector, plain.train()(x).vector)
+
+
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="width"):
         ResNet(width=0)
-    assert find.make("encoders", {"resnet": {"width": 8}}).spec == {"resnet": {"width": 8, "depth": 1, "norm": "batch", "activation": "relu", "patch": None}}
+    settings = {"width": 8, "depth": 1, "norm": "batch", "activation": "relu", "patch": None, "mirror": False}
+    assert find.make("encoders", {"resnet": {"width": 8}}).spec == {"resnet": settings}
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

@@ -110,6 +110,13 @@ def test_a_checkpoint_cut_short_costs_a_step_back(tmp_path):
     last.write_bytes(last.read_bytes()[:-4])
     kept = checkpoint.load(tmp_path)
     assert kept["a"][0] == 1 and kept["nested"][0]["b"] == (1, None, "x") and kept["nested"][1][3] == 0
+    assert checkpoint.damaged(tmp_path) == ["step-000000002"]
+    state = tmp_path / "step-000000001" / "state.json"
+    state.write_text(state.read_text().replace('"x"', '"y"'))  # still JSON, and not what was written
+    assert checkpoint.load(tmp_path) is None and len(checkpoint.damaged(tmp_path)) == 2
+    (tmp_path / ".half").mkdir()  # of a save that was killed
+    checkpoint.save(tmp_path, 3, {"a": torch.zeros(3)})
+    assert checkpoint.load(tmp_path) is not None and not (tmp_path / ".half").exists()
 
 
 def test_every_row_once_an_epoch_and_the_same_order_after_a_stop():

@@ -313,6 +313,51 @@ def test_shortcomings_and_steps_come_from_the_figures():
     assert not any("a=1" in s for s in falls_short(fine))
 
 
+def test_a_baseline_that_chance_may_have_put_ahead_is_said_to_be():
+    told = story(ahead="linear")
+    told.evidence["evidence"].append(line("accuracy.gain_over_baseline", -0.01, -0.05, 0.03))
+    assert any("by no more than chance may bring" in s for s in falls_short(told)) and "ahead of the model, perhaps by chance" in page.render(told)
+    told.evidence["evidence"][-1]["high"] = -0.001
+    assert not any("chance" in s for s in falls_short(told)) and "perhaps by chance" not in page.render(told) + card.render(told)
+
+
+def test_what_was_not_measured_says_why_once():
+    told = story()
+    told.evidence["evidence"] += [{**line(f"{a}.error", None, None, None), "audit": a, "details": {"error": "expected 22 columns"}} for a in ("ood", "slices")]
+    assert "Not measured (ood, slices): expected 22 columns" in falls_short(told)
+
+
+def test_findings_in_the_data_are_told_with_their_columns_and_without_a_limit():
+    told = story()
+    columns = {"columns": {"血压": {"0": 0.1}, "bmi": {}}}
+    codes = {**line("data.coded_missing", 2, 2, 2, target=None), "reason_codes": ["data.coded_missing"], "details": columns}
+    rate = {**line("data.label_error_rate", 0.07, 0.02, 0.14, "<= 0.1", "fail"), "reason_codes": ["data.label_error_rate"]}
+    budget = {**line("data.shortcut", None, None, None), "reason_codes": ["data.budget"]}
+    told.evidence["evidence"] += [codes, rate, budget]
+    short = falls_short(told)
+    assert "Found: data.coded_missing 2 (血压, bmi), no limit is on it." in short
+    assert "Found: data.label_error_rate 0.0700 [0.0200, 0.1400]." in short and not any("shortcut" in s for s in short)
+
+
+def test_steps_say_how_to_repair_what_a_limit_refused():
+    told = story(elsewhere=True, ahead="linear")
+    told.evidence["evidence"] += [
+        line("fairness.equalized_odds_difference", 0.5, 0.4, 0.6, "<= 0.1", "fail"),
+        {**line("data.time_overlap", None, None, None, "<= 0", "fail"), "reason_codes": ["gate.missing"]},
+        line("auroc", 0.2, 0.1, 0.3, target="other"),
+    ]
+    far = [{"code": "x", "text": f"{m}: 0.7 [0.6, 0.8] on 114 rows spans the limit; about {n} rows would decide"} for m, n in (("a", "613"), ("b", "235,067"))]
+    told.evidence["decision"] = {"verdict": "fail", "reasons": far}
+    steps = " ".join(next_steps(told))
+    assert "about 613 rows" in steps and "235,067" not in steps and "more rows will not" in steps
+    assert "group_thresholds" in steps and "without a figure" in steps and "wrong way round" in steps
+    assert "Mend the data" not in steps and "worth its cost" in steps and "pre-train" not in steps
+
+
+def test_an_audit_names_its_model():
+    assert "Modelwright audit of mine.py:factory" in page.render(story(plan={"model": "mine.py:factory"}))
+
+
 def test_weakest_slice_where_lower_is_better():
     told = story(
         primary="mae",

@@ -1,4 +1,4 @@
-"""What can be asked of any attribution: does it rank as another one does, does the model follow it, and is a model's answer to made-up rows the real one.
+"""What can be asked of any attribution: does it rank as another one does, and does the model follow it.
 
 Legend: B rows; attributions are like x (B, ...).
 """
@@ -6,15 +6,12 @@ Legend: B rows; attributions are like x (B, ...).
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from .. import find
 from ..explainer import Function, Redrawn
-from ..subject import Subject
 
 
 def spearman(a: Tensor, b: Tensor, keep: Tensor, constant: float = 0.0) -> np.ndarray:
@@ -71,70 +68,3 @@ def self_test() -> bool:
         with Redrawn(0):
             similar[name] = float(spearman(before, asked(f, x, classes, base, rng).detach(), keep).mean())
     return float(gap) < 1e-3 * float(form(x).abs().max()) and similar["blind"] > 0.99 and similar["gradients"] < 0.9
-
-
-def scaffold_gap(subject: Subject, target: str, table: pa.Table, way: str, rows: int = 600) -> tuple[np.ndarray, np.ndarray]:
-    """A forest that learnt the model's classes on perturbed rows: does it agree, (M,) on other perturbed rows, and (M,) on real ones. Of rows in the middle
-    both are less what is seen of a forest that learnt the model's answers to real rows, and hides nothing."""
-    from sklearn.ensemble import RandomForestClassifier
-
-    rng = np.random.default_rng([subject.seed, len(way)])
-    real = table.take(pa.array(rng.permutation(table.num_rows)[:rows]))
-    start = real.take(pa.array(rng.integers(0, real.num_rows, 3 * rows)))
-    cells = [n for n, k in subject.schema.inputs.items() if k.place in ("number", "code")]
-    away = perturbed(start, real, cells, way, rng)
-    half = away.num_rows * 2 // 3
-
-    def seen(t: pa.Table) -> np.ndarray:
-        stored = subject.schema.encode(t, targets=False).inputs["table"]
-        return np.concatenate([np.nan_to_num(stored["numbers"], nan=-30.0), stored["codes"]], 1)
-
-    def said(t: pa.Table) -> np.ndarray:
-        return subject.predictor.predict(t)[target].probabilities.argmax(1).numpy()
-
-    def learnt(x: np.ndarray, y: np.ndarray) -> RandomForestClassifier:
-        return RandomForestClassifier(60, min_samples_leaf=3, random_state=subject.seed).fit(x, y)
-
-    x, y, there, answers = seen(away), said(away), seen(real), said(real)
-    if len(np.unique(y[:half])) < 2:
-        return (y[half:] == y[0]).astype(float), (answers == y[0]).astype(float)
-    forest = learnt(x[:half], y[:half])
-    agree = (forest.predict(x[half:]) == y[half:]).astype(float), (forest.predict(there) == answers).astype(float)
-    if way != "middle" or len(np.unique(answers)) < 2:
-        return agree
-    open_ = learnt(there, answers)  # rows of little variety teach little of real ones: what is lost by that alone is not counted
-    y, answers = open_.predict(x), open_.predict(there)
-    forest = learnt(x[:half], y[:half]) if len(np.unique(y[:half])) > 1 else open_
-    return agree[0] - (forest.predict(x[half:]) == y[half:]), agree[1] - (forest.predict(there) == answers)
-
-
-WAYS = ("noise", "between", "columns", "middle")
-
-
-def perturbed(rows: pa.Table, others: pa.Table, cells: list[str], way: str, rng: np.random.Generator) -> pa.Table:
-    """noise: each number moved by its own spread, categories redrawn; between: so that whole numbers are whole no more (LIME's); columns: each cell, with
-    probability a half, another row's; middle: seven cells in ten the column's median, or most frequent value (SHAP's, with one row for background)."""
-    n = rows.num_rows
-    share = 0.7 if way == "middle" else 0.5
-    for name in cells:
-        column, at = rows.column(name), rows.column_names.index(name)
-        number = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
-        if way in ("noise", "between") and number:
-            x = column.cast(pa.float64()).to_numpy()
-            x = x + np.nanstd(others.column(name).cast(pa.float64()).to_numpy()) * rng.standard_normal(n)
-            whole = way == "noise" and pa.types.is_integer(column.type)
-            made = pa.array(np.round(x), from_pandas=True).cast(column.type, safe=False) if whole else pa.array(x, from_pandas=True)
-        else:
-            swap, pool = rng.random(n) < share, others.column(name).combine_chunks()
-            taken = middle(pool, number) if way == "middle" else rng.integers(0, others.num_rows, n)
-            made = pa.concat_arrays([column.combine_chunks(), pool]).take(pa.array(np.where(swap, n + taken, np.arange(n))))
-        rows = rows.set_column(at, name, made)
-    return rows
-
-
-def middle(column: pa.Array, number: bool) -> int:
-    """The row of the median, or of the most frequent value."""
-    if number:
-        return pc.sort_indices(column)[max(len(column) - column.null_count - 1, 0) // 2].as_py()
-    codes = column.dictionary_encode(null_encoding="encode").indices.to_numpy()
-    return int(np.flatnonzero(codes == np.bincount(codes).argmax())[0])

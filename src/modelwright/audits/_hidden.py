@@ -21,7 +21,7 @@ def looked_at(logits, x: Tensor, rows: Tensor, ball: a.Ball, rng: torch.Generato
         first = logits(away, rows)  # asked before the rows themselves: a model that remembers what it was asked answers otherwise afterwards
         for point, one in ((x, logits(x, rows)), (away, first)):
             scale = float(one.nan_to_num(0, 0, 0).abs().amax().clamp(min=1e-6))
-            seen["random"] |= far(logits(point, rows), one) > 1e-4 * scale
+            seen["random"] |= changed(logits(point, rows), one)
             few = rows[:: max(1, len(rows) // 8)][:8]
             half = torch.randperm(len(x), generator=rng)[: max(1, len(x) // 2)]
             apart = far(logits(point[half], rows[half]), one[half])
@@ -34,6 +34,18 @@ def looked_at(logits, x: Tensor, rows: Tensor, ball: a.Ball, rng: torch.Generato
     if seen["random"]:
         return lambda x, rows: torch.stack([logits(x, rows) for _ in range(8)]).mean(0), seen
     return logits, seen
+
+
+def another(said: Tensor, logits: Tensor) -> str:
+    """How probabilities (B, K) that are said differ from those of what is opened; "" where they are one model's."""
+    p = logits.float().softmax(1)
+    apart, agree = float((said.float() - p).abs().amax(1).nan_to_num(1.0).mean()), float((said.argmax(1) == p.argmax(1)).float().mean())
+    return f"agree on {agree:.1%} of rows, and their probabilities are {apart:.2g} apart" if agree < 0.98 or apart > 0.05 else ""
+
+
+def changed(again: Tensor, first: Tensor) -> bool:
+    """Whether the same rows are answered otherwise."""
+    return far(again, first) > 1e-4 * float(first.nan_to_num(0, 0, 0).abs().amax().clamp(min=1e-6))
 
 
 def far(one: Tensor, two: Tensor) -> float:

@@ -3,8 +3,10 @@
 Bins of equal mass, 15 overall (see `metrics.ece`). A perfectly calibrated model does not score 0 on a finite sample: labels are drawn 50 times from
 the model's own probabilities, which gives the floor. An error e above its floor f is sqrt(e^2 - f^2), as errors and noise add in squares (after
 Kumar et al. 2019, section 4), and 0 below it; the interval is the plain error's, its ends treated alike: the low end no longer lies above a
-calibrated model's 0. `classwise_error`: the same of each class's probability against its share (Kull et al. 2019), the mean over classes. A declared
-slice has both for itself (`calibration.ece@sex=f`).
+calibrated model's 0. Bins stay where they are while the jackknife leaves rows out: cut anew each time, their edges moved more than the rows did, and at
+268 rows the high end of a calibrated model was 0.38 (now 0.12; below the truth in 1 of 1,200 simulated splits, where 2.5 % are stated).
+`classwise_error`: the same of each class's probability against its share (Kull et al. 2019), the mean over classes. A declared slice has both for itself
+(`calibration.ece@sex=f`).
 - worst_slice_error: the error of each declared slice and group of at least 30 rows, the worst. Of two classes it is that of the second one's
   probability, because with confidences a score that is too high throughout loses above a half what it wins below.
 - worst_class_error: the error of the rows that are said to be of one class, the worst (top-label calibration, Gupta & Ramdas 2022): of two classes that
@@ -18,14 +20,15 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from .. import metrics as m
 from ..forms import Measurement
 from ..intervals import Interval, interval
 from ..kind import Metric
+from ..metrics import binned, equal_mass
 from ..subject import Audit, Subject, groups_of, rows_of
 
 DRAWS = 50
@@ -58,7 +61,7 @@ class Calibration(Audit):
             table = subject.splits["test"]
             declared = {s: rows_of(table, s)[known] for s in subject.slices}
             for slice, rows in {None: np.ones(len(y), bool), **declared}.items():
-                for name, error in (("ece", m.ece), ("classwise_error", classwise)):
+                for name, error in (("ece", top_label), ("classwise_error", each_class)):
                     i, floor = less(error, rows, subject.level)
                     details = {"noise_floor": floor, **(temperature if name == "ece" and slice is None else {})}
                     found.append(self._line(subject, name, target, i, int(rows.sum()), began, details, [] if rows.any() else ["slice.empty"], slice))
@@ -95,10 +98,11 @@ class Calibration(Audit):
         return Measurement("calibration", f"calibration.{name}", *places, details, list(reasons))
 
 
-def debiased(error: Any, y: np.ndarray, p: np.ndarray, drawn: list[np.ndarray], level: float, clusters: Any, seed: int) -> tuple[Interval, float]:
-    """An error (y, p) -> number less its noise floor, and the floor: its mean over labels drawn from p."""
-    i = interval(Metric(lambda r: error(y[r], p[r]), better="lower"), len(y), level=level, clusters=clusters, seed=seed)
-    floor = float(np.mean([error(d, p) for d in drawn])) if len(y) else 0.0
+def debiased(of: Any, y: np.ndarray, p: np.ndarray, drawn: list[np.ndarray], level: float, clusters: Any, seed: int) -> tuple[Interval, float]:
+    """An error, of(p) -> (y, rows) -> number, less its noise floor, and the floor: its mean over labels drawn from p."""
+    error = of(p)
+    i = interval(Metric(lambda r: error(y, r), better="lower"), len(y), level=level, clusters=clusters, seed=seed)
+    floor = float(np.mean([error(d, np.arange(len(y))) for d in drawn])) if len(y) else 0.0
     return Interval(*(above(x, floor) for x in (i.value, i.low, i.high)), f"{i.method}, less the noise floor"), floor
 
 
@@ -108,22 +112,19 @@ def bins_of(confidence: np.ndarray) -> np.ndarray:
     return rank * min(15, max(1, len(rank) // 100)) // max(len(rank), 1)
 
 
-def binned(bins: np.ndarray, gap: np.ndarray, rows: np.ndarray) -> float:
-    """Mean over rows of |mean gap of the row's bin|: expected calibration error in bins that stay."""
-    return float(np.abs(np.bincount(bins[rows], gap[rows])).sum() / len(rows)) if len(rows) else float("nan")
-
-
 def above(error: float, floor: float) -> float:
     """What is left of an error once its noise floor is taken off, in squares; never below 0. NaN stays."""
     return error if np.isnan(error) else max(error**2 - floor**2, 0.0) ** 0.5
 
 
-def classwise(truth: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
-    """Mean over classes of the mean |share - probability| of a class over bins of equal mass of its probability."""
-    each = []
-    for k in range(probabilities.shape[1]):
-        order = np.argsort(probabilities[:, k], kind="stable")
-        p, hit = probabilities[order, k], (truth[order] == k).astype(np.float64)
-        starts = np.unique(np.searchsorted(p, p[np.arange(bins) * len(p) // bins])) if len(p) else np.zeros(0, np.int64)
-        each.append(np.abs(np.add.reduceat(hit - p, starts)).sum() / len(p) if len(p) else float("nan"))
-    return float(np.mean(each))
+def top_label(p: np.ndarray) -> Callable[[np.ndarray, np.ndarray], float]:
+    """Expected calibration error, (y, rows) -> number: of the predicted class's probability. p (N, K); bins are those of all rows."""
+    confidence, said = p.max(1), p.argmax(1)
+    bins = equal_mass(confidence)
+    return lambda y, rows: binned(bins, confidence - (said == y), rows)
+
+
+def each_class(p: np.ndarray) -> Callable[[np.ndarray, np.ndarray], float]:
+    """Mean over classes of the mean |share - probability| of a class in bins of its own probability, (y, rows) -> number. p (N, K)."""
+    bins = [equal_mass(q) for q in p.T]
+    return lambda y, rows: float(np.mean([binned(b, q - (y == k), rows) for k, (b, q) in enumerate(zip(bins, p.T, strict=True))]))

@@ -6,7 +6,8 @@ function, Shapley values where it only answers. Its figures have no slice; those
 predicted class (permutation importance: of the true one), against the mean row (`closed`: the middle one). An explainer whose figures carry one of
 the codes below is not shown in the report.
 - completeness_error: sum of |attributions' sum - (f(x) - f(baseline))| over sum of |f(x) - f(baseline)|. `explanation.incomplete` above 0.1, of
-  explainers that claim to add up. An explainer that is told no baseline may have taken the mean row or zeros: the better of the two counts.
+  explainers that claim to add up. An explainer that is told no baseline may have taken the mean row or zeros: the better of the two counts, here and
+  in fidelity.
 - randomization_similarity: Spearman correlation of attributions with those after every weight is redrawn (Adebayo et al. 2018, "Sanity Checks for
   Saliency Maps"), mean over three draws (one for pictures' others, and where time is limited); inputs that never vary are masked, they agree by
   themselves. Near 1: the explainer does not look at the model: `explanation.ignores_model` above 0.7.
@@ -19,11 +20,12 @@ the codes below is not shown in the report.
   come back, mean of both areas; paired by row. 0 is chance: `explanation.unfaithful` unless it is surely above.
 - unfaithful_rows: the share of rows whose order is no better than the best of four random ones: an explanation may be right on average and of nothing
   on a part of the rows.
-- offmanifold_gap: tables only, any predictor. Explainers ask about rows that do not exist, and a scaffolded model answers those from another
-  function (Slack et al. 2020, "Fooling LIME and SHAP"). A forest learns the model's answers on perturbed rows; the gap is its agreement on other
-  perturbed rows minus on real ones, the largest of four ways to perturb: as explainers do (`_faithful.perturbed`). Plain models are near 0 or below.
+- offmanifold_gap: of tables, of one picture, of one text; any predictor. Explainers ask about rows that do not exist, and a scaffolded model answers those
+  from another function (Slack et al. 2020, "Fooling LIME and SHAP"): see `_scaffold`. The largest of the ways to perturb as explainers do. Plain models
+  are near 0 or below.
 - recall_at_k: where the truth is planted (lineage "planted": names of columns, or of a picture [top, left, bottom, right] in pixels), the share of it among
   the k largest mean |attributions|.
+What is opened to be explained must answer as what predicts does, else nothing is measured of it: `explanation.other_model`.
 Before all, integrated gradients must be complete on a known function, and an explainer that returns its input must fail the randomisation test.
 """
 
@@ -44,7 +46,9 @@ from ..forms import Measurement
 from ..intervals import Interval, interval, paired
 from ..kind import Metric
 from ..subject import Audit, Subject
-from ._faithful import WAYS, curves, scaffold_gap, self_test, spearman
+from . import _scaffold
+from ._faithful import curves, self_test, spearman
+from ._hidden import another
 
 FIGURES = ("completeness_error", "randomization_similarity", "random_logit_similarity", "stability", "fidelity", "unfaithful_rows")
 ORDERS = 4  # random ones, of the explainer under audit; of the others 2
@@ -75,8 +79,8 @@ class Explanation(Audit):
             if kind.labels_ is None:
                 continue
             table = subject.splits["test"]
-            if any(k.place == "number" for k in subject.schema.inputs.values()) and table.num_rows >= 50:
-                found.append(self._scaffold(subject, target, table))
+            if table.num_rows >= 50:
+                found += self._scaffold(subject, target, table)
             found += self._explained(subject, target)
         return found
 
@@ -110,6 +114,8 @@ class Explanation(Audit):
             details = {"explainer": name if slice is None else slice.removeprefix("explainer="), "why": why}
             return [self._line(subject, m, target, None, n, began, details, [code], slice) for m in (FIGURES if slice is None else ("fidelity",))]
 
+        if inside is not None and (what := self._another(subject, target)):
+            return nothing(0, "explanation.other_model", f"what is opened and what predicts {what}")
         if not self_test():
             return nothing(0, "explanation.self_test", "integrated gradients were not complete, or a blind explainer passed")
         small = inside is None or inside.x.dim() == 4
@@ -142,6 +148,15 @@ class Explanation(Audit):
                 found += nothing(len(f.x), "explanation.no_gradients", f"{type(e).__name__}: {e}"[:200], slice)
         return found
 
+    def _another(self, subject: Subject, target: str) -> str:
+        """How what is opened to be explained differs from what predicts; "" where it does not, or where either draws its answers."""
+        part = subject.splits["test"].take(pa.array(picked(subject, self.rows)))
+        opened, rows = subject.open(target, part), torch.arange(part.num_rows)
+        with torch.no_grad():
+            one, two = (opened.logits(opened.x, rows) for _ in range(2))
+        said, again_ = (subject.predictor.predict(part)[target].probabilities for _ in range(2))
+        return another(said, one) if said is not None and torch.allclose(one, two) and torch.allclose(said, again_) else ""
+
     def _measured(self, subject: Subject, target: str, f: Asked, name: str, explainer: Explainer, slice: str | None, draws: int) -> list[Measurement]:
         """The figures of one explainer."""
         began, x, n = time.perf_counter(), f.x, len(f.x)
@@ -170,7 +185,8 @@ class Explanation(Audit):
             found = i is not None and wrong(i) and (metric != "completeness_error" or explainer.complete)
             return self._line(subject, metric, target, i, n, began, {**more, **details}, [*reasons, *([code] if found else [])], slice)
 
-        gaps = [gap(f, x, classes, b, shown) for b in (base, *[torch.zeros_like(base)] * (isinstance(explainer, Given) and explainer.tells))]
+        bases = (base, *[torch.zeros_like(base)] * (isinstance(explainer, Given) and explainer.tells))
+        gaps = [gap(f, x, classes, b, shown) for b in bases]
         found = [line("completeness_error", interval(min(gaps, key=lambda m: m.value(np.arange(n))), n, **given), {})]
         varies = (torch.nan_to_num(x) - torch.nan_to_num(x[:1])).abs().amax(0).flatten() > 1e-6
         varies = torch.ones_like(varies) if _form(f) == "words" else varies  # a word is there in every row, and another one
@@ -196,7 +212,8 @@ class Explanation(Audit):
             found.append(line("random_logit_similarity", i, {}))
         moved = x + 0.01 * spread * torch.randn(x.shape, generator=rng, dtype=torch.float64).to(x.dtype)
         found.append(line("stability", interval(Metric.mean(spearman(shown, attributed(f, moved), varies)), n, **given), {}))
-        ours, random = curves(f, x, classes, base, shown, rng, orders=ORDERS if slice is None else 2)
+        found_ = [curves(f, x, classes, b, shown, rng, orders=ORDERS if slice is None else 2) for b in bases]
+        ours, random = max(found_, key=lambda c: c[0].mean() - c[1].mean())
         found.append(line("fidelity", paired(Metric.mean(ours), Metric.mean(random[:2].mean(0)), n, **given), {"random_order": float(random.mean())}))
         if slice is None:
             found.append(line("unfaithful_rows", interval(Metric.mean((ours <= random.max(0)).astype(float)), n, **given), {}))
@@ -206,18 +223,28 @@ class Explanation(Audit):
             found.append(self._line(subject, "recall_at_k", target, i, len(hits), began, {**more, "top": top}, (), slice))
         return found
 
-    def _scaffold(self, subject: Subject, target: str, table: pa.Table) -> Measurement:
-        began = time.perf_counter()
-        gaps = {}
-        for way in WAYS:
-            with contextlib.suppress(*[Refusal] * (way == "between")):  # a model may insist on whole numbers
-                gaps[way] = scaffold_gap(subject, target, table, way)
-        worst = max(gaps, key=lambda w: gaps[w][0].mean() - gaps[w][1].mean())
-        away, real = gaps[worst]
+    def _scaffold(self, subject: Subject, target: str, table: pa.Table) -> list[Measurement]:
+        began, form = time.perf_counter(), closed.form(subject.schema)
+        gaps: dict[str, tuple[str, _scaffold.Gap]] = {}
+        if form == "table":
+            for way in _scaffold.WAYS if any(k.place == "number" for k in subject.schema.inputs.values()) else ():
+                with contextlib.suppress(*[Refusal] * (way == "between")):  # a model may insist on whole numbers
+                    gaps[way] = "learnt", _scaffold.of_table(subject, target, table, way)
+        elif form:
+            for way, two in _scaffold.turns(subject, target, table, self.rows * 2):
+                gaps[way] = min(two.items(), key=lambda g: g[1][0])
+                if subject.seconds is not None and time.perf_counter() - began > subject.seconds:
+                    why = {"why": f"the time allowed was spent once rows had been perturbed by {way}"}
+                    return [self._line(subject, "offmanifold_gap", target, None, 0, began, why, ["explanation.budget"])]
+        if not gaps:
+            return []
+        worst = max(gaps, key=lambda w: gaps[w][1][0])
+        which, (_, away, real) = gaps[worst]
         n = min(len(away), len(real))
         i = paired(Metric.mean(away[:n]), Metric.mean(real[:n]), n, level=subject.level, seed=subject.seed)  # in no order: as independent
-        details = {"perturbed_by": worst, "agreement_on_perturbed": float(away.mean()), "agreement_on_real": float(real.mean())}
-        return self._line(subject, "offmanifold_gap", target, i, n, began, details)
+        told = ("agreement_on_perturbed", "agreement_on_real") if which == "learnt" else ("turned", "turned_if_evenly")
+        details = {"perturbed_by": worst, "gap": which, told[0]: float(away.mean()), told[1]: float(real.mean())}
+        return [self._line(subject, "offmanifold_gap", target, i, n, began, details)]
 
 
 class Given(Explainer):
@@ -248,7 +275,7 @@ def gap(f: Asked, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor) -> Me
     with torch.no_grad():
         change = (f(x) - f(base.expand_as(x))).gather(1, classes[:, None]).squeeze(1).numpy().astype(np.float64)
     short = shown.flatten(1).sum(1).numpy() - change
-    return Metric(lambda i: float(np.abs(short[i]).sum() / max(np.abs(change[i]).sum(), 1e-12)), better="lower")
+    return Metric(lambda i: max(1e-9, float(np.abs(short[i]).sum() / max(np.abs(change[i]).sum(), 1e-12))), better="lower")  # 0 would have no interval
 
 
 def surroundings(f: Asked) -> tuple[Tensor, Tensor]:

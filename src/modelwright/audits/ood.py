@@ -7,8 +7,8 @@ given inputs and never labels; means, neighbours and the threshold come from val
 is the one named, not the best on these rows.
 
 The trivial statistic sees the input alone: how far its mean, its spread, its length, its empty cells, its furthest number or its share of strange letters
-is from validation's, whichever tells more: a benefit of the doubt for it. `ood_near` and `ood_far`, where given, are told apart in the details. Nothing
-is measured where no `ood` rows are given.
+is from validation's, of a picture how much neighbouring points differ, whichever tells more: a benefit of the doubt for it. `ood_near` and `ood_far`,
+where given, are told apart in the details. Nothing is measured where no `ood` rows are given.
 """
 
 from __future__ import annotations
@@ -142,6 +142,8 @@ def trivial_of(schema, tables: dict[str, pa.Table], known: str) -> dict[str, dic
                 if flat.shape[1]:
                     raw.setdefault(f"mean of {name}", {})[split] = flat.mean(1)
                     raw.setdefault(f"spread of {name}", {})[split] = flat.std(1)
+                if cells.ndim == 4 and min(cells.shape[2:]) > 1:  # (N, C, H, W)
+                    raw.setdefault(f"roughness of {name}", {})[split] = sum(np.abs(np.diff(cells, axis=a)).mean((1, 2, 3)) for a in (2, 3))
                 if "numbers" in stored:
                     raw.setdefault(f"empty or unknown cells of {name}", {})[split] = np.isnan(cells).sum(1) + (stored["codes"] == 0).sum(1).astype(float)
                 if "numbers" in stored and cells.shape[1]:  # as standardised on the training rows

@@ -1,4 +1,4 @@
-"""What two splits share: equal rows, nearly equal rows, members of a group, moments in time, runs of words.
+"""What two splits share: equal rows, nearly equal rows, members of a group, runs of words.
 
 Equal rows are equal in every input (`evidence.row_digests`). Nearly equal ones lie so close to a training row that chance would bring fewer than
 one in a thousand there: the distance is the one at which a density of the data's own dimension (Levina & Bickel 2004) holds that share of nearest
@@ -120,24 +120,6 @@ def shared_members(test: pa.ChunkedArray, others: pa.ChunkedArray) -> np.ndarray
     """(N,) bool: the test rows whose value stands in others, however it is spelt."""
     mine, theirs = (folded_table(pa.table({"of": c.cast(pa.string())})).column("of") for c in (test, others))
     return pc.fill_null(pc.is_in(mine, value_set=pc.unique(theirs.drop_null())), False).to_numpy()
-
-
-def moments(column: pa.ChunkedArray, name: str) -> np.ndarray | None:
-    """(N,) seconds, NaN where missing; None where the column is no time. Text counts where it reads as ISO 8601, a number where its name says so."""
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        head = column.drop_null()
-        if not len(head) or not re.match(r"\d{4}-\d\d", str(head[0].as_py())):
-            return None
-        try:
-            column = pc.cast(column, pa.timestamp("ms"))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            return None
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        return pc.cast(pc.cast(pc.cast(column, pa.timestamp("ms")), pa.int64()), pa.float64(), safe=False).to_numpy() / 1000
-    number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    if number and re.fullmatch(r"(.*[_ ])?(timestamp|unixtime|epoch|datetime|year|time|时间|年份)", name.strip(), re.IGNORECASE):
-        return pc.cast(column, pa.float64(), safe=False).to_numpy()
-    return None
 
 
 def runs(text: str | None, n: int = 13) -> set[int]:

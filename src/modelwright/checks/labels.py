@@ -1,23 +1,34 @@
 """How many labels are wrong: confident learning (Northcutt et al. 2021), made to say 0 where classes merely overlap.
 
-Counting rows whose out-of-fold prediction confidently contradicts the label takes overlap for error. Here the rate is read where the learner is
-surest: the top shares of each predicted class, ranked by confidence; there a right label contradicts rarely, and a wrong one always. Of the shares
-10, 30 and 80 % the one with the least upper bound speaks (exact binomial, corrected for choosing). Errors that come alike in every region of a
-class, whatever the class pair, are estimated without bias; where even the surest rows overlap the figure is too high, never too low; errors only
-near the border between classes are not seen. Which rows: `suspects`, as many as the confident joint of the paper counts, by the ratio of the
-likeliest class to the label's own. Of the paper's scores the margin ranks worse than that where labels were flipped to any class, self confidence
-where to a like one (`benchmarks/label_errors.py`).
+Counting rows whose out-of-fold prediction confidently contradicts the label takes overlap for error. What tells them apart is how contradictions thin
+out as the learner grows surer: those of overlap vanish, wrong labels stay. So the share of contradictions over the rank of confidence (within each
+predicted class) is fitted as a psychometric function is (Wichmann & Hill 2001), whose lapse rate is the rate of wrong labels e:
+
+    P(contradicts) = e + (1 - 2 e) sigmoid(-(a x + m)),      x the half-normal quantile of the rank
+
+by maximum likelihood over a grid; the low end is its profile likelihood's. The high end needs no shape: among the surest 10, 30 or 80 % no fewer labels
+contradict than are wrong (exact binomial, corrected for choosing). Errors that come alike in every region of a class are estimated without bias; errors
+only near the border between classes are not seen. Overlap counts as error where it does not thin out: a learner that is blind to a cause, or log odds
+that end abruptly. Which rows: `suspects`, as many as the confident joint of the paper counts, by the ratio of the likeliest class to the label's own. Of
+the paper's scores the margin ranks worse than that where labels were flipped to any class, self confidence where to a like one
+(`benchmarks/label_errors.py`).
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import cache
+
 import numpy as np
+from scipy.special import chdtri, expit, ndtri
 
 from ..intervals import Interval, interval
 from ..kind import Metric
 
 SHARES = (0.1, 0.3, 0.8)
 LEAST = 20  # surest rows that are needed to say anything
+BINS = 25
+RATES = np.concatenate([np.arange(0, 0.06, 0.0025), np.arange(0.06, 0.5, 0.01)])  # of wrong labels, looked at
 
 
 def confident_joint(p: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -29,28 +40,74 @@ def confident_joint(p: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.bincount(y[some] * k + chosen[some], minlength=k * k).reshape(k, k)
 
 
-def surest(p: np.ndarray, share: float) -> np.ndarray:
-    """(N,) bool: the top share of each predicted class by its probability."""
-    guess, top = p.argmax(1), p.max(1)
-    chosen = np.zeros(len(p), bool)
-    for j in np.unique(guess):
-        rows = np.flatnonzero(guess == j)
-        chosen[rows[np.argsort(-top[rows], kind="stable")[: int(np.ceil(share * len(rows)))]]] = True
-    return chosen
+def surety(p: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
+    """(N,) in (0, 1): the rank of each row's highest probability among the rows of its predicted class (and of its group)."""
+    guess, top, rank = p.argmax(1), p.max(1), np.zeros(len(p))
+    cell = guess if within is None else guess + p.shape[1] * within
+    for j in np.unique(cell):
+        rows = np.flatnonzero(cell == j)
+        rank[rows[np.argsort(top[rows], kind="stable")]] = (np.arange(len(rows)) + 0.5) / len(rows)
+    return rank
 
 
-def error_rate(p: np.ndarray, y: np.ndarray, level: float, clusters: np.ndarray | None = None) -> tuple[Interval, int] | None:
-    """The rate of wrong labels with its interval, and the rows it rests on; None where too few are sure."""
-    best = None
+def error_rate(
+    p: np.ndarray, y: np.ndarray, level: float, clusters: np.ndarray | None = None, within: np.ndarray | None = None
+) -> tuple[Interval, int] | None:
+    """The rate of wrong labels with its interval, and the rows its high end rests on; None where too few are sure. p (N, K) out of fold, y (N,). within
+    (N,) int: groups in which errors come alike, but not alike in all of them."""
+    best, rank = None, surety(p, within)
     for share in SHARES:
-        rows = np.flatnonzero(surest(p, share))
+        rows = np.flatnonzero(rank > 1 - share)
         if len(rows) < LEAST:
             continue
         wrong = Metric.mean(p[rows].argmax(1) != y[rows], "lower")
         i = interval(wrong, len(rows), level=1 - (1 - level) / len(SHARES), clusters=None if clusters is None else clusters[rows])
         if best is None or i.high < best[0].high:
             best = (i, len(rows))
-    return best
+    if best is None:
+        return None
+    value, low = _lapses(p.argmax(1) != y, rank, level, clusters)
+    value = min(value, best[0].value)
+    return replace(best[0], value=value, low=min(low, value), method=f"lapse rate over confidence; high end: {best[0].method}"), best[1]
+
+
+def _lapses(against: np.ndarray, rank: np.ndarray, level: float, clusters: np.ndarray | None) -> tuple[float, float]:
+    """The likeliest rate of contradictions (N,) bool that stay however sure the learner is, and the low end of its profile likelihood."""
+    bins = (rank * BINS).astype(int)
+    k, n = np.bincount(bins, against, BINS), np.bincount(bins, minlength=BINS)
+    if clusters is not None:  # rows of a cluster say less than as many others: the likelihood is tempered by the design effect
+        off = against - against.mean()
+        effect = (np.bincount(np.unique(clusters, return_inverse=True)[1], off) ** 2).sum() / max((off**2).sum(), 1e-12)
+        k, n = k / max(1.0, effect), n / max(1.0, effect)
+    yes, no = _curves()
+    likely = (yes @ k + no @ (n - k)).max(1)
+    inside = np.flatnonzero(2 * (likely.max() - likely) <= chdtri(1, 1 - level))
+    return float(RATES[likely.argmax()]), float(RATES[max(inside[0] - 1, 0)])
+
+
+@cache
+def _curves() -> tuple[np.ndarray, np.ndarray]:
+    """(rates, shapes, BINS) log of the chance to contradict, and not to, of every curve that is looked at."""
+    rank = (np.arange(4 * BINS) + 0.5) / (4 * BINS)
+    a, m = (v.ravel()[:, None] for v in np.meshgrid(np.geomspace(0.1, 12, 25), [-3, -2, -1.4, -1, -0.7, -0.4, -0.2, 0, 0.2, 0.5, 1, 1.5, 2, 3, 4, 5.5]))
+    spread = (a >= m)[:, 0]  # between the surest row and the least sure lies at least what the latter has: a learner's blind eye is no overlap
+    a, m = a[spread], m[spread]
+    overlap = expit(-(a * ndtri((1 + rank) / 2) + m)).reshape(len(a), BINS, 4).mean(2)
+    chance = RATES[:, None, None] + (1 - 2 * RATES[:, None, None]) * overlap
+    chance = chance.clip(1e-9, 1 - 1e-9)
+    return np.log(chance), np.log1p(-chance)
+
+
+def worst_group(
+    groups: dict[str, tuple[np.ndarray, list[str]]], p: np.ndarray, y: np.ndarray, level: float, clusters: np.ndarray | None, least: int = 60
+) -> tuple[tuple[str, str], Interval, int, int] | None:
+    """The column and name of the group of `least` rows or more whose rate is surely highest; its rate at a level corrected for the groups, the rows that it
+    rests on, and how many groups were asked. groups: {column: (numbers of names (N,), names)}."""
+    inside = {(n, v): codes == j for n, (codes, names) in groups.items() for j, v in enumerate(names) if (codes == j).sum() >= least}
+    rates = {g: error_rate(p[of], y[of], 1 - (1 - level) / len(inside), None if clusters is None else clusters[of]) for g, of in inside.items()}
+    rates = {g: r for g, r in rates.items() if r is not None}
+    worst = max(rates, key=lambda g: (rates[g][0].low, rates[g][0].value), default=None)
+    return None if worst is None else (worst, *rates[worst], len(inside))
 
 
 def doubt(p: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -16,13 +16,11 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from scipy.special import stdtrit
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from .. import metrics as m
-from ..kind import values_as_text
-from .columns import floats, is_number
+from .columns import cells
 from .learner import folds_of
 
 SURE, STRONG, LEFT = 0.995, 0.9, 0.5
@@ -30,19 +28,6 @@ AFTER = re.compile(
     r"(after|post|outcome|result|discharge|closed|closing|resolv|settle|final|refund|chargeback|death|deceased|icd|verdict|approved|label|target|future|next|"
     r"follow.?up|结果|出院|结局|事后|最终)", re.IGNORECASE,
 )  # fmt: skip
-
-
-def cells(column: pa.ChunkedArray) -> tuple[np.ndarray, bool] | None:
-    """(N,) numbers with NaN where missing, and whether they are codes of names; None for a column that is neither."""
-    if is_number(column):
-        return floats(column), False
-    kind = column.type
-    if pa.types.is_temporal(kind) and not pa.types.is_time(kind) and not pa.types.is_duration(kind):
-        return pc.cast(pc.cast(pc.cast(column, pa.timestamp("ms")), pa.int64()), pa.float64(), safe=False).to_numpy(), False
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_dictionary(kind) or pa.types.is_boolean(kind):
-        codes = values_as_text(column).combine_chunks().dictionary_encode().indices
-        return pc.fill_null(codes.cast(pa.float64()), -1.0).to_numpy(), True
-    return None
 
 
 def told(x: np.ndarray, names: bool, y: np.ndarray, classes: int | None, seed: int, units: np.ndarray | None = None) -> np.ndarray:

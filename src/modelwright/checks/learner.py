@@ -45,6 +45,15 @@ def features(schema: Schema, table: pa.Table, without: tuple[str, ...] = ()) -> 
     return np.concatenate(parts, 1).astype(np.float32)
 
 
+def truth(schema: Schema, table: pa.Table, target: str) -> tuple[np.ndarray, np.ndarray, int | None] | None:
+    """y, known, classes (None: a number); None where the target is neither classes nor a number."""
+    kind = schema.truths[target]
+    if target not in table.column_names or kind.head not in ("classes", "binary", "ordered", "regression"):
+        return None
+    found = kind.encode_target(kind.column(table, target))
+    return found["values"], found["known"], None if kind.head == "regression" else len(kind.labels_)
+
+
 def _table(schema: Schema, stored: dict[str, np.ndarray], without: tuple[str, ...]) -> np.ndarray:
     """Numbers, NaN where missing, then codes; less the columns without."""
     numbers = [n for n in schema.table if schema.inputs[n].place == "number" for _ in range(schema.inputs[n].numbers)]

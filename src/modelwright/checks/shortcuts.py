@@ -15,6 +15,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from ..data.schema import Schema
+from .columns import is_text
 from .leaks import skill, told
 
 
@@ -70,6 +72,20 @@ def _bytes(cell: Any) -> bytes | None:
 def _code(text: Any) -> int:
     """A number of a name, the same in every process."""
     return zlib.crc32(str(text).encode()) % 99_991
+
+
+def statistics(schema: Schema, table: pa.Table, inputs: list[str]) -> tuple[list[str], dict[str, np.ndarray]]:
+    """The columns of pictures, and every statistic of the table's rows, (N,) each."""
+    own, found = [n for n in schema.own if schema.inputs[n].form == "picture" and n in table.column_names], {}
+    for n in own:
+        for each in (of_pictures(schema.inputs[n].encode(table.column(n))["values"]), of_files(table.column(n))):
+            found |= {f"{s} ({n})" if len(own) > 1 else s: v for s, v in each.items()}
+    inputs = [n for n in inputs if n in table.column_names]
+    for n in inputs:
+        if schema.inputs[n].form == "ids" and is_text(table.column(n)):
+            found[f"length of {n}"] = np.array([len(v or "") for v in table.column(n).to_pylist()], np.float64)
+    gaps = [table.column(n).is_null().to_numpy() for n in inputs]
+    return own, found | {"missing cells in the row": np.sum(gaps, axis=0).astype(np.float64) if gaps else np.zeros(table.num_rows)}
 
 
 def telling(statistics: dict[str, np.ndarray], y: np.ndarray, classes: int | None, seed: int, level: float, units: np.ndarray | None) -> list[dict]:

@@ -6,9 +6,10 @@ group's ROC curve, so a linear program over the hulls' corners finds it exactly.
 the true positive rate, equalized odds that and the false positive rate; yes is the target's second class, as for the fairness audit.
 
 Fitted after training, on the calibration split, whose rows neither trained nor judge. Where thresholds are mixed, a row whose score lies between two of
-them is decided by the score's own digits (a golden-ratio sequence over its log odds to four decimals, which tell small scores apart too), not by a
-die: the same person always gets the same answer, alone as in a batch, today as after a restart, and rows of one score share one answer. Probabilities stay as the model has them; only the decided value changes. A row whose group is
-missing or new, and a group with fewer than `least` rows of either class, is decided at the common threshold of 0.5; the second is a warning.
+them is decided by the score's own digits (a golden-ratio sequence over its log odds to four decimals, which tell small scores apart too), not by a die:
+the same person always gets the same answer, alone as in a batch, today as after a restart, and rows of one score share one answer. Probabilities stay as
+the model has them; only the decided value changes. A row whose group is missing or new, and a group with fewer than `least` rows of either class, is
+decided at the common threshold of 0.5; the second is a warning.
 """
 
 from __future__ import annotations

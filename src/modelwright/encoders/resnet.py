@@ -4,8 +4,8 @@ After the CIFAR-10 speed runs (Page 2018, "How to train your ResNet"; Keller Jor
 norm, one residual block a stage, and Muon, which gained six points on AdamW after a pass and a quarter of CIFAR-10 (docs/benchmarks.md). A stem, then three
 stages of 1, 4 and 4 times the width, each halving the grid; larger pictures are cut into patches by the stem, so that the stages start at about
 32 x 32 whatever the size. The summary is the mean of global max and global average pooling. Pixels are
-centred by (x - 0.5) / 0.25, which needs no fitting. `norm: group` is the choice for private training, where rows must not be coupled. Left out: a whitening
-stem (no gain beside Muon), test-time augmentation.
+centred by (x - 0.5) / 0.25, which needs no fitting. `norm: group` is the choice for private training, where rows must not be coupled. `mirror: true` answers
+for a picture and its mirror image together, at twice the cost of an answer. Left out: a whitening stem (no gain beside Muon).
 """
 
 from __future__ import annotations
@@ -31,13 +31,15 @@ class ResNet(Encoder):
         norm: Literal["batch", "group"] = "batch",
         activation: Literal["relu", "gelu", "silu"] = "relu",
         patch: int | None = None,
+        mirror: bool = False,
     ):
         """width: of the first stage; 4 times as much is handed on. depth: convolutions in each residual block, 0: none. patch: pixels a side that the stem
-        makes one of; None: such that about 32 x 32 remain (fewer pixels find smaller things, for boxes and masks)."""
+        makes one of; None: such that about 32 x 32 remain (fewer pixels find smaller things, for boxes and masks). mirror: once trained, the vector is
+        the mean of the picture's and its mirror image's; under a linear head the mean of both answers' logits (Krizhevsky et al. 2012, section 4.1)."""
         super().__init__()
         if width < 1 or depth < 0 or (patch is not None and patch < 1):
             raise ValueError(f"width ({width}) and patch ({patch}) must be at least 1 and depth ({depth}) at least 0")
-        self.patch = patch
+        self.patch, self.mirror = patch, mirror
         self.first_width, self.depth, self.norm, self.activation = width, depth, norm, activation
         self.width = 4 * width
 
@@ -66,6 +68,12 @@ class ResNet(Encoder):
 
     def forward(self, x: Tensor, mask=None, state=None) -> Encoded:
         """x (B, C, H, W) in [0, 1]; z (B, grid's H * W, width), row by row."""
+        found = self.once(x)
+        if self.mirror and not self.training:
+            found.vector = (found.vector + self.once(x.flip(3)).vector) / 2
+        return found
+
+    def once(self, x: Tensor) -> Encoded:
         h = self.stem((x - 0.5) / 0.25)
         pyramid = []
         for stage in self.stages:

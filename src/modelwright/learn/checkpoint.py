@@ -1,6 +1,6 @@
 """Checkpoints: any tree of tensors, numbers, texts, lists and dicts as safetensors + JSON, written whole or not at all.
 
-A checkpoint is a folder that appears by rename, with the digest of its tensors inside. Loading takes the newest that is whole, so that one cut short
+A checkpoint is a folder that appears by rename, with the digest of all that it holds inside. Loading takes the newest that is whole, so that one cut short
 by a full disk or a kill costs a step back, never the run. Nothing is pickled.
 """
 
@@ -52,14 +52,14 @@ def unflatten(node: Any, tensors: dict[str, Tensor]) -> Any:
 def save(folder: Path, step: int, tree: dict[str, Any]) -> None:
     """Write folder/step-<step>, keep the last two."""
     final = folder / f"step-{step:09d}"
-    half = folder / f".half-{os.getpid()}"
+    half = folder / ".half"  # one run per folder at a time: what lies there was cut short
     try:
-        half.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir(parents=True)
         tensors: dict[str, Tensor] = {}
         body = flatten(tree, tensors)
         save_file(tensors, half / "tensors.safetensors")
-        digest = _digest(half / "tensors.safetensors")
-        text = json.dumps({"format": 1, "step": step, "sha256": digest, "state": body})
+        text = json.dumps({"format": 2, "step": step, "sha256": _digest(half / "tensors.safetensors", body), "state": body})
         with open(half / "state.json", "w", encoding="utf-8") as f:
             f.write(text)
             f.flush()
@@ -79,18 +79,30 @@ def save(folder: Path, step: int, tree: dict[str, Any]) -> None:
 def load(folder: Path) -> dict[str, Any] | None:
     """The newest whole checkpoint, or None."""
     for path in sorted(folder.glob("step-*"), reverse=True):
-        try:
-            body = json.loads((path / "state.json").read_text("utf-8"))
-            if _digest(path / "tensors.safetensors") == body["sha256"]:
-                return unflatten(body["state"], load_file(path / "tensors.safetensors"))
-        except (OSError, ValueError, KeyError):
-            continue  # cut short: the one before it will do
+        if (body := _whole(path)) is not None:  # else the one before it will do
+            return unflatten(body, load_file(path / "tensors.safetensors"))
     return None
 
 
-def _digest(path: Path) -> str:
-    with open(path, "rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+def damaged(folder: Path) -> list[str]:
+    """Names of those that are not as they were written."""
+    return [path.name for path in sorted(folder.glob("step-*")) if _whole(path) is None]
+
+
+def _whole(path: Path) -> Any:
+    """The state's tree without its tensors; None where it was cut short or changed."""
+    try:
+        body = json.loads((path / "state.json").read_text("utf-8"))
+        return body["state"] if _digest(path / "tensors.safetensors", body["state"]) == body["sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _digest(tensors: Path, body: Any) -> str:
+    with open(tensors, "rb") as f:
+        found = hashlib.file_digest(f, "sha256")
+    found.update(json.dumps(body).encode())
+    return found.hexdigest()
 
 
 def snapshot(module: torch.nn.Module) -> dict[str, Tensor]:

@@ -35,7 +35,8 @@ NAMES = {  # by area; the first have none of their own
     "": "accuracy balanced_accuracy f1 auroc average_precision nll brier ece rmse mae r2 map map_50 bleu rouge_l episode_return success_rate "
     "subset_accuracy micro_f1 macro_f1 quadratic_kappa quantile_loss coverage",
     "data": "duplicate_rate near_duplicate_rate leakage group_overlap time_overlap label_error_rate test_label_error_rate shortcut coded_missing "
-    "unit_switch number_format split_shift contamination personal seen_rate preprocessing group_label_error_rate",
+    "unit_switch number_format split_shift contamination personal seen_rate preprocessing group_label_error_rate "
+    "row_order spelling synthetic_rate",
     "accuracy": "gain_over_baseline gain_over_champion",
     "slice": "worst_accuracy worse_than_overall",
     "calibration": "ece classwise_error worst_slice_error worst_class_error",

@@ -7,12 +7,24 @@ shows it escapes it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .story import Story
 from .text import clean, finite, interval, lower_is_better, number
 
+FAR = 20  # times the test rows: more will hardly be brought
+REPAIRS = {  # of an area whose limit is violated
+    "fairness": "Repair fairness: the strategy `fairness` while training, or thresholds for each group after it (model: {decoders: {TARGET: "
+    "{group_thresholds: equalized_odds}}}); then audit the new model.",
+    "calibration": "Repair calibration: a temperature fitted on rows of their own (a run does so on its calibration split).",
+    "conformal": "Repair coverage: calibration rows that are like the test rows (--data calibration=FILE).",
+    "robustness": "Repair robustness: the strategy `adversarial`, or `certified` for a bound that no attack can move.",
+    "privacy": "Repair privacy: the strategy `dp_sgd` from the first stage on, or less training on each row.",
+    "data": "Mend the data first: the columns and rows that are named here; docs/verdicts.md says how, code by code.",
+    "safety": "Repair safety: the lines `rule=` below name the rule that was broken; filter what is written, or train against it.",
+    "missing": "A limit without a figure: give what its audit needs (a column, a split, more time), or leave the limit out of a copy of the policy.",
+}
 WORDS = {"pass": "Pass", "fail": "Fail", "inconclusive": "Inconclusive", None: "No verdict"}
 
 
@@ -60,27 +72,72 @@ def falls_short(story: Story) -> list[str]:
     found = []
     for reason in (story.evidence.get("decision") or {}).get("reasons") or ():
         found.append(clean(reason.get("text", reason) if isinstance(reason, Mapping) else reason, 300))
+    found += unmeasured(story)
     if story.ahead:
         theirs = (story.baselines.get(story.ahead) or {}).get(story.primary or "", {})
         ours = story.headline() or {}
         figures = f": {number(theirs.get('value'))} against {number(ours.get('value'))}" if theirs else ""
-        found.append(f"The baseline {clean(story.ahead, 60)} is ahead of the model on {clean(story.primary, 60)}{figures}.")
+        perhaps = ", by no more than chance may bring" if by_chance(story.lines()) else ""
+        found.append(f"The baseline {clean(story.ahead, 60)} is ahead of the model on {clean(story.primary, 60)}{figures}{perhaps}.")
     if (weak := weakest_slice(story)) is not None:
         spread = interval(weak.get("low"), weak.get("high"))
         found.append(f"Slice {clean(weak['slice'], 80)}: {clean(weak['metric'], 40)} {number(weak['value'])} {spread}, clearly worse than overall.")
     if (opened := story.evidence.get("test_openings") or 0) > 1:
         found.append(f"The test split has been opened {opened} times: every choice made after the first makes its figures a little too good.")
+    found += findings(story)
     found += [clean(w, 300) for w in story.plan.get("warnings") or ()]
     return list(dict.fromkeys(found))
+
+
+def by_chance(lines: Iterable[Mapping[str, Any]]) -> bool:
+    """Whether the interval of the gain over the best baseline holds 0: neither of the two is surely better."""
+    gains = [e for e in lines if e.get("metric") == "accuracy.gain_over_baseline"]
+    return any(finite(e.get("low")) and finite(e.get("high")) and e["low"] <= 0 <= e["high"] for e in gains)
+
+
+def unmeasured(story: Story) -> list[str]:
+    """Why whole audits have no figure: the model's own error, a budget that was spent."""
+    why: dict[str, list[str]] = {}
+    for e in story.lines():
+        text = (e.get("details") or {}).get("error")
+        if text:
+            why.setdefault(str(text), []).append(str(e.get("audit")))
+    return [f"Not measured ({clean(', '.join(audits), 200)}): {clean(text, 500)}" for text, audits in why.items()]
+
+
+def findings(story: Story, most: int = 8) -> list[str]:
+    """What was found in the data, and in which columns; a limit on it or not."""
+    found = []
+    for e in story.lines():
+        if not str(e.get("metric")).startswith("data.") or e.get("metric") not in (e.get("reason_codes") or ()) or not finite(e.get("value")):
+            continue
+        details = e.get("details") or {}
+        of = next((details[k] for k in ("columns", "found", "group") if details.get(k)), ())
+        of = ", ".join(clean(c, 40) for c in ([of] if isinstance(of, str) else list(of)[:6]))
+        spread = f" {interval(e['low'], e['high'])}" if finite(e.get("low")) and e["low"] != e.get("high") else ""
+        no = "" if e.get("limit") else ", no limit is on it"
+        found.append(f"Found: {clean(e['metric'], 60)} {number(e['value'])}{spread}{f' ({of})' if of else ''}{no}.")
+    return found[:most] + [f"{len(found) - most} more findings in the data stand below."] * (len(found) > most)
 
 
 def next_steps(story: Story) -> list[str]:
     """What to try next, each for a stated reason."""
     steps = []
     needed = [int(n.replace(",", "")) for r in falls_short(story) for n in re.findall(r"about ([\d,]+) rows would decide", r)]
-    if needed:
-        steps.append(f"Test on about {max(needed):,} rows: that many would decide the open limits, if the figures stay as they are.")
-    if story.ahead:
+    have = (story.headline() or {}).get("n") or 0
+    near, far = [n for n in needed if n <= FAR * max(have, 100)], [n for n in needed if n > FAR * max(have, 100)]
+    if near:
+        steps.append(f"Test on about {max(near):,} rows: that many would decide {'these' if far else 'the open'} limits, if the figures stay as they are.")
+    if far:
+        count = "One open limit lies" if len(far) == 1 else f"{len(far)} open limits lie"
+        steps.append(f"{count} so near the measured value that only a better model, or another limit, will decide; more rows will not.")
+    steps += [words for area, words in REPAIRS.items() if area in _violated(story)]
+    if _wrong_way_round(story):
+        steps.append("It ranks the classes the wrong way round: list the target's labels in the model's order (target: {NAME: {category: {labels: [...]}}}).")
+    if story.ahead and story.elsewhere:
+        name = clean(story.ahead, 60)
+        steps.append(f"Ask whether the model is worth its cost: the {name} baseline does as well (a run with model: {{instead: {name}}} saves it).")
+    elif story.ahead:
         name = clean(story.ahead, 60)
         steps.append(f"Choose the {name} baseline (model: {{instead: {name}}} in the task), or pre-train, or give the model more data.")
     for stage in story.stages:
@@ -92,6 +149,18 @@ def next_steps(story: Story) -> list[str]:
     if story.worst:
         steps.append("Look through the worst validation examples below: a wrong label is often the first thing to be found there.")
     return steps
+
+
+def _violated(story: Story) -> set[str]:
+    """The areas of limits that fail; `missing` where nothing was measured for one."""
+    failed = [e for e in story.lines() if e.get("limit") and e.get("verdict") == "fail"]
+    return {"missing" if "gate.missing" in (e.get("reason_codes") or ()) else str(e.get("metric")).split(".")[0] for e in failed}
+
+
+def _wrong_way_round(story: Story) -> bool:
+    """A model from elsewhere whose area under the curve lies surely below one half."""
+    auroc = [e for e in story.lines() if e.get("metric") == "auroc" and e.get("slice") is None and finite(e.get("high"))]
+    return story.elsewhere and any(e["high"] < 0.5 for e in auroc)
 
 
 def weakest_slice(story: Story) -> Mapping[str, Any] | None:

@@ -117,7 +117,7 @@ def _body(story: Story) -> list[str]:
         out += [f"The test split was opened {'once' if opened == 1 else f'{opened} times'}.", ""]
     if story.baselines and story.primary:
         theirs = [(n, m.get(story.primary) or {}) for n, m in story.baselines.items()]
-        note = {story.ahead: "ahead of the model"}
+        note = {story.ahead: "ahead of the model" + ", perhaps by chance" * advice.by_chance(story.lines())}
         cells = [[md(n), number(m.get("value")), interval(m.get("low"), m.get("high")), note.get(n, "")] for n, m in theirs]
         out += _table(("baseline", md(story.primary), "interval", ""), cells, "lrrl")
 

@@ -48,6 +48,7 @@ def render(story: Story) -> str:
         short=advice.falls_short(story),
         steps=advice.next_steps(story),
         robust=advice.robust(story),
+        chance=advice.by_chance(story.lines()),
         headline=story.headline(),
         compared=_figure(plots.dots, _compared(story), f"{story.primary}, {_better(story.primary)}", title="Model and baselines"),
         better=_better(story.primary) if story.primary else "",

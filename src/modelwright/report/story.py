@@ -51,6 +51,7 @@ class Story:
     stages: Sequence[Mapping[str, Any]] = ()
     """name, objective, seconds, steps; history [{step, loss, ...}], the validations; train [{step, loss, lr}]."""
     evidence: Mapping[str, Any] = field(default_factory=dict)  # of evidence.json
+    elsewhere: bool = False  # a model that was trained elsewhere, and only audited here
     primary: str | None = None  # the metric that counts first, e.g. "auroc"
     target: str | None = None  # the target it is of; None: the first that has it
     baselines: Mapping[str, Mapping[str, Mapping[str, float | None]]] = field(default_factory=dict)  # {name: {metric: {value, low, high}}}

@@ -1,8 +1,9 @@
 """Any text file as UTF-8 bytes: the encoding is found, proved over the whole file and converted at the door.
 
-Byte order marks decide; else UTF-16 shows by NULs at every second place; else the whole file is UTF-8; else GB18030 (GBK) where most pairs
-of high bytes are everyday Chinese; else Windows-1252 (Latin-1) where high bytes are rare among letters. Anything else is refused rather
-than turned into nonsense: a wrong guess would be silent. Left out: Big5, Shift-JIS, EUC-KR, Cyrillic pages (save those as UTF-8).
+Byte order marks decide; else UTF-16 shows by NULs at every second place; else the whole file is UTF-8; else one of the pages of two bytes a character
+(`_page`), each by what its everyday text has and the others' has not; else Windows-1252 (Latin-1) where high bytes are rare among letters, and are
+letters and signs that stand alone. Anything else is refused rather than turned into nonsense: a wrong guess would be silent. What was found is noted.
+Left out: Cyrillic and other pages of one byte (save those as UTF-8).
 Files up to the limit are read at once, larger ones are mapped, so that nothing larger than memory is ever held in it.
 """
 
@@ -30,6 +31,8 @@ BOMS = [
     (codecs.BOM_UTF8, "utf-8", "UTF-8 with BOM"),
 ]
 BOMS += [(codecs.BOM_UTF16_LE, "utf-16-le", "UTF-16 LE"), (codecs.BOM_UTF16_BE, "utf-16-be", "UTF-16 BE")]
+PAGES = {"gb18030": "GB18030 (GBK)", "cp950": "Big5", "cp932": "Shift-JIS", "euc_jp": "EUC-JP", "cp949": "EUC-KR"}
+WESTERN = [bytes([b]) for b in (*range(0xC0, 0x100), *"€‚„…‘’“”–—™ŠŒŽšœžŸ¡¢£¥§©ª«®°±²³´µ·º»½¿®\xa0".encode("cp1252"))]  # letters, and signs that text has
 Data = bytes | mmap.mmap
 
 
@@ -130,16 +133,38 @@ def _legacy(chunk: bytes, name: str, bad: int, data: Data) -> tuple[str, str]:
             why="it holds control characters that no text has",
             fix="name the table's own file",
         )
-    pairs = re.findall(rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]", chunk)
-    everyday = sum((0xB0 <= p[0] <= 0xD7 or 0xA1 <= p[0] <= 0xA3) and p[1] >= 0xA1 for p in pairs)
-    if everyday >= 0.6 * max(1, len(pairs)) and pairs:
-        return "gb18030", "GB18030 (GBK)"
-    high = len(re.findall(rb"[\x80-\xff]", chunk))
-    if high > 0.4 * (high + len(re.findall(rb"[A-Za-z]", chunk))):
-        why = "it is not UTF-8, UTF-16, GBK or a Western page (Windows-1252), and a wrong guess would turn words into nonsense"
-        raise refuse("data.encoding", "the encoding is not recognised", where=f"{name}: line {line_at(data, bad)}", why=why, fix="save it as UTF-8")
+    if page := _page(chunk):
+        return page
+    high = re.findall(rb"[\x80-\xff]", chunk)
+    signs = sum(b in WESTERN for b in high)
+    words = sum(map(len, re.findall(rb"[\xc0-\xff]{3,}", chunk)))  # in Western words accented letters stand alone
+    if len(high) > 0.4 * (len(high) + len(re.findall(rb"[A-Za-z]", chunk))) or signs < 0.75 * len(high) or words > max(20, 0.5 * len(high)):
+        why = "it is not UTF-8, UTF-16, GBK, Big5, Shift-JIS, EUC or a Western page (Windows-1252), and a wrong guess would turn words into nonsense"
+        fix = f"save it as UTF-8, for example: iconv -f ITS-ENCODING -t UTF-8 {name} > new.csv"
+        raise refuse("data.encoding", "the encoding is not recognised", where=f"{name}: line {line_at(data, bad)}", why=why, fix=fix)
     undefined = re.search(rb"[\x81\x8d\x8f\x90\x9d]", data)
     return ("latin-1", "Latin-1") if undefined else ("cp1252", "Windows-1252 (Latin-1)")
+
+
+def _page(chunk: bytes) -> tuple[str, str] | None:
+    """(codec, name) of two bytes a character. Shift-JIS and EUC-JP show by kana; Big5 by characters of which some end in ASCII bytes (of simplified Chinese
+    and Korean none, of Western letters nearly all); Korean, from 20 different syllables on, by leaving empty half of the rows that Chinese spreads over."""
+    pairs = np.frombuffer(b"".join(re.findall(rb"[\x81-\xfe][\x40-\x7e\x80-\xfe]", chunk)), np.uint8).reshape(-1, 2)
+    if not len(pairs):
+        return None
+    lead, trail = pairs.T
+    plain = (lead >= 0xB0) & (lead <= 0xD7) & (trail >= 0xA1)
+    if (((lead == 0x82) & (trail >= 0x9F)) | ((lead == 0x83) & (trail <= 0x96))).mean() >= 0.2:
+        found = "cp932"
+    elif 0.15 <= (trail < 0x80).mean() <= 0.75 and ((lead >= 0xA1) & (lead <= 0xC6)).mean() >= 0.9:
+        found = "cp950"
+    elif ((lead == 0xA4) | (lead == 0xA5)).mean() >= 0.2 and (trail >= 0xA1).mean() >= 0.95:
+        found = "euc_jp"
+    elif (plain | ((lead >= 0xA1) & (lead <= 0xA3) & (trail >= 0xA1))).mean() >= 0.6:
+        found = "cp949" if len(np.unique(pairs[plain], axis=0)) >= 20 and (lead[plain] > 0xC8).mean() < 0.05 else "gb18030"
+    else:
+        return None
+    return found, PAGES[found]
 
 
 def _transcoded(data: Data, start: int, codec: str, label: str, name: str, small: bool, context: Context) -> Data:

@@ -1,0 +1,5 @@
+"""`python -m modelwright`."""
+
+from .cli import main
+
+main()

@@ -1,0 +1,80 @@
+"""Units that switch: one group's (or split's, or hump's) values fall on the others' once multiplied by a known factor, and are far from them else."""
+
+from __future__ import annotations
+
+import numpy as np
+
+FACTORS = {
+    "10": (10, 0), "100": (100, 0), "1000": (1000, 0), "1e6": (1e6, 0), "2.54 (inch, cm)": (2.54, 0), "25.4 (inch, mm)": (25.4, 0),
+    "2.2046 (kg, lb)": (2.20462, 0), "28.35 (oz, g)": (28.3495, 0), "3.281 (m, ft)": (3.28084, 0), "1.609 (mile, km)": (1.60934, 0),
+    "3.6 (m/s, km/h)": (3.6, 0), "18.02 (mmol/L, mg/dL of glucose)": (18.018, 0), "38.67 (mmol/L, mg/dL of cholesterol)": (38.67, 0),
+    "88.4 (umol/L, mg/dL)": (88.42, 0), "60": (60, 0), "3600": (3600, 0), "24": (24, 0), "12": (12, 0), "7": (7, 0), "365": (365.25, 0),
+    "4.184 (kcal, kJ)": (4.184, 0), "3.785 (gallon, l)": (3.78541, 0), "30.48 (ft, cm)": (30.48, 0), "7.5 (kPa, mmHg)": (7.50062, 0),
+    "1.8 x + 32 (Celsius, Fahrenheit)": (1.8, 32), "x + 273.15 (Celsius, Kelvin)": (1, 273.15),
+}  # fmt: skip
+WITHIN = (
+    "10",
+    "100",
+    "1000",
+    "2.54 (inch, cm)",
+    "25.4 (inch, mm)",
+    "2.2046 (kg, lb)",
+    "30.48 (ft, cm)",
+    "18.02 (mmol/L, mg/dL of glucose)",
+    "1.8 x + 32 (Celsius, Fahrenheit)",
+    "x + 273.15 (Celsius, Kelvin)",
+)  # where no group tells, two humps of one population are no rarity
+
+
+def _apart(a: np.ndarray, b: np.ndarray) -> float:
+    """Kolmogorov-Smirnov distance of two sorted samples."""
+    both = np.concatenate([a, b])
+    return float(np.abs(np.searchsorted(a, both, "right") / len(a) - np.searchsorted(b, both, "right") / len(b)).max())
+
+
+def _spread(x: np.ndarray) -> float:
+    low, high = np.quantile(x, [0.25, 0.75])
+    return max((high - low) / 1.349, 1e-12)
+
+
+def _switch(a: np.ndarray, b: np.ndarray, known: tuple[str, ...] = tuple(FACTORS), strict: float = 1.0) -> str | None:
+    """The factor by which a (in one unit) turns into b, or None. Values far apart as they stand, on each other once converted."""
+    if min(len(a), len(b)) < 8 or min(len(np.unique(a)), len(np.unique(b))) < 6:
+        return None
+    if abs(np.median(a) - np.median(b)) < 2 * min(_spread(a), _spread(b)):
+        return None
+    a, b = np.sort(a), np.sort(b)
+    before, noise, found = _apart(a, b), 1.5 * np.sqrt((len(a) + len(b)) / (len(a) * len(b))), []
+    for name in known:
+        times, plus = FACTORS[name]
+        small = 1 < times < 5 and (plus == 0 or before < 0.95)  # groups may differ so by nature: a closer fit is asked
+        for x, y, way in ((a, b, "x"), (b, a, "/")):
+            if before < (0.8 if small else 0.4):
+                continue
+            after = _apart(x * times + plus, y)
+            middle = abs(np.median(x) * times + plus - np.median(y)) / _spread(y)
+            wider = abs(np.log(_spread(x) * times / _spread(y)))
+            if after < min(((0.04 if small else 0.12) + noise) * strict, before - 0.4) and middle < 0.5 * strict and wider < 1.0 * strict:
+                found.append((after, f"{way} {name}"))
+    return min(found)[1] if found else None
+
+
+def unit_switch(x: np.ndarray, groups: dict[str, np.ndarray]) -> str | None:
+    """Where the unit of x (N,) switches: by a grouping {name: (N,) text codes, -1 none}, or within the column; None where it does not."""
+    known = np.isfinite(x)
+    for name, group in groups.items():
+        for g in np.unique(group[group >= 0]):
+            factor = _switch(x[known & (group != g)], x[known & (group == g)])
+            if factor:
+                return f"by {name}: {factor}"
+    x = np.sort(x[known & (x > 0)])
+    if len(x) < 40 or len(x) < 0.9 * known.sum() or len(np.unique(x)) < 30:
+        return None
+    gaps = np.diff(np.log(x))
+    inner = slice(max(8, int(0.02 * len(x))), len(x) - max(8, int(0.02 * len(x))))
+    cut = int(np.argmax(gaps[inner])) + inner.start + 1 if len(gaps[inner]) else 0
+    if cut and gaps[cut - 1] > 0.15 and gaps[cut - 1] > 3 * np.sort(gaps[inner])[-2:][0]:
+        factor = _switch(x[:cut], x[cut:], WITHIN, 0.7)
+        if factor:
+            return f"within the column, {min(cut, len(x) - cut)} rows: {factor}"
+    return None

@@ -1,0 +1,33 @@
+"""How long after another moment: read from times, days and texts alike; and it is asked as a column is."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from modelwright.checks.columns import cells
+from modelwright.checks.moments import moments, overlap, spans
+
+
+@pytest.mark.parametrize("kind", ["time", "day", "text"])
+def test_days_between(kind):
+    rng = np.random.default_rng(0)
+    a = np.datetime64("2020-01-01") + rng.integers(0, 900, 50).astype("timedelta64[D]")
+    b = a + (days := rng.integers(0, 60, 50)).astype("timedelta64[D]")
+    write = {"time": lambda v: v.astype("datetime64[s]"), "day": lambda v: v, "text": lambda v: [str(d) for d in v]}[kind]
+    table = pa.table({"came": pa.array(write(a)), "went": pa.array(write(b)), "age": rng.integers(0, 90, 50)})
+    found = spans(table, ["came", "went", "age"])
+    assert list(found) == ["went - came"] and found["went - came"].to_pylist() == days.tolist()
+    when, names = cells(table.column("came"))
+    assert not names and (np.diff(when[np.argsort(a)]) >= 0).all()
+
+
+def test_a_gap_stays_a_gap_and_text_that_is_no_date_is_none():
+    table = pa.table({"a": ["2020-01-01", None], "b": ["2020-01-03", "2020-01-04"], "c": ["2020-13-45", "x"]})
+    assert spans(table, ["a", "b"])["b - a"].to_pylist() == [2.0, None]
+    assert moments(table.column("c")) is None and moments(pa.chunked_array([["a-1", "b-2"]])) is None
+
+
+def test_test_rows_before_the_end_of_training():
+    train, test = pa.table({"day": ["2020-01-01", "2020-03-01"], "y": [1, 2]}), pa.table({"day": ["2020-02-01", "2020-04-01"], "y": [1, 2]})
+    hits, ends = overlap(train, test, {"y"})
+    assert hits["day"].tolist() == [True, False] and ends == {"day": "2020-03-01"}
