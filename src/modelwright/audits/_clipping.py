@@ -75,7 +75,7 @@ def divisor(probe: Probe, stated: float, most: int, rng: np.random.Generator) ->
     tolerance, low, high = 0.02 if probe.exact else 0.3, min(seen.values()), max(seen.values())
     shares = [x / rows for rows, x in seen.items()]
     if probe.exact and low * (1 + 2 * tolerance) < high and max(shares) > min(shares) * (1 + 2 * tolerance) and (full := brimful(probe, seen, u)):
-        seen, facts["of"] = full, "rows of ten times the clip: small ones are scaled up, as automatic clipping does (Bu et al. 2023)"
+        seen, facts["of"] = full, "huge rows: small ones are scaled up, as automatic clipping does (Bu et al. 2023)"
         facts["measured"] = {str(k): v for k, v in seen.items()}
         low, high, shares = min(full.values()), max(full.values()), [x / rows for rows, x in full.items()]
     if probe.exact and low * (1 + 2 * tolerance) < high and max(shares) > min(shares) * (1 + 2 * tolerance):  # neither a constant nor a count
@@ -95,7 +95,7 @@ def brimful(probe: Probe, rows: Iterable[int], u: np.ndarray) -> dict[int, float
     """{rows: what their sum is divided by, were each clipped to the clip}; empty where rows do not add up."""
     seen = {}
     for k in rows:
-        diff = probe.difference(np.tile(10 * probe.clip * u, (k, 1)), np.full((k, len(u)), 1e-12) * u)
+        diff = probe.difference(np.tile(HUGE * probe.clip * u, (k, 1)), np.full((k, len(u)), 1e-12) * u)
         size = float(np.linalg.norm(diff.mean(0))) / probe.unit if len(diff) else 0.0
         if size:
             seen[k] = k * probe.clip / size
