@@ -16,7 +16,7 @@ from sklearn.preprocessing import StandardScaler
 import modelwright as mw
 from modelwright import reproducing
 from modelwright.errors import Refusal
-from modelwright.foreign import layout
+from modelwright.foreign.predictor import layout
 
 CODE = """
 import numpy as np

@@ -13,7 +13,7 @@ from modelwright import artifact, evidence, explaining
 from modelwright.audits.explanation import Explanation
 from modelwright.data.schema import Schema
 from modelwright.errors import Refusal
-from modelwright.foreign import Foreign
+from modelwright.foreign.predictor import Foreign
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
 from modelwright.subject import Subject

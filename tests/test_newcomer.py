@@ -20,12 +20,12 @@ from modelwright.data import sources
 from modelwright.data.schema import Schema
 from modelwright.errors import Refusal
 from modelwright.find import make
-from modelwright.foreign import Foreign
+from modelwright.foreign.predictor import Foreign
+from modelwright.foreign.remote import as_logits
 from modelwright.home import write
 from modelwright.new import write_task
 from modelwright.opening import remarks
 from modelwright.preparing import columns_of
-from modelwright.remote import as_logits
 from modelwright.running import Lock
 
 STAGES = [{"train": {"steps": 5}}]

@@ -19,9 +19,9 @@ from modelwright.auditing import model_digest  # noqa: E402
 from modelwright.data.schema import Schema  # noqa: E402
 from modelwright.errors import Refusal  # noqa: E402
 from modelwright.find import make  # noqa: E402
-from modelwright.foreign import Foreign, within  # noqa: E402
+from modelwright.foreign.huggingface import files  # noqa: E402
+from modelwright.foreign.predictor import Foreign, within  # noqa: E402
 from modelwright.opening import predictor  # noqa: E402
-from modelwright.pretrained import files  # noqa: E402
 from modelwright.registry.store import Registry  # noqa: E402
 
 WORDS = ["the", "cat", "sat", "good", "bad", "film", "was", "a", "今", "天", "很", "好"]

@@ -8,8 +8,8 @@ import torch
 from modelwright.data.schema import Schema
 from modelwright.explainer import Redrawn
 from modelwright.find import make
-from modelwright.foreign import Foreign
-from modelwright.remote import Remote
+from modelwright.foreign.predictor import Foreign
+from modelwright.foreign.remote import Remote
 
 CODE = """
 import torch

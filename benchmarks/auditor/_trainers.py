@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent, SelfComposedDpEvent, pld
 
-from modelwright import trainer
 from modelwright.data.schema import Schema
+from modelwright.foreign import trainer
 from modelwright.subject import Subject
 
 

@@ -23,11 +23,12 @@ from .artifact import Chosen, Loaded, located, open_model
 from .curves import Log
 from .data import sources
 from .errors import Problem, Refusal, did_you_mean, refuse
-from .foreign import Foreign, Onnx, within
+from .foreign.onnx import Onnx
+from .foreign.predictor import Foreign, within
+from .foreign.process import MODELS, SECONDS, Worker
 from .forms import Measurement
 from .home import write
 from .preparing import Prepared, columns_of, gathered, look, prepare, root_of
-from .process import MODELS, SECONDS, Worker
 from .registry import gate
 from .registry import policy as policies
 from .registry.export import BESIDE

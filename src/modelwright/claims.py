@@ -10,11 +10,12 @@ import hashlib
 import json
 from pathlib import Path
 
-from . import evidence, report, trainer
+from . import evidence, report
 from .auditing import Audited, code_digest, measure, relative
 from .curves import Log
 from .data.schema import Schema
 from .errors import refuse
+from .foreign import trainer
 from .home import write
 from .registry import gate
 from .registry import policy as policies

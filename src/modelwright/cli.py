@@ -175,7 +175,7 @@ def predict(
     import pyarrow.parquet
 
     from .data import sources
-    from .foreign import Foreign
+    from .foreign.predictor import Foreign
     from .opening import predictor, remarks
     from .task import load_task
 

@@ -201,7 +201,7 @@ def _brought(registry: Registry, place: Path, name: str | None, task: str | None
     """An ONNX file or a Hugging Face folder on this machine."""
     import tempfile
 
-    from .foreign import within
+    from .foreign.predictor import within
     from .registry.exchange import bring
 
     if name is None:
@@ -211,7 +211,7 @@ def _brought(registry: Registry, place: Path, name: str | None, task: str | None
         what = f"{place} is neither an ONNX file nor a Hugging Face folder" if place.exists() else f"{place} does not exist"
         raise refuse("model.missing", what, where=str(place), fix="a run's folder is registered: modelwright register FOLDER --name NAME")
     if found.is_dir():
-        from .pretrained import files
+        from .foreign.huggingface import files
 
         parts = {n: found / n for n in files(found)}
     else:

@@ -29,12 +29,12 @@ from .closed import Closed, centred
 from .data.schema import Schema
 from .errors import Refusal, refuse
 from .explainer import Asked, Redrawn
-from .foreign import Foreign, layout, within
+from .foreign.predictor import Foreign, layout, within
+from .foreign.process import Worker
+from .foreign.remote import as_logits
+from .foreign.worker import is_module, load, named, pack, send, serve, unpack
 from .forms import Tabular
 from .predictor import Opened
-from .process import Worker
-from .remote import as_logits
-from .worker import is_module, load, named, pack, send, serve, unpack
 
 
 class Theirs(Worker):

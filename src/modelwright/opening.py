@@ -16,7 +16,7 @@ from . import find
 from .artifact import Chosen, Loaded, located, open_model
 from .data.schema import Schema, encode, infer, profile
 from .errors import refuse
-from .foreign import Foreign, within
+from .foreign.predictor import Foreign, within
 from .preparing import prepare
 from .registry.references import is_reference
 from .registry.store import Registry

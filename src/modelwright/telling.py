@@ -12,7 +12,7 @@ from . import find
 from . import metrics as m
 from .errors import Refusal
 from .explained import explained
-from .foreign import Foreign
+from .foreign.predictor import Foreign
 from .forms import Prediction
 from .intervals import interval
 from .report.story import Story, TargetPlots

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from modelwright import trainer
 from modelwright.audits import _noise, _sampling
 from modelwright.audits._accounting import composed, epsilon_of, replacing
 from modelwright.audits.private_training import ALPHA, PrivateTraining, self_test, spread
 from modelwright.data.schema import Schema
 from modelwright.errors import Refusal
+from modelwright.foreign import trainer
 from modelwright.subject import Subject
 
 EPSILON = epsilon_of(((1.1, 0.02, 100),), 1e-4)

@@ -5,7 +5,7 @@
 
 A fresh object of the factory is asked; `restart(seed)` begins its draws anew. `layers` says how the D coordinates are cut: sizes, boundaries that begin
 with 0, (start, stop) pairs, slices, shapes, or a dict of these. Gradients come as numpy's float64; where the first call fails on them, as torch's
-float32 from then on. `Held` performs calls on the object, in a process of its own: `python -m modelwright.trainer FILE.py:factory`. `Trainer` asks for
+float32 from then on. `Held` performs calls on the object, in a process of its own: `python -m modelwright.foreign.trainer FILE.py:factory`. `Trainer` asks for
 them, many steps at a time, and stops asking when its time is over.
 """
 
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import refuse
+from ..errors import refuse
 from .process import Worker
 from .worker import load, pack, send, serve, unpack
 
@@ -176,7 +176,7 @@ class Theirs(Worker):
     whose = "the trainer's"
 
     def __init__(self, path: str):
-        super().__init__(path, "modelwright.trainer")
+        super().__init__(path, "modelwright.foreign.trainer")
 
     def answered(self, letter: bytes, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         try:

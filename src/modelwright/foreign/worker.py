@@ -1,4 +1,4 @@
-"""The process in which code that came with a model runs: `python -m modelwright.worker FILE.py:factory`. It is given inputs and never labels.
+"""The process in which code that came with a model runs: `python -m modelwright.foreign.worker FILE.py:factory`. It is given inputs and never labels.
 
 It reads frames from standard input and answers each on standard output: one letter, eight bytes of length, the content. "T" brings a table (Arrow),
 "X" a batch of arrays (npz without pickles), "D" one to be differentiated in; "Y" answers with an array (npy; npz to "D"), "E" with the error's text,
@@ -99,7 +99,7 @@ def differentiated(made: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.nda
     """{"answer": (B, K)} of the one input; with a "cotangent" {"gradient"} of its product with the answer; with a "draw", of redrawn weights."""
     import torch
 
-    from .explainer import Redrawn
+    from ..explainer import Redrawn
 
     (x,) = [torch.from_numpy(a) for name, a in arrays.items() if name.startswith("input.")]
     backwards = "cotangent" in arrays

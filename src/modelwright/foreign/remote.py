@@ -14,9 +14,9 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from .data.dataset import TABLE
-from .data.schema import Schema
-from .explainer import Redrawn
+from ..data.dataset import TABLE
+from ..data.schema import Schema
+from ..explainer import Redrawn
 from .process import Worker
 
 SLACK = 1e-6  # what single precision may put outside [0, 1]

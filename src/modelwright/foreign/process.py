@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from .errors import Refusal, refuse
+from ..errors import Refusal, refuse
 from .worker import pack, receive, send, unpack
 
 SECONDS = 600  # the most that one call may take
@@ -36,7 +36,7 @@ class Worker:
     whose = "the model's"
     late = False  # it was ended because its time was spent
 
-    def __init__(self, path: str, module: str = "modelwright.worker", seconds: float = SECONDS):
+    def __init__(self, path: str, module: str = "modelwright.foreign.worker", seconds: float = SECONDS):
         """module: what the process runs, `python -m module FILE.py:name`. seconds: that it may take to begin."""
         self.until = time.perf_counter() + seconds  # when the process is ended, whatever it is at; each call has SECONDS at most
         file, _, self.name = path.rpartition(":") if ":" in path else (path, "", "")

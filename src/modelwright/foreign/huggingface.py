@@ -22,10 +22,10 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import evidence, find
-from .data.schema import Schema
-from .errors import refuse
-from .kind import Kind
+from .. import evidence, find
+from ..data.schema import Schema
+from ..errors import refuse
+from ..kind import Kind
 
 READ = (".json", ".safetensors", ".txt", ".model", ".jinja")  # endings of the files that are read
 BESIDE = ("evidence.json", "lineage.json", "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json")
