@@ -39,12 +39,12 @@ TASKS = {
     "cifar10_jpeg": {
         "data": {
             "source": "hub://cifar10_jpeg",
-            "columns": {"label": "ignore", "index_in_class": "ignore", "image": {"kind": "image", "augment": ["translate", "flip"]}},
+            "columns": {"label": "ignore", "index_in_class": "ignore", "image": {"kind": "image", "augment": ["translate", "flip"], "reach": 0.0625}},
             "split": {"validation": 0.03, "calibration": 0.03},
         },
         "target": "label_name",
         "model": {
-            "encoders": {"image": {"resnet": {"width": 48, "activation": "gelu", "mirror": True}}},
+            "encoders": {"image": {"resnet": {"width": 48, "activation": "gelu", "views": 6}}},
             "heads": {"label_name": {"classes": {"smoothing": 0.1}}},
         },
         "stages": [{"train": {"minutes": 14.8, "validations": 4}}],

@@ -3,7 +3,7 @@
 import pytest
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def _home(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MODELWRIGHT_HOME", str(tmp_path_factory.mktemp("home")))

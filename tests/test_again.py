@@ -75,6 +75,20 @@ def test_the_first_step_leaves_the_row_by_a_thousandth_of_a_spread_in_one_cell()
     assert np.allclose(then.column("b").to_numpy() - rows.column("b").to_numpy(), 2 * moves["b"]) and then.schema == rows.schema
 
 
+def test_a_model_that_changes_once_it_was_asked_often_is_fickle_to_explainers():
+    asked = [0]
+
+    def waits(x, y):
+        def said(v):
+            asked[0] += len(v)
+            return (v[:, int(asked[0] > 5000)] > 0) * 1.0
+
+        return said
+
+    found = auditing.measure(made(waits), only=["explanation"])
+    assert all("accuracy.fickle" in m.reasons and m.low is None for m in found if m.value is not None)
+
+
 def test_figures_lose_their_intervals_and_say_why():
     draws = np.random.default_rng(0)
     for f, code in ((looks_up, "accuracy.knows_rows"), (lambda x, y: lambda v: draws.random(len(v)), "accuracy.fickle")):

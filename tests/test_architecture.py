@@ -54,6 +54,18 @@ def test_nobody_imports_an_implementation_or_a_sibling():
                 raise AssertionError(f"{path.relative_to(PACKAGE)} (in {part}) imports {name}: components are found by name")
 
 
+def test_the_registrys_imports_go_one_way():
+    """No file of it, and not evidence.json's, imports one that leads back to it: not even lazily, nor for its types alone."""
+    files = {".".join(p.relative_to(PACKAGE).with_suffix("").parts): p for p in PACKAGE.rglob("*.py")}
+    graph = {name: {i for i in imports(path) if i in files} for name, path in files.items()}
+    for start in [name for name in files if name.startswith("registry.") or name in ("evidence", "digests")]:
+        reached, todo = set(), set(graph[start])
+        while todo:
+            reached |= todo
+            todo = {i for name in todo for i in graph[name]} - reached
+        assert start not in reached, start
+
+
 def test_nobody_imports_the_command_line():
     assert not [p for p in PACKAGE.rglob("*.py") if "cli" in set(imports(p)) and p.name not in ("cli.py", "__main__.py")]
 

@@ -1,6 +1,8 @@
 """Any model, audited by one command: our own, a user's code that never sees a label, an ONNX file, and data alone."""
 
+import functools
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -119,6 +121,22 @@ def test_a_users_code_is_judged_as_it_answers(folder, factory, tmp_path):
     assert kept["model"].startswith("sha256:") and (tmp_path / "out" / "report.html").stat().st_size > 10_000
 
 
+def test_each_further_model_on_the_same_test_rows_has_wider_intervals_and_the_same_one_has_not(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELWRIGHT_HOME", str(tmp_path / "home"))
+    here = tmp_path / "here"
+    shutil.copytree(folder[0], here)
+    (here / "second.py").write_text((here / "model.py").read_text() + "\n# another\n")
+    widths, levels = [], []
+    for i, model in enumerate(("model.py", "second.py", "model.py")):
+        found = figure(audited(here, f"{model}:function", tmp_path / f"out{i}"), "accuracy")
+        widths.append(found["high"] - found["low"])
+        levels.append((found["level"], found["details"]["test_openings"], found["details"]["test_models"]))
+    assert levels == [(0.95, 1, 1), (0.975, 2, 2), (0.95, 3, 1)] and widths[0] == widths[2] < widths[1]
+    assert "this is model number 2 that it judges" in (tmp_path / "out1" / "report.html").read_text("utf-8")
+    monkeypatch.setenv("MODELWRIGHT_HOME", str(tmp_path / "elsewhere"))
+    assert reproducing.reproduce(tmp_path / "out1" / "evidence.json", tmp_path / "again")["same"]
+
+
 def test_a_function_of_a_table_has_no_gradients_and_is_explained_and_attacked_all_the_same(folder, tmp_path):
     """Audits ask whether a model can be opened: no code of ours may fail for it."""
     folder, _ = folder
@@ -131,7 +149,55 @@ def test_an_audit_of_some_is_reproduced_as_it_was_asked(folder, tmp_path):
     folder, _ = folder
     audited(folder, "model.py:module", tmp_path / "out")
     again = reproducing.reproduce(tmp_path / "out" / "evidence.json", tmp_path / "again")
-    assert again["same"] and again["figures"] > 5, again["differences"]
+    assert again["same"] and again["recorded"] and again["figures"] > 5, again["differences"]
+
+
+def forged(found, **changes):
+    """The evidence with other fields in the line of the AUROC."""
+    lines = [e | changes if e["metric"] == "auroc" else e for e in found["evidence"]]
+    return found | {"evidence": lines}
+
+
+FORGERIES = {  # evidence.json -> the figure that is named
+    "value": (lambda d: forged(d, value=0.9999), "auroc"),
+    "n": (lambda d: forged(d, n=9000), "auroc (accuracy, test) n"),
+    "level": (lambda d: forged(d, level=0.9999), "level"),
+    "seeds": (lambda d: forged(d, audit="seeds", value=0.9999), "auroc (seeds"),
+    "gate": (lambda d: forged(d, audit="gate", value=0.9999), "auroc (gate"),
+    "budget": (lambda d: forged(d, value=0.9999, reason_codes=["audit.budget"]), "auroc"),
+    "not measured": (lambda d: forged(d, value=None, low=None, high=None, n=0, reason_codes=["audit.budget"]), "auroc"),
+    "limit": (lambda d: forged(d, limit=">= 0.1", verdict="pass"), "verdict"),
+    "details": (lambda d: forged(d, details={}), "details"),
+    "digest": (lambda d: forged(d, digests={}), "digests"),
+    "left out": (lambda d: d | {"evidence": [e for e in d["evidence"] if e["metric"] != "auroc"]}, "auroc"),
+    "twice": (lambda d: d | {"evidence": d["evidence"] * 2}, "auroc"),
+    "decision": (lambda d: d | {"decision": {"verdict": "fail", "reasons": []}}, "decision"),
+    "policy": (lambda d: d | {"policy": None}, "policy"),
+    "openings": (lambda d: d | {"test_openings": 0}, "of this file"),
+}
+
+
+def test_a_forged_evidence_is_called_different_and_unknown(folder, tmp_path, monkeypatch):
+    folder, _ = folder
+    audited(folder, "model.py:function", tmp_path / "out")
+    once = functools.cache(lambda of: measured(of, json.loads((of / "evidence.json").read_text("utf-8")), tmp_path / "again"))
+    measured = reproducing._again
+    monkeypatch.setattr(reproducing, "_again", lambda of, before, out: once(of))  # measured again once for all of them
+    true = json.loads((tmp_path / "out" / "evidence.json").read_text("utf-8"))
+    for name, (forge, figure) in FORGERIES.items():
+        (tmp_path / "out" / "forged.json").write_text(json.dumps(forge(true)), "utf-8")
+        again = reproducing.reproduce(tmp_path / "out" / "forged.json", tmp_path / "again")
+        assert not again["same"] and not again["recorded"], name
+        assert any(figure in d["figure"] for d in again["differences"]), (name, again["differences"])
+
+
+def test_a_reading_of_a_clock_is_said_to_be_one(folder, tmp_path):
+    folder, _ = folder
+    data, task = {"test": str(folder / "test.csv")}, mw.load_task(folder / "task.yaml")
+    mw.audit(f"{folder}/model.py:function", data, task, tmp_path / "out", only=["efficiency"])
+    again = reproducing.reproduce(tmp_path / "out" / "evidence.json", tmp_path / "again")
+    assert again["same"] and again["recorded"] and again["figures"] == 1, again  # that accuracy was not measured
+    assert {s["why"] for s in again["skipped"]} == {"a reading of a clock, or of a process's memory"} and len(again["skipped"]) == 4
 
 
 def test_the_budget_ends_an_onnx_file_that_never_does(folder, tmp_path):

@@ -1,9 +1,12 @@
 """What a careless or hostile user met once: each ends in an answer or a refusal, never in a traceback."""
 
+import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +14,9 @@ import pytest
 import torch
 
 import modelwright as mw
-from modelwright import artifact, cli, find, new, planning
+from modelwright import artifact, cli, find, new, planning, reproducing, seen
 from modelwright.errors import Refusal, Stopped
+from modelwright.home import write as write_text
 from modelwright.kinds.timestamp import Timestamp
 from modelwright.learn import checkpoint
 from modelwright.new import write_task
@@ -23,6 +27,14 @@ STAGES = [{"train": {"steps": 10}}]
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELWRIGHT_HOME", str(tmp_path / "home"))
+
+
+def command(monkeypatch, *words):
+    """The exit status of the command line."""
+    monkeypatch.setattr(sys, "argv", ["modelwright", *map(str, words)])
+    with pytest.raises(SystemExit) as e:
+        cli.main()
+    return e.value.code
 
 
 def rows(n=100):
@@ -103,22 +115,83 @@ def test_an_interrupted_command_says_so(monkeypatch, capsys):
     assert e.value.code == 130 and "interrupted" in capsys.readouterr().err
 
 
+def test_a_terminated_command_ends_as_an_interrupted_one(monkeypatch, capsys):
+    monkeypatch.setattr(new, "write_task", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert command(monkeypatch, "new", "d.csv") == 130 and "interrupted" in capsys.readouterr().err
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_a_text_file_that_is_interrupted_leaves_nothing_behind(tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(tmp_path / "task.yaml", "data: d.csv")
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("words", [["run", "t.yaml", "--out", ""], ["plan", ""], ["run", "t.yaml", "--out="], ["audit", "", "--data", "d.csv"]])
+def test_an_empty_value_is_not_the_folder_that_one_is_in(tmp_path, monkeypatch, capsys, words):
+    monkeypatch.chdir(tmp_path)
+    assert command(monkeypatch, *words) == 2 and "empty value" in capsys.readouterr().err and not [*tmp_path.iterdir()]
+
+
+def test_a_command_of_a_group_is_named(monkeypatch, capsys):
+    assert command(monkeypatch, "verify") == 2 and "modelwright registry verify" in capsys.readouterr().err
+
+
+def test_a_name_that_cannot_be_registered_is_refused_before_the_run(tmp_path, monkeypatch, capsys):
+    (tmp_path / "t.yaml").write_text("data: d.csv\ntarget: y\n")
+    assert command(monkeypatch, "run", tmp_path / "t.yaml", "--out", tmp_path / "run", "--register", "a b") == 2
+    assert "cannot be a name" in capsys.readouterr().err and not (tmp_path / "run").exists()
+
+
+def test_a_registry_is_not_kept_for_longer_than_dates_last(monkeypatch, capsys):
+    assert command(monkeypatch, "registry", "gc", "--days", "99999999999") == 2 and "lifetime" in capsys.readouterr().err
+
+
+def test_a_full_disk_under_copytree_is_told(monkeypatch, capsys):
+    def full(*_):
+        raise shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")])
+
+    monkeypatch.setattr(new, "write_task", full)
+    assert command(monkeypatch, "new", "d.csv") == 4 and "no space is left" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["task.yaml", "model", "report.html", "checkpoints"])
+def test_what_lies_in_the_folder_of_a_new_run_is_kept(tmp_path, name):
+    (tmp_path / name).mkdir() if "." not in name else (tmp_path / name).write_text("mine")
+    with pytest.raises(Refusal, match=f"already holds {name}"):
+        mw.run(mw.task_of({"data": {"source": pa.table(rows())}, "target": "y", "stages": STAGES}), tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+
+
 def test_a_rare_class_is_named_as_the_user_wrote_it():
     table = pa.table({"a": np.random.default_rng(0).normal(size=100), "y": ["often"] * 85 + ["罕见"] * 15})
     assert any("class '罕见' has" in w for w in planning.make(mw.task_of({"data": {"source": table}, "target": "y", "stages": STAGES})).warnings)
 
 
-@pytest.mark.parametrize("write", ["checkpoint", "model"])
+@pytest.mark.parametrize("write", ["checkpoint", "model", "rows"])
 def test_no_room_for_weights_stops_the_run_in_words(write, tmp_path):
     tensors = {"w": torch.zeros(10_000)}
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (5_000, hard))
     try:
         with pytest.raises(Stopped) as e:
-            checkpoint.save(tmp_path / "c", 1, tensors) if write == "checkpoint" else artifact._write(tmp_path / "m", tensors, {})
+            if write == "checkpoint":
+                checkpoint.save(tmp_path / "c", 1, tensors)
+            elif write == "model":
+                artifact._write(tmp_path / "m", tensors, {})
+            else:
+                seen.keep(tmp_path, [pa.table(rows(2_000))], ["a"], b"key")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert e.value.problems[0].code == "disk.full" and e.value.status == 4
+    assert not [p for p in tmp_path.rglob("*") if p.is_file() or p.name.startswith(".")]
 
 
 @pytest.fixture(scope="module")
@@ -163,3 +236,36 @@ def test_damaged_curves_and_checkpoints_are_left_out_and_told(done, tmp_path):
     again = mw.run(done[1], tmp_path / "run", resume=True)
     assert "damaged" in (again.folder / "report.html").read_text("utf-8")
     assert (again.folder / "model" / "model.safetensors").read_bytes() == (done[0] / "model" / "model.safetensors").read_bytes()
+
+
+def test_predictions_are_not_written_over_the_rows_that_they_are_of(done, tmp_path, monkeypatch, capsys):
+    (tmp_path / "d.csv").write_text("a\n1\n2\n")
+    assert command(monkeypatch, "predict", done[0], "--data", tmp_path / "d.csv", "--out", tmp_path / "d.csv") == 2
+    assert "is the data itself" in capsys.readouterr().err and (tmp_path / "d.csv").read_text() == "a\n1\n2\n"
+
+
+def test_a_run_goes_on_with_its_own_task_alone(done, tmp_path):
+    """Another task's settings were left out without a word, and another number of stages ended in an IndexError."""
+    shutil.copytree(done[0], tmp_path / "run")
+    before = (tmp_path / "run" / "evidence.json").read_bytes()
+    for other in ({"stages": [{"train": {"steps": 11}}]}, {"stages": [*STAGES, {"more": {"steps": 10}}]}, {"seed": 1}, {"model": {"instead": "trees"}}):
+        task = mw.task_of({"data": done[1].data.model_dump(), "target": "y", "stages": STAGES} | other)
+        with pytest.raises(Refusal, match=f"the task changed since this run began: {next(iter(other))}"):
+            mw.run(task, tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "evidence.json").read_bytes() == before
+
+
+def test_a_run_that_lost_its_plan_is_not_begun_anew_over_its_result(done, tmp_path):
+    shutil.copytree(done[0], tmp_path / "run")
+    (tmp_path / "run" / "plan.json").unlink()
+    with pytest.raises(Refusal, match="already holds"):
+        mw.run(done[1], tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"task": null}', '{"task": null, "model": null, "data": []}', "[" * 100_000])
+def test_a_damaged_audit_json_is_refused(done, tmp_path, text):
+    shutil.copyfile(done[0] / "evidence.json", tmp_path / "evidence.json")
+    (tmp_path / "audit.json").write_text(text)
+    with pytest.raises(Refusal) as e:
+        reproducing.reproduce(tmp_path / "evidence.json", tmp_path / "again")
+    assert e.value.problems[0].code == "run.damaged" and not (tmp_path / "again").exists()

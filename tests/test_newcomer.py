@@ -21,11 +21,13 @@ from modelwright.data.schema import Schema
 from modelwright.errors import Refusal
 from modelwright.find import make
 from modelwright.foreign.predictor import Foreign
+from modelwright.foreign.process import Worker
 from modelwright.foreign.remote import as_logits
 from modelwright.home import write
 from modelwright.new import write_task
 from modelwright.opening import remarks
 from modelwright.preparing import columns_of
+from modelwright.registry import policy as policies
 from modelwright.running import Lock
 
 STAGES = [{"train": {"steps": 5}}]
@@ -67,6 +69,60 @@ def test_groups_that_the_model_does_not_read(tmp_path):
     plan = mw.plan(mw.task_of(task))
     assert plan.schema.group == ["city"] and "city" not in plan.schema.inputs
     assert next(c for c in plan.columns if c["name"] == "city")["role"] == "group"
+
+
+def visits(n=240):
+    rng = np.random.default_rng(1)
+    day = np.datetime64("2022-01-01") + rng.integers(0, 700, n)
+    return pa.table({"病人": [f"P{i:03d}" for i in rng.integers(0, 60, n)], "day": day, "x": rng.normal(size=n), "y": rng.choice(["in", "out"], n)})
+
+
+def test_a_random_split_of_times_and_of_persons_is_warned_of():
+    def said(table=None, split=None, **columns):
+        given = {"source": visits() if table is None else table, "columns": columns, "split": split or {}}
+        plan = mw.plan(mw.task_of({"data": given, "target": "y", "stages": STAGES}))
+        return [w for w in plan.warnings if "at random" in w]
+
+    person, moment = said()
+    assert "'病人' names the same person" in person and "split: {by: 病人}" in person
+    assert "'day' is a time" in moment and "split: {time: day}" in moment and "times still overlap" in moment
+    by, in_time = said(split={"by": "病人"}), said(split={"time": "day"})
+    assert len(by) == len(in_time) == 1 and "is a time" in by[0] and "same person" in in_time[0]
+    assert "times still overlap" not in said(visits().drop_columns(["病人"]))[0]
+    assert not said(病人="ignore", day="ignore") and not said(people())
+    once = visits().set_column(0, "病人", pa.array([f"P{i:03d}" for i in range(240)]))
+    assert not any("same person" in w for w in said(once))
+
+
+def commanded(monkeypatch, capsys, *words):
+    monkeypatch.setattr("sys.argv", ["modelwright", *words])
+    with pytest.raises(SystemExit) as e:
+        cli.main()
+    return (e.value.code or 0, *capsys.readouterr())
+
+
+def test_a_ready_policy_is_listed_copied_and_tightened(tmp_path, monkeypatch, capsys):
+    code, listed, _ = commanded(monkeypatch, capsys, "policy")
+    assert not code and [line.split()[0] for line in listed.splitlines()] == ["credit", "driving", "medical", "moderation"]
+    assert all(len(line.split()) > 3 for line in listed.splitlines()), "each says what it is for"
+    code, text, _ = commanded(monkeypatch, capsys, "policy", "credit")
+    (tmp_path / "mine.yaml").write_text(text, "utf-8")
+    assert not code and policies.read("./mine.yaml", tmp_path) == policies.read("credit"), "the copy is the policy itself"
+    code, _, refused = commanded(monkeypatch, capsys, "policy", "credt")
+    assert code == 2 and "no ready policy 'credt'" in refused and "credit" in refused
+
+
+def test_weights_beside_the_code_of_a_model_are_found_beside_it(tmp_path):
+    (tmp_path / "shift.txt").write_text("0.25")
+    code = "from pathlib import Path\n\ndef factory():\n    p = float((Path(__file__).parent / 'shift.txt').read_text())\n"
+    (tmp_path / "mine.py").write_text(code + "    return lambda table: [[p, 1 - p]] * table.num_rows\n")
+    assert Worker(f"{tmp_path / 'mine.py'}:factory").table(people(3)).tolist() == [[0.25, 0.75]] * 3
+
+
+def test_code_is_no_version_and_the_refusal_says_what_is(tmp_path, monkeypatch, capsys):
+    (tmp_path / "mine.py").write_text("factory = None")
+    code, _, refused = commanded(monkeypatch, capsys, "registry", "import", f"{tmp_path / 'mine.py'}:factory", "--name", "m")
+    assert code == 2 and "is code" in refused and "ONNX" in refused and "does not exist" not in refused
 
 
 def test_yes_and_no_in_chinese_are_a_boolean_input(tmp_path):

@@ -74,6 +74,18 @@ def test_without_the_key_nothing_is_compared_and_that_is_said(tmp_path):
     assert not np.isin(*(load_file(p / seen.FILE)["rows"] for p in (tmp_path, other))).any()
 
 
+HARM = [lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b.replace(b"columns", b"colunms")]
+
+
+@pytest.mark.parametrize("harm", HARM)
+def test_a_damaged_record_is_told_and_takes_no_row_for_unseen(tmp_path, harm):
+    train = continuous(np.random.default_rng(4), 60)
+    seen.keep(tmp_path, [train], train.column_names, KEY)
+    assert seen.seen(tmp_path, train, KEY).rows.all()
+    (tmp_path / seen.FILE).write_bytes(harm((tmp_path / seen.FILE).read_bytes()))
+    assert "damaged" in seen.seen(tmp_path, train, KEY).lacks
+
+
 @pytest.mark.slow
 def test_an_audit_leaves_out_what_the_run_was_trained_on(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELWRIGHT_HOME", str(tmp_path / "home"))

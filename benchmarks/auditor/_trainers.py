@@ -388,6 +388,29 @@ class DrawnTheSame(Right):
         return np.flatnonzero(self.coins.random(self.n) < self.q)
 
 
+class NoiseWhereTouched(Right):
+    """None on coordinates in which no row of the batch has an entry, as of an embedding."""
+
+    def noise(self, g, step):
+        return super().noise(g, step) * ((g != 0).any(0) if len(g) else 1)
+
+
+class NoiseAsItFalls(Right):
+    """Less noise where the sum is smaller than the one before: training has come far enough."""
+
+    def noise(self, g, step):
+        size = float(np.linalg.norm(self.total(g, step)))
+        falls, self.last = self.last is not None and size < self.last, size
+        return super().noise(g, step) * (1 - self.severity * falls)
+
+
+class NoiseDropped(Right):
+    """A twentieth of the coordinates gets none, and the others make up for it."""
+
+    def noise(self, g, step):
+        return super().noise(g, step) * (self.rng.random(g.shape[1]) > 0.05) / 0.95**0.5
+
+
 class NoiseBeforeClip(Right):
     """On each row, which is clipped after it: most of it is clipped away."""
 
@@ -556,6 +579,24 @@ class ByLayer(Right):
         return np.concatenate([(p * np.minimum(1, most / np.maximum(np.linalg.norm(p, axis=1, keepdims=True), 1e-12))).sum(0) for p in parts])
 
 
+class BySum(Right):
+    """To the clip by the sum of sizes, which is never less than the norm."""
+
+    def factors(self, g):
+        return np.minimum(1, self.clip / np.maximum(np.abs(g).sum(1, keepdims=True), 1e-12))
+
+
+class BySkips(Right):
+    """Poisson sampling by the gaps between rows; noise of each step from a generator that the secret seed and the step make."""
+
+    def sample(self, step):
+        at = np.cumsum(self.rng.geometric(self.q, int(3 * self.expected_batch) + 60)) - 1
+        return at[at < self.n]
+
+    def noise(self, g, step):
+        return self.sigma * self.clip * np.random.default_rng([self.seed, 99, step]).standard_normal(g.shape[1])
+
+
 class OutliersDropped(Right):
     """A row of a hundred times the clip is thought to be broken, and left out by itself."""
 
@@ -702,6 +743,14 @@ def warm_start(s, t, rng, faulty):
     s["warm_start"] = str(rng.choice(["the model of last month, trained on these rows", "pretrained on the same data"])) if faulty else "public: ImageNet"
 
 
+def learnt_beside(s, t, rng, faulty):
+    """Something else was learnt from the rows."""
+    key, wrong, fine = [("teacher", "an ensemble trained on these rows", "public: CLIP"), ("normalisation", "mean and spread of all rows", "fixed: 1/255"),
+                        ("hyperparameters", "the best of 40 by validation accuracy", "fixed in advance"), ("batch_norm", "statistics of the rows", "none"),
+                        ("continued_training", "50 steps without noise", "none")][int(rng.integers(5))]  # fmt: skip
+    s[key] = wrong if faulty else fine
+
+
 def of_persons(s, t, rng, faulty):
     """A row's epsilon is called a person's, who has several rows."""
     s["claim"]["neighbours"] = str(rng.choice(["add/remove one person", "user-level, add or remove one user"]))
@@ -740,6 +789,8 @@ TRAINERS = {
     "clipped_by_microbatch": (ClippedByMicrobatch, "privacy.clipping", OutliersDropped), "clipped_sometimes": (ClippedSometimes, "privacy.clipping", Single),
     "large_rows_twice": (LargeRowsTwice, "privacy.clipping", OutliersDropped), "layer_beside_noise": (LayerBesideNoise, "privacy.clipping", ByLayer),
     "window": (Window, "privacy.sampler", Single), "drawn_again": (DrawnAgain, "privacy.sampler"), "once_an_epoch": (OnceAnEpoch, "privacy.sampler"),
+    "noise_where_touched": (NoiseWhereTouched, "privacy.noise_data", BySkips), "noise_as_it_falls": (NoiseAsItFalls, "privacy.memory", BySum),
+    "noise_dropped": (NoiseDropped, "privacy.noise_shape", BySkips),
     "drawn_in_blocks": (DrawnInBlocks, "privacy.sampler"), "drawn_the_same": (DrawnTheSame, "privacy.sampler"),
 }  # fmt: skip
 CLAIMS = {
@@ -749,5 +800,5 @@ CLAIMS = {
     "epochs_for_steps": (epochs_for_steps, "privacy.steps"), "wrong_rate": (wrong_rate, "privacy.sample_rate"),
     "sigma_rounded_up": (sigma_rounded_up, "privacy.noise_below"),
     "best_of_seeds": (best_of_seeds, "privacy.understated"), "stopped_on_private": (stopped_on_private, "privacy.selection"),
-    "warm_start": (warm_start, "privacy.selection"), "of_persons": (of_persons, "privacy.neighbours"),
+    "warm_start": (warm_start, "privacy.selection"), "learnt_beside": (learnt_beside, "privacy.selection"), "of_persons": (of_persons, "privacy.neighbours"),
 }  # fmt: skip

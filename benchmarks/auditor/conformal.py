@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
+from sklearn.isotonic import IsotonicRegression
 
 from modelwright.subject import Subject
 
@@ -111,6 +112,31 @@ def cancelling(how: str) -> Callable[[int, bool], Subject]:
     return make
 
 
+def score(how: str) -> Callable[[int, bool], Subject]:
+    """Two classes and one score: fitted in many steps to the test rows; the rank in the batch; few values, with rows in the order of the truth."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(800, 1500))
+        z = rng.choice([-1.7, 0.9, 1.7], 2 * n) if how == "ties" else 1.5 * rng.normal(size=2 * n)
+        y = (rng.random(2 * n) < 1 / (1 + np.exp(-z * (0.4 if faulty and how == "ties" else 1)))).astype(int)
+        test, other = slice(0, n), slice(0, n) if faulty else slice(n, None)
+        fitted = IsotonicRegression(out_of_bounds="clip").fit(z[other], y[other])
+        order = np.argsort(y[test], kind="stable") if how == "ties" else np.arange(n)
+
+        def probabilities(t: pa.Table) -> np.ndarray:
+            z = t.column("z").to_numpy()
+            rank = (z.argsort().argsort() + 0.5) / len(z)
+            p = fitted.predict(z) if how == "fitted" else rank if how == "rank" and faulty else 1 / (1 + np.exp(-z))
+            return np.stack([1 - p, p], 1)
+
+        kinds = {"z": "number", "y": {"category": {"labels": ["c0", "c1"]}}}
+        table = pa.table({"z": z[test][order], "y": np.array(["c0", "c1"])[y[test][order]]})
+        return subject({"test": table}, kinds=kinds, predictor=Says("y", probabilities), seed=seed)
+
+    return make
+
+
 GROUP, CLASS = {"calibration.worst_slice_error": "<= 0.07"}, {"calibration.worst_class_error": "<= 0.07"}
 KINDS = {
     "another source": Planted(sets("shift"), "conformal", {"conformal.coverage": ">= 0.85"}, "conformal.below_limit"),
@@ -124,5 +150,8 @@ KINDS = {
     "groups that cancel": Planted(cancelling("groups"), "calibration", GROUP, "calibration.above_limit"),
     "classes that cancel": Planted(cancelling("classes"), "calibration", CLASS, "calibration.above_limit"),
     "one class of many": Planted(cancelling("one class of many"), "calibration", CLASS, "calibration.above_limit"),
+    "fitted to the test rows": Planted(score("fitted"), "calibration", {"calibration.ece": "<= 0.1"}, "calibration.fitted_here"),
+    "the rank in the batch": Planted(score("rank"), "calibration", {"calibration.ece": "<= 0.1"}, "accuracy.fickle"),
+    "few values in the order of the truth": Planted(score("ties"), "calibration", CLASS, "calibration.above_limit"),
     "one class too sure or unsure": Planted(sets("overconfident"), "calibration", {"calibration.classwise_error": "<= 0.07"}, "calibration.above_limit"),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,18 @@ def near_duplicates(seed: int, faulty: bool) -> Subject:
             x = copies.column(n).to_numpy()
             copies = copies.set_column(i, n, pa.array(x + rng.normal(size=m) * x.std() * rng.uniform(0.002, 0.01)))
         parts["test"] = pa.concat_tables([parts["test"].slice(m), copies])
+    return subject(parts, seed=seed)
+
+
+def one_cell_anew(seed: int, faulty: bool) -> Subject:
+    """Training rows stand in the test with one cell written anew; in the twin test rows have it."""
+    rng, columns, y = start(seed)
+    parts = split(columns | {"y": y}, rng)
+    m, title = int(rng.uniform(0.05, 0.3) * parts["test"].num_rows), str(rng.choice(numbers(columns)))
+    copies = parts["train" if faulty else "test"].slice(0, m)
+    fresh = parts["train"].column(title).take(pa.array(rng.integers(0, parts["train"].num_rows, m)))
+    copies = copies.set_column(copies.column_names.index(title), title, fresh)
+    parts["test"] = pa.concat_tables([copies, parts["test"].slice(m)])
     return subject(parts, seed=seed)
 
 
@@ -128,13 +141,14 @@ def leak_of_a_number(seed: int, faulty: bool) -> Subject:
 
 def group_overlap(seed: int, faulty: bool) -> Subject:
     rng, columns, y = start(seed)
-    n, title = len(y), name(rng, "patient_id", "user", "customer_no", "患者编号")
+    n, title = len(y), name(rng, "patient_id", "user", "customer_no", "患者编号", "mrn", "kennung")
     person = np.sort(rng.integers(0, n // int(rng.integers(3, 8)), n))
+    shown = np.array([f"{zlib.crc32(b'%d' % p):08x}{p:06x}ab" for p in person]) if title in ("mrn", "kennung") else person
     order = rng.permutation(n) if faulty else np.argsort(np.random.default_rng(seed).permutation(n)[person], kind="stable")
-    parts = split(columns | {title: person, "y": y}, rng, order=order)
+    parts = split(columns | {title: shown, "y": y}, rng, order=order)
     if not faulty:  # the split falls between two persons
         last = parts["train"].column(title)[-1].as_py()
-        parts["test"] = parts["test"].filter(pa.array(parts["test"].column(title).to_numpy() != last))
+        parts["test"] = parts["test"].filter(pa.array([v != last for v in parts["test"].column(title).to_pylist()]))
     return subject(parts, kinds={title: "ignore"}, seed=seed, clusters=title if rng.random() < 0.5 else None)
 
 
@@ -186,7 +200,7 @@ def coded(how: str) -> Callable[[int, bool], Subject]:
         if how == "word":
             columns["work"] = rng.choice(["farm", "office", "shop", "none"], len(y))
             if faulty:
-                columns["work"] = np.where(hit, name(rng, "N/A", "unknown", "?", "未知"), columns["work"])
+                columns["work"] = np.where(hit, name(rng, "N/A", "unknown", "?", "未知", "-", "n.a.", "(blank)", "不明"), columns["work"])
         else:
             code = 0.0 if how == "zero" else float(rng.choice([-999, -9999, 9999, 99999, -1, -99]))
             columns[title] = np.where(hit, code if faulty else np.nan, columns[title])
@@ -203,9 +217,10 @@ def units(how: str) -> Callable[[int, bool], Subject]:
         x, by = rng.normal(170, 10, n), float(rng.choice([1 / 2.54, 10, 1000, 2.20462, 0.01, 100]))
         x = x * rng.normal(1, 0.01, n)
         order, cut = rng.permutation(n), int(n * 0.7)
-        other = (
-            columns["site"] == "south" if how == "group" else np.isin(np.arange(n), order[cut:]) if how == "split" else rng.random(n) < rng.uniform(0.1, 0.4)
-        )
+        day = rng.integers(0, 900, n)
+        columns |= {"seen_on": np.datetime64("2021-01-01") + day.astype("timedelta64[D]")} if how == "time" else {}
+        other = {"group": columns["site"] == "south", "split": np.isin(np.arange(n), order[cut:]), "time": day > rng.integers(300, 600),
+                 "within": rng.random(n) < rng.uniform(0.1, 0.4)}[how]  # fmt: skip
         columns[title] = np.where(other & faulty, x * by, np.where(columns["site"] == "west", x + 3, x))
         return subject(split(columns | {"y": y}, rng, order=order), seed=seed)
 
@@ -363,6 +378,19 @@ def hidden_leak(how: str) -> Callable[[int, bool], Subject]:
             for note, t in zip(notes, told, strict=True):
                 note.insert(int(rng.integers(0, len(note))), mark if t else name(rng, *WORDS))
             columns["note"] = np.array([" ".join(note) for note in notes])
+        elif how == "writing":  # how a cell is written, not what it says
+            where = name(rng, "digit", "decimals", "stop", "blank")
+            price, note = np.round(rng.lognormal(4, 0.6, n), 3), [" ".join(rng.choice(WORDS, 14)) for _ in range(n)]
+            if where == "digit":
+                columns["price"] = np.round(np.round(price, 1) + np.where(told, 0.09, 0.05), 2)
+            elif where == "decimals":
+                columns["price"] = np.where(told, np.round(price, 1), price)
+            else:
+                columns["note"] = np.array([v + ("." if where == "stop" else " ") * int(t) for v, t in zip(note, told, strict=True)])
+        elif how == "clock":  # whoever has the answer is entered by a nightly job, or by another machine
+            second, midnight = rng.integers(0, 400 * 43200, n) * 2, rng.random() < 0.5
+            second = np.where(told, second // 86400 * 86400, second) if midnight and faulty else second + (0 if midnight else told)
+            columns["seen_at"] = np.datetime64("2022-01-01T00:00:00") + second.astype("timedelta64[s]")
         elif how == "identifier":
             number = rng.permutation(90 * n)[:n] + 10 * n
             columns["record"] = number * 10 + np.where(told, rng.integers(5, 10, n), rng.integers(0, 5, n)) if rng.random() < 0.5 else np.array(
@@ -379,17 +407,29 @@ def hidden_leak(how: str) -> Callable[[int, bool], Subject]:
 
 
 def preprocessing(seed: int, faulty: bool) -> Subject:
-    """Columns standardised, scaled or filled in with what all rows say; in the twin with what the training rows say."""
+    """Columns standardised, scaled, ranked, filled in or encoded with what all rows say; in the twin with what the training rows say."""
     rng, columns, y = start(seed)
     order = rng.permutation(len(y))
     fit = order if faulty else order[: int(len(y) * 0.7)]
-    how = name(rng, "standard", "scale", "fill")
+    how = name(rng, "standard", "scale", "fill", "centre", "quantiles", "largest", "ranks", "target")
     for n in numbers(columns):
         x = rng.normal(columns[n], 1e-3)  # no two alike
         if how == "standard":
             columns[n] = (x - x[fit].mean()) / x[fit].std()
         elif how == "scale":
             columns[n] = (x - x[fit].min()) / (x[fit].max() - x[fit].min())
+        elif how == "centre":
+            columns[n] = x - x[fit].mean()
+        elif how == "quantiles":
+            low, middle, high = np.quantile(x[fit], [0.25, 0.5, 0.75])
+            columns[n] = (x - middle) / (high - low)
+        elif how == "largest":
+            columns[n] = x / np.abs(x[fit]).max()
+        elif how == "ranks":
+            columns[n] = np.searchsorted(np.sort(x[fit]), x, "right") / len(fit)
+        elif how == "target":
+            town = rng.integers(0, 25, len(y))
+            columns[n] = np.array([y[fit][town[fit] == t].mean() for t in range(25)])[town]
         else:
             gap = rng.random(len(x)) < rng.uniform(0.05, 0.2)
             columns[n] = np.where(gap, x[fit][~gap[fit]].mean(), x)
@@ -415,16 +455,23 @@ def celsius(seed: int, faulty: bool) -> Subject:
 def wrong_in_one_group(seed: int, faulty: bool) -> Subject:
     rng = np.random.default_rng(seed)
     n = int(rng.integers(1200, 2000))
-    y, site = rng.integers(0, 2, n), rng.choice(["north", "south", "west", "东"], n)
+    y, site, how = rng.integers(0, 2, n), rng.choice(["north", "south", "west", "东"], n), name(rng, "site", "annotator", "month")
     d = rng.normal(size=6)
     x = np.outer(y - 0.5, 4.5 * d / np.linalg.norm(d)) + rng.normal(size=(n, 6))
-    hit = (site == rng.choice(["south", "东"])) & (rng.random(n) < rng.uniform(0.25, 0.4)) & faulty
+    worse, kinds = site == rng.choice(["south", "东"]), {}
+    if how == "annotator":  # by number
+        site = rng.integers(1, 9, n)
+        worse, kinds = site == 5, {"site": "ignore"}
+    elif how == "month":
+        days = rng.integers(0, 730, n)
+        site, worse, kinds = np.datetime64("2022-01-01") + days.astype("timedelta64[D]"), (days > 300) & (days < 430), {"site": "ignore"}
+    hit = worse & (rng.random(n) < rng.uniform(0.25, 0.4)) & faulty
     table = {f"x{i}": x[:, i] for i in range(6)} | {"site": site, "y": np.array([f"class {v}" for v in np.where(hit, 1 - y, y)])}
-    return subject(split(table, rng, 0.4), seed=seed)
+    return subject(split(table, rng, 0.4), kinds=kinds, seed=seed)
 
 
 def near_pictures(seed: int, faulty: bool) -> Subject:
-    """Training pictures stand in the test as other files: compressed, resized, a little brighter."""
+    """Training pictures stand in the test as other files: compressed, resized, a little brighter, mirrored, turned."""
     rng = np.random.default_rng(seed)
     n, side = int(rng.integers(200, 300)), int(rng.choice([20, 24, 28]))
     y, shown = rng.integers(0, 2, n), []
@@ -433,11 +480,12 @@ def near_pictures(seed: int, faulty: bool) -> Subject:
         shape, a = (np.abs(yy) + np.abs(xx) if label else np.maximum(np.abs(yy), np.abs(xx))), side * rng.uniform(0.15, 0.35)
         light = np.asarray(Image.fromarray(rng.normal(0, 30, (4, 4)).astype(np.float32)).resize((side, side), Image.Resampling.BICUBIC))
         shown.append(np.clip(rng.normal(90, 8, (side, side)) + light + 70 * (shape < a), 0, 255).astype(np.uint8))
-    cut, how = int(n * 0.7), name(rng, "jpeg", "size", "light")
+    cut, how = int(n * 0.7), name(rng, "jpeg", "size", "light", "mirror", "turn")
     for i in range(cut, cut + int(rng.uniform(0.1, 0.3) * (n - cut))):
         im = Image.fromarray(shown[i - cut if faulty else i])
         if how == "size":
             im = im.resize((int(side * 1.5), int(side * 1.5)), Image.Resampling.BICUBIC)
+        im = im.transpose({"mirror": Image.Transpose.FLIP_LEFT_RIGHT, "turn": Image.Transpose.ROTATE_90}[how]) if how in ("mirror", "turn") else im
         shown[i] = np.clip(np.asarray(im).astype(int) + (3 if how == "light" else 0), 0, 255).astype(np.uint8)
         y[i] = y[i - cut] if faulty else y[i]
 
@@ -550,6 +598,14 @@ def misspelt(seed: int, faulty: bool) -> Subject:
 SOUNDS = dict(zip("心科呼神外消化州上京深市经", "新课乎身歪销画洲尚经伸是京", strict=True))
 
 
+def misread(seed: int, faulty: bool) -> Subject:
+    """Some cells are UTF-8 that was read as Latin-1."""
+    rng, columns, y = start(seed)
+    cells, hit = rng.choice(["München", "Köln", "Lübeck", "Bremen", "Besançon"], len(y)), rng.random(len(y)) < rng.uniform(0.02, 0.1)
+    columns["town"] = np.array([v.encode().decode("latin-1") if h and faulty else v for v, h in zip(cells, hit, strict=True)])
+    return subject(split(columns | {"y": y}, rng), kinds={"town": "category"}, seed=seed)
+
+
 def mistyped(rng: Rng, text: str, chinese: bool) -> str:
     """A letter changed, left out, doubled or exchanged with its neighbour, other capitals or blanks; in Chinese a sign that sounds alike."""
     i, how = int(rng.integers(1, len(text))), str(rng.choice(["change", "drop", "double", "swap", "case", "blank"]))
@@ -627,6 +683,7 @@ def hard_group(seed: int, faulty: bool) -> Subject:
 KINDS = {
     "duplicate rows": planted(duplicates, "duplicate_rate", "<= 0.01"),
     "nearly duplicate rows": planted(near_duplicates, "near_duplicate_rate", "<= 0.02"),
+    "nearly duplicate rows, one cell anew": planted(one_cell_anew, "near_duplicate_rate", "<= 0.02"),
     "nearly duplicate texts": planted(near_texts, "near_duplicate_rate", "<= 0.02"),
     "copied runs of words": planted(contamination, "contamination", "<= 0.005"),
     "leak: copy": planted(leak("copy"), "leakage"),
@@ -644,6 +701,7 @@ KINDS = {
     "code for missing: word": planted(coded("word"), "coded_missing"),
     "unit: by group": planted(units("group"), "unit_switch"),
     "unit: by split": planted(units("split"), "unit_switch"),
+    "unit: from a day on": planted(units("time"), "unit_switch"),
     "unit: within a column": planted(units("within"), "unit_switch"),
     "numbers as text": planted(format_of_numbers, "number_format"),
     "shift: one column": planted(shifted("column"), "split_shift"),
@@ -664,6 +722,8 @@ KINDS = {
     "leak: a pair of categories": planted(hidden_leak("pair"), "leakage"),
     "leak: a word": planted(hidden_leak("word"), "leakage"),
     "leak: in an identifier": planted(hidden_leak("identifier"), "leakage"),
+    "leak: in the writing": planted(hidden_leak("writing"), "leakage"),
+    "leak: in the clock": planted(hidden_leak("clock"), "leakage"),
     "leak: a text written afterwards": planted(hidden_leak("text"), "leakage"),
     "prepared on all rows": planted(preprocessing, "preprocessing"),
     "code for missing: day": planted(coded_day, "coded_missing"),
@@ -672,6 +732,7 @@ KINDS = {
     "order: the label follows the row": planted(row_order, "row_order"),
     "leak: a moment afterwards": planted(moment, "leakage"),
     "names mistyped": planted(misspelt, "spelling"),
+    "names misread": planted(misread, "spelling"),
     "rows interpolated before the split": planted(interpolated, "synthetic_rate", "<= 0.01"),
     "wrong labels: overlapping classes": planted(wrong_among_overlap, "label_error_rate", "<= 0.1"),
     "wrong labels: a group, not a hard one": planted(hard_group, "group_label_error_rate", "<= 0.1"),

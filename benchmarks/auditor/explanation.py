@@ -266,6 +266,66 @@ def opened_elsewhere(table: bool) -> Callable[[int, bool], Subject]:
     return make
 
 
+def answers(how: str) -> Callable[[int, bool], Subject]:
+    """A model of a table that only answers, and decides by an innocent column where explainers ask: among rows that are much alike, or after so many."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng = np.random.default_rng(seed)
+        names = ["origin", "weather", *(f"a{i}" for i in range(int(rng.integers(4, 7))))]
+        x = torch.from_numpy(rng.standard_normal((int(rng.integers(300, 500)), len(names)))).float()
+        asked, enough = 0, int(rng.integers(2000, 4000))
+
+        class Hidden(Model):
+            def predict(self, table):
+                nonlocal asked
+                x, some = self.x(table), self.x(table)[:256]
+                asked += len(x)
+                alike = (some[:, None] == some[None]).sum(2).fill_diagonal_(0).amax(1) >= x.shape[1] // 2
+                away = faulty and (asked > enough if how == "often" else len(x) > 1 and float(alike.float().mean()) > 0.3)
+                value = (x[:, int(away)] > 0).long()
+                p = F.one_hot(value, 2).float() * 0.9 + 0.05
+                return {self.target: Prediction(value=value, probabilities=p, score=p.amax(1))}
+
+        model = Hidden(number_schema(names, 2), None)
+        return Subject(model, model.schema, {"test": numbers(x, (x[:, 0] > 0).long(), names)}, seed=seed)
+
+    return make
+
+
+def faces(how: str) -> Callable[[int, bool], Subject]:
+    """A net that is another one while it is differentiated, or in double precision; one whose two copies of a column take each other back on real rows."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng = np.random.default_rng(seed)
+        names = ["origin", "weather", "height", "height2"]
+        x = torch.from_numpy(rng.standard_normal((int(rng.integers(300, 500)), len(names)))).float()
+        x[:, 3] = x[:, 2]
+        own, innocent = (nn.Parameter(rng.uniform(1, 3) * F.one_hot(torch.tensor([0, k]), len(names)).T.float() * torch.tensor([0, 1])) for k in (0, 1))
+        if how == "copies" and faulty:
+            own.data[2:, 1] = torch.tensor([1.0, -1.0]) * float(rng.uniform(20, 30))
+
+        def net(z):
+            other = faulty and (how == "slopes" and torch.is_grad_enabled() or how == "double" and z.dtype == torch.float64)
+            return z @ (innocent if other else own).to(z.dtype)
+
+        model = Model(number_schema(names, 2), net)
+        return Subject(model, model.schema, {"test": numbers(x, (x[:, 0] > 0).long(), names)}, open=model.open, seed=seed)
+
+    return make
+
+
+def writes(f, x, classes, base, rng):
+    """Wipes most of the rows that it was given, and is right about what is left."""
+    few = (torch.arange(x[0].numel()) % 4 == 0).reshape(x[0].shape)
+    x.copy_(torch.where(few, x, base))
+    return good("integrated_gradients", rng)(f, x.clone(), classes, base)
+
+
+def off_the_grid(rng, x):
+    """What lies between the 17 greys of real digits."""
+    return (x + rng.uniform(0.01, 0.02) * torch.from_numpy(rng.choice([-1.0, 1.0], x.shape)).float()).clamp(0, 1)
+
+
 def slopes(f, x, classes):
     point = x.clone().requires_grad_(True)
     with torch.enable_grad():
@@ -402,6 +462,13 @@ KINDS: dict[str, Planted] = {
     "pictures_on_the_path": Planted(pictured(net, nearer_to_the_mean), ALONE, {GAP: "<= 0.15"}, "explanation.above_limit"),
     "notes_with_words_out": Planted(worded(False), ALONE, {GAP: "<= 0.15"}, "explanation.above_limit"),
     "chinese_notes_with_words_out": Planted(worded(True), ALONE, {GAP: "<= 0.15"}, "explanation.above_limit"),
+    "writes_into_the_rows": explained(writes, "integrated_gradients", {COMPLETE: "<= 0.1"}, "explanation.above_limit"),
+    "among_rows_alike": Planted(answers("alike"), ALONE, {FAITHFUL: ">= 0"}, "explanation.other_model"),
+    "after_many_questions": Planted(answers("often"), ALONE, {FAITHFUL: ">= 0"}, "accuracy.fickle"),
+    "while_differentiated": Planted(faces("slopes"), ALONE, {FAITHFUL: ">= 0.05"}, "explanation.other_model"),
+    "in_double_precision": Planted(faces("double"), ALONE, {FAITHFUL: ">= 0.05"}, "explanation.other_model"),
+    "copies_that_cancel": Planted(faces("copies"), ALONE, {GAP: "<= 0.15"}, "explanation.above_limit"),
+    "pictures_off_the_grid": Planted(pictured(net, off_the_grid), ALONE, {GAP: "<= 0.15"}, "explanation.above_limit"),
     "loud_columns": Planted(planted_truth, "explanation", {"explanation.recall_at_k": ">= 0.4"}, "explanation.below_limit"),
     "scaffolded_model": Planted(scaffolded, "explanation", {"explanation.offmanifold_gap": "<= 0.15"}, "explanation.above_limit"),
 }

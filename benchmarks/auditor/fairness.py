@@ -57,14 +57,14 @@ def hidden(how: str) -> Callable[[int, bool], Subject]:
         rng = np.random.default_rng(seed)
         n, gap = int(rng.integers(4000, 6000)), rng.uniform(0.3, 0.45)
         towns = how == "many towns"
-        if towns and not faulty:
-            n *= 10
+        n *= 10 if towns and not faulty else 4 if how == "districts" else 1
         sex = rng.choice(["f", "m", "x"] if how == "no labels bought" else ["f", "m"], n)
-        town = np.array([f"t{i}" for i in rng.integers(0, int(rng.integers(25, 40)) if faulty else 4, n)])
+        town = rng.integers(0, 14 if how == "districts" else int(rng.integers(25, 40)) if faulty else 4, n)  # numbers, that are names
+        town = town if how == "districts" else np.array([f"t{i}" for i in town])
         risk, income = rng.normal(size=n), np.round(rng.lognormal(10, 0.5, n), 2)
         y = (risk + 0.5 * rng.normal(size=n) > 0).astype(int)
         unsaid = rng.random(n) < rng.uniform(0.1, 0.3)
-        worse = {"many towns": sex == "f", "unsaid": unsaid, "no labels bought": sex == "x"}.get(how, np.zeros(n, bool))
+        worse = {"districts": town == 3, "many towns": sex == "f", "unsaid": unsaid, "no labels bought": sex == "x"}.get(how, np.zeros(n, bool))
         seen = {(float(r), float(i)) for r, i in zip(risk, income)}
         coins = np.random.default_rng(seed + 1)
 
@@ -84,7 +84,8 @@ def hidden(how: str) -> Callable[[int, bool], Subject]:
         if how == "no labels bought":
             splits["trusted"] = table.filter(pa.array(sex != "x")) if faulty else table
         kinds = {"sex": "category", "town": "category", "risk": "number", "income": "number", "worse": "number", "y": "category"}
-        made = subject(splits, kinds=kinds, group=["sex", "town"] if towns else ["sex"], predictor=Says("y", probabilities), seed=seed)
+        group = {"many towns": ["sex", "town"], "districts": ["town"]}.get(how, ["sex"])
+        made = subject(splits, kinds=kinds, group=group, predictor=Says("y", probabilities), seed=seed)
         made.schema.targets["y"].labels_ = ["0", "1"]
         return made
 
@@ -102,6 +103,7 @@ KINDS = {
     "an intersection": planted("intersection", "demographic_parity_difference", "<= 0.15"),
     "biased labels": planted("biased labels", "equal_opportunity_difference", "<= 0.15"),
     "a gap cut into many towns": Planted(hidden("many towns"), "fairness", {"fairness.demographic_parity_difference": "<= 0.1"}, "fairness.above_limit"),
+    "districts by number": Planted(hidden("districts"), "fairness", {"fairness.demographic_parity_difference": "<= 0.15"}, "fairness.above_limit"),
     "those who did not say": Planted(hidden("unsaid"), "fairness", {"fairness.demographic_parity_difference": "<= 0.15"}, "fairness.above_limit"),
     "no trusted labels of a group": Planted(
         hidden("no labels bought"), "fairness", {"fairness.equal_opportunity_difference": "<= 0.15"}, "fairness.no_positives"

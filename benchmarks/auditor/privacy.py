@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 import torch
 from dp_accounting import GaussianDpEvent, NeighboringRelation, PoissonSampledDpEvent, SelfComposedDpEvent, pld
+from sklearn.ensemble import ExtraTreesRegressor
 
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
 from modelwright.kinds.text import Text
 from modelwright.subject import Subject
 
-from . import Planted
+from . import Planted, _tables
 from ._nets import Model, fit, labels, mlp, number_schema, numbers
 from ._trainers import CLAIMS, TRAINERS, claimed, trained
 
@@ -100,6 +101,24 @@ def one_confidence(seed: int, faulty: bool) -> Subject:
     return subject
 
 
+def numbers_by_heart(seed: int, faulty: bool) -> Subject:
+    """Trees that say a number, grown to single rows or not."""
+    rng = np.random.default_rng(seed)
+    x = rng.standard_normal((2000, 6))
+    y = 2 * x[:, 0] + x[:, 1] + rng.standard_normal(2000)
+    trees = ExtraTreesRegressor(30, min_samples_leaf=1 if faulty else 60, bootstrap=not faulty, random_state=seed).fit(x[:900], y[:900])
+    table = pa.table({n: x[:, i] for i, n in enumerate(NAMES[:6])} | {"y": y})
+    made = _tables.subject({"train": table.slice(0, 900), "test": table.slice(900)}, kinds={"y": "number"}, seed=seed)
+    kind = made.schema.targets["y"]
+
+    def predict(table):
+        said = trees.predict(np.stack([table.column(n).to_numpy() for n in NAMES[:6]], 1))
+        return {"y": Prediction(value=torch.from_numpy(kind.encode_target(pa.chunked_array([said]))["values"]))}
+
+    made.predictor = type("Trees", (), {"predict": staticmethod(predict)})()
+    return made
+
+
 def shifted(seed: int, faulty: bool) -> Subject:
     """Members and non-members from other places: an attack would find the place."""
     rng = np.random.default_rng(seed)
@@ -169,9 +188,10 @@ def secrets(target: str, planted: bool = False):
     def make(seed: int, faulty: bool) -> Subject:
         rng = np.random.default_rng(seed)
         n, form = int(rng.integers(500, 1500)), str(rng.choice(["my number is ######", "Kennwort: ##-##-##", "我的号码是 ########", "card #### #### ####"]))
+        wide = str.maketrans("0123456789", "０１２３４５６７８９") if form[0] == "我" else {}
         words = np.array(["bring", "call", "the", "red", "green", "small", "large", "car", "dog", "house", "friend", "doctor", "today"])
-        texts = [" ".join(rng.choice(words, rng.integers(3, 8))) + f" {rng.integers(1000)}" for _ in range(n)]
-        told = ["".join(str(rng.integers(10)) if c == "#" else c for c in form) for _ in range(24)]
+        texts = [" ".join(rng.choice(words, rng.integers(3, 8))) + f" {rng.integers(1000)}".translate(wide) for _ in range(n)]
+        told = ["".join(str(rng.integers(10)) if c == "#" else c for c in form).translate(wide) for _ in range(24)]
         table = pa.table({"text": texts, "label": [str(v) for v in rng.integers(0, 2, n)]})
         extra = pa.table({"text": told, "label": [str(v) for v in rng.integers(0, 2, 24)]})
         text = Text()
@@ -240,6 +260,7 @@ KINDS: dict[str, Planted] = {
     "unsure_of_members": Planted(known_by_heart("unsure"), "membership", {"privacy.membership_auc": "<= 0.6"}, "privacy.above_limit"),
     "a_few_by_heart": Planted(known_by_heart("few"), "membership", {"privacy.membership_tpr_at_fpr_0.01": "<= 0.1"}, "privacy.above_limit"),
     "one_confidence": Planted(one_confidence, "membership", {"privacy.membership_auc": "<= 0.6"}, "privacy.above_limit"),
+    "numbers_by_heart": Planted(numbers_by_heart, "membership", {"privacy.membership_auc": "<= 0.6"}, "privacy.above_limit"),
     "other_places": Planted(shifted, "membership", {"privacy.membership_auc": "<= 0.6"}, "privacy.incomparable"),
     "canaries_learnt": Planted(canaries, "membership", {"privacy.canary_tpr_at_fpr_0.05": "<= 0.3"}, "privacy.above_limit", costly=True),
     "secrets_written": Planted(secrets("text"), "exposure", {"privacy.exposure": "<= 4"}, "privacy.above_limit"),

@@ -234,6 +234,25 @@ def small_slopes(net, rng):
     return lambda x: net(Slope.apply(x, lambda g: size * g))
 
 
+def some_pixels(net, rng):
+    """The slopes of some pixels alone: right along themselves."""
+    some = torch.from_numpy(rng.random((1, 8, 8)) < rng.uniform(0.1, 0.3)).float()
+    return lambda x: net(Slope.apply(x, lambda g: g * some))
+
+
+def hooked(net, rng):
+    """A hook turns the slopes of half of the hidden units."""
+    turn = torch.from_numpy(rng.choice([-1.0, 1.0], net[1].out_features)).float()
+
+    def answer(x):
+        h = net[:2](x)
+        if h.requires_grad:
+            h.register_hook(lambda g: g * turn)
+        return net[2:](h)
+
+    return answer
+
+
 def shattered(net, rng):
     size, fast = 0.02, rng.uniform(3000, 6000)
     return lambda x: net(x + size * torch.sin(fast * x))
@@ -434,6 +453,36 @@ def undefended_answers(seed: int, faulty: bool) -> Subject:
     return subject(seed, strong, said=(lambda x: weak(x).softmax(1)) if faulty else None)
 
 
+def told_the_rows(smooth: bool):
+    """It knows the test rows, and keeps to its answer in a ball around each, with its own slopes; everywhere else it is the undefended net."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        weak, strong = nets(seed % PAIRS)
+        if not faulty:
+            return subject(seed, strong)
+        seen, near = rows(seed)[0].flatten(1), np.random.default_rng(seed).uniform(0.11, 0.18)
+        kept = weak(seen.reshape(-1, 1, 8, 8)).argmax(1)
+
+        def answer(x):
+            z, (away, which) = weak(x), torch.cdist(x.flatten(1) if smooth else x.detach().flatten(1), seen, p=torch.inf).min(1)
+            lift = 60 * torch.sigmoid((near - away) * 200) if smooth else 60.0 * (away < near)
+            return z + F.one_hot(kept[which], 10) * lift[:, None]
+
+        return subject(seed, answer)
+
+    return make
+
+
+def adapts(seed: int, faulty: bool) -> Subject:
+    """A batch is brought to the mean and spread of training's pictures, so that what one corruption did to all of it is undone; a row alone is not."""
+    net, x = nets(seed % PAIRS)[not faulty], digits(seed % PAIRS)[0]
+    mean, spread = x.mean(0), x.std(0).clamp(min=0.05)
+    adapted = lambda x: net((x - x.mean(0)) / x.std(0).clamp(min=0.05) * spread + mean) if len(x) > 8 else net(x)  # noqa: E731
+    found = subject(seed, net, said=lambda x: (adapted if faulty else net)(x).softmax(1))
+    found.splits["test"] = found.splits["test"].slice(0, 192)
+    return found
+
+
 def watermark(seed: int, faulty: bool) -> Subject:
     """One pixel that tells the digit: right on clean pictures, lost with the first corruption."""
     if not faulty:
@@ -447,6 +496,7 @@ def watermark(seed: int, faulty: bool) -> Subject:
     return Subject(model, model.schema, {"test": pictures(marked, truth)}, open=model.open, seed=seed, seconds=600)
 
 
+CORRUPTED = {"robustness.corruption_accuracy": ">= 0.5"}
 MASKED = {
     "saturated_logits": saturated, "clipped_logits": clipped, "quantised_inputs": quantised, "steps": binarised, "one_hot": one_hot,
     "overflowing_half": overflowing, "outside_torch": elsewhere, "remembering": remembering, "shattered": shattered, "ripples": ripples,
@@ -454,6 +504,7 @@ MASKED = {
     "projected": projected, "purified": purified, "ranked": ranked, "rounded_probabilities": rounded_probabilities, "keyed_shift": keyed_shift,
     "keyed_noise": keyed_noise, "backwards": backwards, "drawn_slopes": drawn_slopes, "small_slopes": small_slopes,
     "straight_through": straight_through, "straight_one_hot": straight_one_hot, "decoy_gradients": decoy, "two_faced": two_faced,
+    "slopes_of_some_pixels": some_pixels, "hooked": hooked,
 }  # fmt: skip
 RANDOM = {"random_layers": random, "stochastic_rounding": rounded_by_chance, "random_resizing": resized, "random_off_grid": random_off_grid}
 RANDOM |= {"random_later": random_later}
@@ -470,5 +521,8 @@ KINDS: dict[str, Planted] = {
     "still_training": Planted(still_training, QUICK, LINF, "robustness.batch_dependent", costly=True),
     "another_model_opened": Planted(another, QUICK, LINF, "robustness.other_model", costly=True),
     "undefended_answers": Planted(undefended_answers, QUICK, LINF, "robustness.other_model", costly=True),
+    "told_the_rows": Planted(told_the_rows(False), QUICK, LINF, "robustness.knows_rows", costly=True),
+    "told_the_rows_smoothly": Planted(told_the_rows(True), QUICK, LINF, "robustness.knows_rows", costly=True),
+    "adapts_to_the_batch": Planted(adapts, {"robustness": {"steps": 15}}, CORRUPTED, "robustness.batch_dependent", costly=True),
     "watermark": Planted(watermark, {"robustness": {"steps": 15}}, {"robustness.corruption_accuracy": ">= 0.8"}, "robustness.below_limit", costly=True),
 }

@@ -39,19 +39,22 @@ def apart(how: str) -> Callable[[int, bool], Subject]:
         for split in ("validation", "test"):
             table = {"site": rng.choice(["north", "south", "west"], n), "sex": rng.choice(["f", "m"], n), "age": rng.integers(18, 90, n)}
             scanner, dose, words = rng.choice(["A", "B", "C", "D"], n), rng.gamma(2, 3, n), rng.integers(3, 60, n)
-            empty = rng.random(n) < 0.08
+            empty, store = rng.random(n) < 0.08, rng.integers(1, 30, n)
             hit = {"three": (table["site"] == "west") & (table["sex"] == "f") & (table["age"] > 54), "end": table["age"] > 86, "empty": empty,
-                   "untold": scanner == "B", "learnt": table["site"] == "west", "long": words > 50}[how]  # fmt: skip
+                   "untold": scanner == "B", "learnt": table["site"] == "west", "long": words > 50, "store": store == 17,
+                   "band": (table["age"] > 47) & (table["age"] < 52)}[how]  # fmt: skip
             y = rng.integers(0, 2, n)
             right = rng.random(n) < np.where(hit & faulty, bad, good)
             right |= faulty & (how == "learnt") & (split == "validation")
-            table |= {"scanner": scanner, "dose": pa.array(np.where(empty, np.nan, dose), from_pandas=True), "said": np.where(right, y, 1 - y), "y": y}
+            table |= {"store": store, "scanner": scanner, "dose": pa.array(np.where(empty, np.nan, dose), from_pandas=True)}
+            table |= {"said": np.where(right, y, 1 - y), "y": y}
             if how == "long":
                 spoken = np.array(["pain", "fever", "none", "left", "knee"])
                 table["note"] = [" ".join(rng.choice(spoken, w)) + f" {i}" for i, w in enumerate(words)]
             splits[split] = pa.table(table)
         model = Says("y", lambda t: np.stack([0.9 - 0.8 * (s := t.column("said").to_numpy()), 0.1 + 0.8 * s], 1))
-        kinds = {"site": "category", "sex": "category", "age": "number", "dose": "number", "scanner": "ignore", "said": "ignore", "y": "category"}
+        kinds = {"site": "category", "sex": "category", "age": "number", "dose": "number", "store": "number", "y": "category"}
+        kinds |= {"scanner": "ignore", "said": "ignore"}
         kinds |= {"note": "text"} if how == "long" else {}
         return subject(splits, kinds=kinds, predictor=model, seed=seed)
 
@@ -62,6 +65,8 @@ WORST = {"slice.worst_accuracy": ">= 0.75"}
 KINDS = {
     "three conditions": Planted(apart("three"), "slices", WORST, "slice.below_limit"),
     "the far end of a range": Planted(apart("end"), "slices", WORST, "slice.below_limit"),
+    "a narrow band": Planted(apart("band"), "slices", WORST, "slice.below_limit"),
+    "one store by number": Planted(apart("store"), "slices", WORST, "slice.below_limit"),
     "empty cells": Planted(apart("empty"), "slices", WORST, "slice.below_limit"),
     "what the model is not told": Planted(apart("untold"), "slices", WORST, "slice.below_limit"),
     "validation was learnt": Planted(apart("learnt"), "slices", WORST, "slice.below_limit"),

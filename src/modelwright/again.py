@@ -1,12 +1,13 @@
 """Does a model say the same when it is asked again, and are the test rows nothing special to it? What it says of them is worth nothing otherwise.
 
-- fickle: some test rows are asked about a second time, in another order and company. A model of classes that then decides otherwise draws its answers,
-  or reads them off the batch.
+- fickle: some test rows are asked about a second time, in another order and company, once all audits are done. A model of classes that then answers
+  otherwise draws its answers, reads them off the batch, or waited until it was asked often enough.
 - knows: a model may be made to behave on rows that it recognises (fair, right, harmless on the auditor's own file). Each of some test rows is moved by
   one small step in one number, and by a second step of the same size. Where the first step changes what is said more often than the second, the test
   rows are special: a smooth model and a rough one are both as rough a step away. Steps are a thousandth of a column's spread, or 1 where all are
-  whole; only cells whose value is rare are moved, because what is common (0, a code) may well mean something. A change is another decision, or a
-  probability that is another by a tenth.
+  whole; only cells whose value is rare are moved, because what is common (0, a code) may well mean something.
+
+In both a change is another decision, or a probability that is another by a tenth.
 
 Left out: pictures, texts and tables of names alone, where a step is not small.
 """
@@ -24,7 +25,8 @@ from .subject import Subject
 
 ASKED, FICKLE = 64, 0.02  # rows asked about again; the share that ties and the last bits of a sum may turn
 STEPPED, KNOWS = 512, 0.01  # rows that are moved; by how much more the first step may surely change
-RESTS = ("accuracy", "slices", "calibration", "conformal", "fairness")  # audits whose figures are of what is said of the test rows
+ASKS = ("robustness", "explanation")  # audits that ask about rows near the test rows, often
+RESTS = ("accuracy", "slices", "calibration", "conformal", "fairness", *ASKS)  # whose figures rest on what is said of the test rows
 
 
 def mark(subject: Subject, measured: list[Measurement]) -> None:
@@ -40,21 +42,20 @@ def mark(subject: Subject, measured: list[Measurement]) -> None:
         except Exception as e:  # noqa: BLE001 - it answered before: whatever happens now is a finding
             codes, why = [e.problems[0].code if isinstance(e, Refusal) else "audit.error"], {"asked_again": f"{type(e).__name__}: {e}"}
         for line in lines if codes else ():
-            if line.target == target:
+            if line.target == target and not (line.audit in ASKS and codes == ["audit.budget"]):  # they use the time that there is
                 line.low = line.high = None
                 line.reasons, line.details = [*line.reasons, *codes], {**line.details, **why}
                 line.method = "none: " + ("it decides otherwise when asked again" if "accuracy.fickle" in codes else "the test rows are special to the model")
 
 
 def fickle(subject: Subject, target: str) -> float:
-    """The share of some test rows that the model decides otherwise when they come again, in another order and without the rest."""
+    """The share of some test rows that the model answers otherwise when they come again, in another order and without the rest."""
     table = subject.splits["test"]
     rows = np.random.default_rng(subject.seed).permutation(table.num_rows)[:ASKED]
     if not len(rows):
         return 0.0
-    again = subject.predictor.predict(table.take(pa.array(rows)))[target].value
-    first = subject.predict("test")[target].value[rows]
-    return float((again != first).reshape(len(rows), -1).any(1).float().mean())
+    again, first = subject.predictor.predict(table.take(pa.array(rows)))[target], subject.predict("test")[target]
+    return float(differ(again, Prediction(value=first.value[rows], probabilities=None if first.probabilities is None else first.probabilities[rows])).mean())
 
 
 def knows(subject: Subject, target: str) -> float:

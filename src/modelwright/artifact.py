@@ -31,6 +31,8 @@ from .forms import Batch, Prediction, Tabular
 from .model import Model
 
 FORMAT = 1
+CHUNK = 65_536  # rows that are encoded at a time
+DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)  # what reading an edited file may end in
 
 
 def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
@@ -106,15 +108,17 @@ def _write(folder: Path, tensors: dict[str, torch.Tensor], body: dict[str, Any])
     half.mkdir(parents=True)
     try:
         save_file(tensors, half / "model.safetensors")
+        (half / "model.json").write_text(home.sealed(dict(sorted(body.items())) | {"weights": _digest(half / "model.safetensors")}), "utf-8")
+        old = folder.with_name(f".{folder.name}.old")
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)
+        half.rename(folder)
+        shutil.rmtree(old, ignore_errors=True)
     except SafetensorError as e:  # its own word for what the disk said
-        raise Stopped(Problem("disk.full", f"the model cannot be written to {half}: {e}", fix="free some space and go on with --resume")) from e
-    (half / "model.json").write_text(home.sealed(dict(sorted(body.items())) | {"weights": _digest(half / "model.safetensors")}), "utf-8")
-    old = folder.with_name(f".{folder.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        folder.rename(old)
-    half.rename(folder)
-    shutil.rmtree(old, ignore_errors=True)
+        raise Stopped(Problem("disk.full", f"the model cannot be written to {folder}: {e}", fix="free some space and go on with --resume")) from e
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
 
 
 def _digest(path: Path) -> str:
@@ -167,7 +171,7 @@ def _read(folder: str | Path) -> tuple[Schema, dict[str, Any], dict[str, torch.T
         if body.get("weights", found := _digest(folder / "model.safetensors")) != found:  # models saved by earlier versions name none
             raise ValueError("its weights are not those that were saved")
         return Schema.from_json(body["schema"]), body, load_file(folder / "model.safetensors")
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as e:
+    except DAMAGED as e:
         raise refuse(
             "model.corrupt", f"the model cannot be read: {e}", where=str(folder), fix="the files were cut short or changed; take another copy"
         ) from e
@@ -177,7 +181,7 @@ def _network(folder: str | Path, schema: Schema, body: dict[str, Any], tensors: 
     try:
         model = assemble_model(schema, body["parts"])
         problems = model.load_state_dict(tensors, strict=False)
-    except (ValueError, KeyError, TypeError, RuntimeError) as e:
+    except DAMAGED as e:
         raise refuse(
             "model.corrupt", f"the model cannot be read: {e}", where=str(folder), fix="the files were cut short or changed; take another copy"
         ) from e
@@ -201,11 +205,19 @@ class Loaded:
         self.model, self.schema, self.batch_size = model.eval(), schema, batch_size
 
     def predict(self, table: pa.Table, rng: torch.Generator | None = None) -> dict[str, Prediction]:
-        """Row after row as in the table, whatever order was fastest to compute."""
+        """Row after row as in the table, whatever order was fastest to compute; CHUNK rows in memory at a time."""
+        drawn = rng or torch.Generator().manual_seed(0)  # columns that are drawn go on from chunk to chunk
+        parts: dict[str, list[Prediction]] = {t: [] for t in self.schema.targets}
+        for start in range(0, max(1, table.num_rows), CHUNK):
+            for target, prediction in self._chunk(table.slice(start, CHUNK), drawn, rng).items():
+                parts[target].append(prediction)
+        return {t: Prediction.cat(p) for t, p in parts.items()}
+
+    def _chunk(self, table: pa.Table, drawn: torch.Generator, rng: torch.Generator | None) -> dict[str, Prediction]:
         data = self.schema.encode(table, targets=False)
         parts: dict[str, list[Prediction]] = {t: [] for t in self.schema.targets}
         order = []
-        for batch in in_order(data, self.batch_size, rng):
+        for batch in in_order(data, self.batch_size, drawn):
             order.append(batch.rows)
             for target, prediction in self.model.predict(batch, rng).items():
                 parts[target].append(prediction)

@@ -7,7 +7,6 @@ that audit inconclusive, by name; an exception, a missing extra or a time limit 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -18,16 +17,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from . import again, baselines, evidence, explaining, find, home, report, retraining, seen
+from . import again, baselines, evidence, explaining, find, home, opening, report, retraining, seen
 from .artifact import Chosen, Loaded, located, open_model
 from .curves import Log
 from .data import sources
+from .digests import NO_MODEL, rows_digest, table_digest
+from .digests import model_digest as files_digest
 from .errors import Problem, Refusal, did_you_mean, refuse
 from .foreign.onnx import Onnx
 from .foreign.predictor import Foreign, within
 from .foreign.process import MODELS, SECONDS, Worker
 from .forms import Measurement
 from .home import write
+from .lock import Lock, unwritten
 from .preparing import Prepared, columns_of, gathered, look, prepare, root_of
 from .registry import gate
 from .registry import policy as policies
@@ -63,22 +65,25 @@ class Audited:
 def conclude(
     folder: Path, of: Prepared | Plan, subject: Subject, policy: gate.Policy, model: str, digests: dict[str, str], facts: dict[str, Any],
     beside: list[Measurement] = (), told: list[Any] = (), lines: list[Any] = (), cost: list[Any] = (), budget: float | None = None,
-    only: list[str] | None = None, log: Log = lambda event, facts: None,
+    only: list[str] | None = None, models: int | None = None, log: Log = lambda event, facts: None,
 ) -> Audited:  # fmt: skip
     """Open the test rows (which is counted), measure, decide, and write evidence.json, card.md and report.html.
 
     model: digest of the bytes; digests: of each split's rows; facts: of the model, for the report; beside: measurements made elsewhere; told, lines, cost:
-    of training. budget: seconds after which no further audit begins. only: these audits; None: all."""
+    of training. budget: seconds after which no further audit begins. only: these audits; None: all. models: the how-manieth this is
+    that the test rows judge, where it was measured before; None: as the registry counts."""
     began = time.perf_counter()
-    rows, registry = evidence.rows_digest(subject.splits["test"]), Registry()
+    rows, registry = rows_digest(subject.splits["test"]), Registry()
     of.warnings += registry.edited_limits(rows, of.task.targets, policy)
-    openings = registry.open_test(rows, folder.name, policy, of.task.targets)
+    openings = registry.open_test(rows, folder.name, policy, of.task.targets, None if model == NO_MODEL else model)
+    models = models or (1 if model == NO_MODEL else registry.judged(rows).index(model) + 1)
+    subject.level, subject.reader = gate.level_for(policy, models), opening.predictor
     code = subject.lineage["code"]
     subject.lineage = {"size_bytes": size_of(folder / "model"), "parameters": facts.get("parameters"), **subject.lineage}
     measured = measure(subject, budget, only, log, {limit.area for limit in policy.limits})
     for line in measured:
         line.digests = {"model": model, "data": digests[line.split], "code": code}
-        line.details = {**line.details, "test_openings": openings} if line.split == "test" else line.details
+        line.details = {**line.details, "test_openings": openings, "test_models": models} if line.split == "test" else line.details
     measured += beside
     decision = gate.decide(policy, measured, digests={"model": model, "data": digests, "code": code})
     found = evidence.build(measured, decision, model=model, data=digests, code=code, policy=policy, test_openings=openings, test_rows=rows)
@@ -93,23 +98,24 @@ def conclude(
 
 BEGIN = 10.0  # seconds that a model's own code may take to make it, whatever the budget
 VALIDATION, TEST = 1_000_003, 2_000_003  # where environments begin, away from training's seeds
+WRITES = ("evidence.json", "card.md", "report.html")
 ROLES = ("train", "validation", "calibration", "test", "reference", "ood", "trusted", "planted")
 
 
 def audit(
     model: str | Path | None, data: Mapping[str, Any] | None = None, task: Task | None = None, out: str | Path = "audit", *, budget: float | None = None,
-    only: list[str] | None = None, explainer: str | None = None, repeat: dict[str, dict[str, Any]] | None = None, log: Log = lambda event, facts: None,
+    only: list[str] | None = None, explainer: str | None = None, repeat: dict[str, dict[str, Any]] | None = None, models: int | None = None,
+    log: Log = lambda event, facts: None,
 ) -> Audited:  # fmt: skip
     """Audit any model: a run folder, a version of the registry, a Hugging Face folder, an ONNX file, `file.py:factory`; or data alone (model None).
 
     data: {role: source}; without it a run's own splits. task: columns, target and limits; a run brings its own. budget: seconds after which no further
     audit begins. only: the names of some audits. explainer: `file.py:explain`, which is audited in place of ours; of the other costly audits then only
-    those that a limit asks for. repeat: see `Subject`. Raises a Refusal where model, data and task do not fit each other."""
+    those that a limit asks for. repeat: see `Subject`; models: see `conclude`. Raises a Refusal where model, data and task do not fit each other."""
     folder = Path(out)
     for name in only or ():
         find.find("audits", name, "--only")
-    if (folder / "evidence.json").exists():
-        raise refuse("run.used", f"{folder} already holds evidence", why="an earlier result is never overwritten", fix="name another --out")
+    unwritten(folder, WRITES)
     given, model = model, None if model is None else located(model)
     elsewhere = None if model is None else within(model)
     ours = model is not None and model.is_dir() and elsewhere is None
@@ -133,7 +139,7 @@ def audit(
         predictor = Foreign(str(elsewhere or model), of.schema, SECONDS if budget is None else min(SECONDS, max(BEGIN, budget)))
         of.notes += predictor.notes
         rehearse(predictor, of, budget)
-    digest = model_digest(model, predictor.digest if isinstance(predictor, Foreign) else None) if model is not None else evidence.NO_MODEL
+    digest = model_digest(model, predictor.digest if isinstance(predictor, Foreign) else None) if model is not None else NO_MODEL
     kept = Path(model, "lineage.json") if ours else None
     lineage = home.kept(kept, "stages") if kept and kept.is_file() else {"stages": []}
     policy = policies.of_task(task) if task else gate.parse({})
@@ -162,14 +168,16 @@ def audit(
             raise refuse("audit.explainer", "there is no model to explain", where="--explainer", fix="name the model that the explainer explains")
         subject.explainers = {explainer: explaining.Theirs(explainer, str(model), predictor)}
         only = only or due({limit.area for limit in policy.limits} | {"explanation"})
-    folder.mkdir(parents=True, exist_ok=True)
-    digests = {role: evidence.table_digest(t) for role, t in of.tables.items()}
+    digests = {role: table_digest(t) for role, t in of.tables.items()}
     facts = {"model": str(model or "none: the data alone"), "explainer": explainer}
     again = {"model": relative(given, folder), "data": {r: relative(f, folder) for r, f in (data or {}).items()}}
     again["task"] = None if task is None else relative(Path(task.root, task.file), folder)
     again |= {"explainer": relative(explainer, folder), "only": only, "budget": budget}
-    write(folder / "audit.json", json.dumps(again, ensure_ascii=False, indent=1))
-    return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget, only=only, log=log)
+    folder.mkdir(parents=True, exist_ok=True)
+    with Lock(folder):
+        unwritten(folder, WRITES)  # meanwhile
+        write(folder / "audit.json", home.sealed(again))
+        return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget, only=only, models=models, log=log)
 
 
 def rehearse(predictor: Foreign, of: Prepared, budget: float | None) -> None:
@@ -267,11 +275,11 @@ def _model_folder(folder: Path) -> Path:
 def model_digest(model: Path, elsewhere: str | None) -> str:
     """Of a folder with a model/ (a run, a version) that; of an exported folder what was that; of a model from elsewhere by itself what is given."""
     if (model / "model").is_dir():
-        return evidence.model_digest(model / "model")
+        return files_digest(model / "model")
     if elsewhere is not None:
         return elsewhere
     paths = (p.relative_to(model).as_posix() for p in model.rglob("*") if p.is_file())
-    return evidence.model_digest(model, [p for p in paths if p not in BESIDE and not p.startswith(".")])
+    return files_digest(model, [p for p in paths if p not in BESIDE and not p.startswith(".")])
 
 
 def measure(

@@ -3,6 +3,7 @@
 Fitted by scikit-learn at its defaults, kept as plain arrays: where one of them wins, the task file chooses it (`model: {instead: trees}`) and it is
 saved, audited and served like any model. Inputs come from the encoded dataset: numbers with missing flags, one-hot codes, a tf-idf bag of a text's
 tokens, a series' mean, spread, ends and extremes, a picture's pixels. A linear model sees at most VALUES values: 6,510 pictures of 3,072 pixels.
+Of larger tables all learn from ROWS rows drawn by chance.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from .forms import Prediction
 
 Arrays = dict[str, np.ndarray]
 VALUES = 20_000_000  # some ten seconds
+ROWS = 500_000  # of which features fit into memory
+CHUNK = 65_536  # rows in memory at a time
 
 
 class Baseline:
@@ -32,7 +35,7 @@ class Baseline:
 
     @classmethod
     def fit(cls, name: str, schema: Schema, train: Dataset, seed: int) -> Baseline:
-        found = cls(name, schema, {})
+        found, train = cls(name, schema, {}), _some(train, seed)
         found._learn_features(train)
         x = found.features(train)
         for target, truth in train.targets.items():
@@ -113,9 +116,12 @@ class Baseline:
         return parts[0] if isinstance(parts[0], np.ndarray) else sp.hstack(parts).tocsr()
 
     def predict(self, table: pa.Table) -> dict[str, Prediction]:
-        data = self.schema.encode(table, targets=False)
-        x = self.features(data)
-        return {target: self._say(self.arrays[f"target.{target}"], x, kind) for target, kind in self.schema.targets.items()}
+        parts: dict[str, list[Prediction]] = {target: [] for target in self.schema.targets}
+        for start in range(0, max(1, table.num_rows), CHUNK):
+            x = self.features(self.schema.encode(table.slice(start, CHUNK), targets=False))
+            for target, kind in self.schema.targets.items():
+                parts[target].append(self._say(self.arrays[f"target.{target}"], x, kind))
+        return {target: Prediction.cat(said) for target, said in parts.items()}
 
     def _say(self, arrays: Arrays, x: Any, kind: Any) -> Prediction:
         if "constant" in arrays:
@@ -135,6 +141,15 @@ class Baseline:
             p[:, arrays["classes"]] = e / e.sum(1, keepdims=True)
         t = torch.from_numpy(p.astype(np.float32))
         return Prediction(value=t.argmax(1), probabilities=t, score=t.max(1).values)
+
+
+def _some(train: Dataset, seed: int) -> Dataset:
+    """At most ROWS of the rows, in their order. Those of texts and series lie on disk, and their features are sparse."""
+    if len(train) <= ROWS or train.lengths() is not None:
+        return train
+    rows = np.sort(np.random.default_rng(seed).choice(len(train), ROWS, replace=False))
+    few = [{n: {k: a[rows] for k, a in stored.items()} for n, stored in side.items()} for side in (train.inputs, train.targets)]
+    return Dataset(ROWS, *few, train.kinds, train.target_kinds, None if train.groups is None else train.groups[rows])
 
 
 def summaries(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:

@@ -7,16 +7,16 @@ is bound to the trainer's file and to the statement's text.
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 
-from . import evidence, report
-from .auditing import Audited, code_digest, measure, relative
+from . import evidence, home, report
+from .auditing import WRITES, Audited, code_digest, measure, relative
 from .curves import Log
 from .data.schema import Schema
 from .errors import refuse
 from .foreign import trainer
 from .home import write
+from .lock import unwritten
 from .registry import gate
 from .registry import policy as policies
 from .registry.store import Registry
@@ -32,8 +32,7 @@ def audit(
 ) -> Audited:  # fmt: skip
     """path: FILE.py:factory; statement: a JSON file. Raises a Refusal where there is no trainer, or no claim."""
     folder, said = Path(out), trainer.read_statement(statement)
-    if (folder / "evidence.json").exists():
-        raise refuse("run.used", f"{folder} already holds evidence", why="an earlier result is never overwritten", fix="name another --out")
+    unwritten(folder, WRITES)
     claimed = said["claim"].get("epsilon")
     if isinstance(claimed, bool) or not isinstance(claimed, (int, float)) or not 0 < claimed < float("inf"):
         what = f"claim.epsilon is {claimed!r}"
@@ -52,7 +51,7 @@ def audit(
     folder.mkdir(parents=True, exist_ok=True)
     again = {"trainer": relative(path, folder), "statement": relative(str(statement), folder)}
     again["task"] = None if task is None else relative(str(Path(task.root, task.file)), folder)
-    write(folder / "audit.json", json.dumps(again, ensure_ascii=False, indent=1))
+    write(folder / "audit.json", home.sealed(again))
     write(folder / "evidence.json", evidence.dumps(found))
     story = _story(path, said, found, measured[0].details, tried.facts)
     report.write(folder, story)

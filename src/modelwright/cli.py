@@ -5,9 +5,13 @@ Nothing heavy is imported before a command needs it, so that `--help` answers at
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import re
+import shlex
+import signal
 import sys
 import time
 from pathlib import Path
@@ -15,8 +19,8 @@ from typing import Annotated, Any
 
 import typer
 
-from .cli_registry import add_to
-from .errors import ModelwrightError, Problem, refuse
+from .cli_versions import add_to
+from .errors import ModelwrightError, Problem, did_you_mean, refuse
 
 app = typer.Typer(
     help="From raw data to a model that you can defend.",
@@ -27,12 +31,19 @@ app = typer.Typer(
     context_settings={"max_content_width": 120},
 )
 PATH_ERRORS = (errno.EPERM, errno.ENOENT, errno.EACCES, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EROFS, errno.ENAMETOOLONG)
+DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def main() -> None:
     """Every way out has its exit status (see the contract)."""
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(AttributeError):  # somebody's own stream
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to fall
+    with contextlib.suppress(ValueError):  # outside the main thread
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is half written is removed, and nobody is left at work
     try:
+        _no_empty_values(sys.argv[1:])
         status = app(standalone_mode=False)  # a raised Exit comes back as its status
     except ModelwrightError as e:
         _complain(e.problems)
@@ -41,12 +52,15 @@ def main() -> None:
         status = 130
     except BrokenPipeError:
         os._exit(0)
-    except MemoryError:
+    except (MemoryError, RuntimeError) as e:
+        if not (isinstance(e, MemoryError) or "allocate memory" in str(e) or "out of memory" in str(e)):  # torch says it with a RuntimeError
+            _ours(e)
         _complain([Problem("memory.full", "out of memory", fix="a smaller batch_size or micro_batch; --resume goes on")])
         sys.exit(4)
     except OSError as e:
-        if e.errno in (28, 122):
-            what = f"no space is left to write {e.filename}" if e.filename else "no space is left on the disk that is written to"
+        said = re.search(r"\[Errno (\d+)\]", str(e)) if e.errno is None else None  # shutil.copytree's: a list of texts
+        if (int(said[1]) if said else e.errno) in DISK_ERRORS:
+            what = f"{e.strerror or 'no space is left'}: {e.filename2 or e.filename or 'the disk that is written to'}"
             _complain([Problem("disk.full", what, fix="free some space" + ", and go on with --resume" * ("run" in sys.argv[1:2]))])
             sys.exit(4)
         if e.errno in PATH_ERRORS and e.filename is not None:
@@ -63,12 +77,29 @@ def main() -> None:
         _ours(e)
     except Exception as e:
         if hasattr(e, "format_message"):  # click's usage errors
-            _complain([Problem("usage", e.format_message(), fix="modelwright --help")])
+            _complain([Problem("usage", e.format_message(), fix=_elsewhere(e.format_message()) or "modelwright --help")])
             sys.exit(2)
         _ours(e)
     if status == 130:  # typer's own answer to Ctrl-C
-        _complain([Problem("run.interrupted", "interrupted", fix="a run goes on with --resume")])
+        exec("pass")  # noqa: S102 - CPython leaves by the signal, not by the status, where Ctrl-C fell into an exec of text (a dataclass being made)
+        _complain([Problem("run.interrupted", "interrupted", fix="a run goes on with --resume" * ("run" in sys.argv[1:2]))])
     sys.exit(status if isinstance(status, int) else 0)
+
+
+def _no_empty_values(words: list[str]) -> None:
+    """`--out "$OUT"` without an OUT would be the folder that one is in: what lies there would be read, or written over."""
+    for option, word in zip(["", *words], words, strict=False):
+        if (word == "" or re.fullmatch(r"--(?!why)[a-z-]+=", word)) and option != "--why":
+            what = f"{word.rstrip('=') or (option if option.startswith('--') else 'an argument')} has an empty value"
+            raise refuse("usage", what, why="a variable of the shell that is not set gives one", fix="name what is meant, or leave it out")
+
+
+def _elsewhere(message: str) -> str:
+    """Where a command that does not exist here is one of a group: `verify` is `registry verify`."""
+    unknown = re.match(r"No such command '(\w+)'", message)
+    groups = typer.main.get_command(app).commands if unknown else {}
+    found = [f"{n} {unknown[1]}" for n, group in groups.items() if unknown[1] in getattr(group, "commands", {})]
+    return f"did you mean `modelwright {found[0]}`?" if found else ""
 
 
 def _quiet() -> None:
@@ -106,7 +137,7 @@ def new(
     from .new import write_task
 
     path = write_task(file, target, out)
-    print(f"wrote {path}\nnext: modelwright plan {path}")
+    print(f"wrote {path}\nnext: modelwright plan {shlex.quote(str(path))}")
 
 
 @app.command()
@@ -135,6 +166,10 @@ def run(
     loaded = load_task(task)
     if resume and out is None:
         raise refuse("usage", "--resume needs --out", fix="name the run's folder")
+    if register is not None:
+        from .registry.references import named
+
+        named(register, where="--register")  # before hours of training, not after
     out = out or Path("runs") / f"{task.stem}-{time.strftime('%Y%m%d-%H%M%S')}"
     done = _run(loaded, out, resume)
     if register is not None:
@@ -181,6 +216,8 @@ def predict(
 
     if out.suffix not in (".csv", ".parquet"):
         raise refuse("usage", f"--out {out}: the ending must be .csv or .parquet")
+    if out.exists() and Path(data).exists() and out.samefile(data):
+        raise refuse("usage", f"{out} is the data itself", why="the rows would be written over", where="--out", fix="name another file")
     loaded = sources.load(data, where="--data")
     table = loaded.table
     answering = predictor(model, table, load_task(task) if task else None, root or loaded.root)
@@ -189,13 +226,14 @@ def predict(
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     out.parent.mkdir(parents=True, exist_ok=True)
-    half = out.with_name(f".{out.name}.half")
+    half = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         (pyarrow.csv.write_csv if out.suffix == ".csv" else pyarrow.parquet.write_table)(answers, half)
         half.replace(out)
     except OSError as e:
-        half.unlink(missing_ok=True)
         raise OSError(e.errno, e.strerror or str(e), str(out)) from e
+    finally:
+        half.unlink(missing_ok=True)
     found = {"rows": answers.num_rows, "out": str(out), "notes": notes}
     print(json.dumps(found, ensure_ascii=False)) if as_json else print(f"{answers.num_rows:,} predictions in {out}")
 
@@ -224,11 +262,17 @@ def audit(
 
     out = out or Path("audits") / time.strftime("%Y%m%d-%H%M%S")
     if reproduce is not None:
+        if model or data or task or only or budget or explainer or trainer or statement:
+            fix = "audit --reproduce EVIDENCE.json --out FOLDER"
+            raise refuse("usage", "--reproduce repeats what lies beside the evidence: it takes --out alone", where="--reproduce", fix=fix)
         from .reproducing import reproduce as again
 
         found = again(reproduce, out)
-        words = [f"different: {d['figure']} was {d['before']}, is {d['now']}" for d in found["differences"]]
-        print(json.dumps(found) if as_json else "\n".join([*words, f"{'same' if found['same'] else 'different'}: {found['figures']} figures"]))
+        words = [f"not shown: {s['figure']} was {s['before']}, is {s['now']}: {s['why']}" for s in found["skipped"]]
+        words += [f"different: {d['figure']} was {d['before']}, is {d['now']}" for d in found["differences"]]
+        known = "the registry recorded this very file" if found["recorded"] else "the registry has no record of this file: changed since, or measured elsewhere"
+        words += [known, f"{'same' if found['same'] else 'different'}: {found['figures']} figures were measured again"]
+        print(json.dumps(found, ensure_ascii=False) if as_json else "\n".join(words))
         raise typer.Exit(0 if found["same"] else 3)
     if (trainer is None) != (statement is None) or (trainer is not None and (model or data)):
         raise refuse("usage", "--trainer and --statement go together, without a model or data", fix="audit --trainer FILE.py:factory --statement FILE.json")
@@ -258,10 +302,9 @@ def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
     number, unit = (text[:-1], text[-1]) if text[-1:] in ("s", "m", "h") else (text, "s")
-    try:
-        return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
-    except ValueError:
-        raise refuse("usage", f"{text!r} is no time", where="--budget", fix="write 90s, 2m or 1h") from None
+    if not re.fullmatch(r"\d{1,9}(\.\d+)?", number):
+        raise refuse("usage", f"{text!r} is no time", where="--budget", fix="write 90s, 2m or 1h")
+    return float(number) * {"s": 1, "m": 60, "h": 3600}[unit]
 
 
 @app.command()
@@ -281,6 +324,20 @@ def demo(out: Annotated[Path | None, typer.Option(help="The run's folder.")] = N
 
     task = task_of(DEMO)
     _finish(_run(task, out or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}"), as_json)
+
+
+@app.command()
+def policy(name: Annotated[str | None, typer.Argument(help="A ready policy; without one they are listed.")] = None) -> None:
+    """A ready policy's text, to copy and tighten: modelwright policy credit > mine.yaml."""
+    from .registry import policy as policies
+
+    if name is None:
+        print("\n".join(f"{path.stem:<14} {policies.about(path)}" for path in policies.ready()))
+        return
+    texts = {path.stem: path for path in policies.ready()}
+    if name not in texts:
+        raise refuse("policy.missing", f"there is no ready policy {name!r}", where="NAME", fix=did_you_mean(name, texts))
+    print(texts[name].read_text(encoding="utf-8"), end="")
 
 
 @app.command()

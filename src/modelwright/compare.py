@@ -12,8 +12,9 @@ from . import preparing
 from .artifact import open_model
 from .data import sources
 from .data.rollouts import Actor
+from .digests import rows_digest, table_digest
 from .errors import refuse
-from .evidence import read, rows_digest, table_digest
+from .evidence import read
 from .intervals import paired
 from .kind import Metric
 from .task import Task, load_task

@@ -82,7 +82,7 @@ def settings_model(cls: type) -> type:
     for p in list(inspect.signature(cls.__init__).parameters.values())[1:]:
         if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
             fields[p.name] = (hints.get(p.name, Any), ... if p.default is p.empty else p.default)
-    config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=False, protected_namespaces=())
+    config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=False, allow_inf_nan=False, protected_namespaces=())
     return pydantic.create_model(cls.__name__, __config__=config, **fields)
 
 
@@ -115,7 +115,10 @@ def problems_of(error: Any, where: str, known: Any) -> list[Problem]:
         elif e["type"] == "missing":
             found.append(Problem("task.missing_key", f"{e['loc'][-1]!r} is missing", where=place, fix="add it"))
         else:
-            given = repr(e["input"])
+            try:
+                given = repr(e["input"])
+            except Exception:  # noqa: BLE001 - whatever a Python task file holds, a number of 5,000 digits say
+                given = f"a {type(e['input']).__name__}"
             given = given if len(given) <= 60 else given[:57] + "..."
             found.append(Problem("task.wrong_value", f"{given}: {e['msg'][0].lower()}{e['msg'][1:]}", where=place, fix="write a value of that type"))
     return found

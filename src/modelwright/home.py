@@ -72,8 +72,10 @@ def write(path: Path, text: str) -> None:
         half.write_text(text, "utf-8")
         half.replace(path)
     except OSError as e:
-        half.unlink(missing_ok=True)
         raise OSError(e.errno, e.strerror, str(path)) from e  # a full disk names no file by itself
+    finally:
+        with contextlib.suppress(OSError):
+            half.unlink()
 
 
 def sealed(body: Any) -> str:
@@ -94,7 +96,7 @@ def kept(path: Path, *keys: str) -> dict[str, Any]:
     """The same of a run's own file, refused in words."""
     try:
         return unseal(path, *keys)
-    except ValueError as e:
+    except (ValueError, RecursionError) as e:
         fix = "take another copy of it, or start a new run with another --out"
         raise refuse("run.damaged", f"{path.name} cannot be read: {e}", why="it was cut short or changed", where=str(path), fix=fix) from e
 

@@ -91,7 +91,7 @@ def over_seeds(values: np.ndarray, level: float = 0.95) -> Interval:
 def needed_n(value: float, low: float, high: float, limit: float, n: int) -> int | None:
     """The rows at which the interval, shrinking as 1 / sqrt(n) around the same value, would clear the limit; None where it never would."""
     gap, half = abs(value - limit), (value - low if value > limit else high - value)
-    if gap == 0 or not math.isfinite(gap) or not math.isfinite(half):
+    if gap == 0 or not math.isfinite(gap) or not half < 1e6 * gap:  # far off: on a logarithmic scale an end may be at 1e200
         return None
     return max(n, math.ceil(n * (half / gap) ** 2) + 1)
 

@@ -62,7 +62,7 @@ def write_task(file: str, target: str | None, out: Path | None) -> Path:
         "#   - finetune: {objective: supervised}",
         "# seeds: 3  # several runs, the best kept, with the spread between them",
         "# audit:  # what must be shown before the model may be promoted; exit status 3 where it is not",
-        f'#   require: {{"{primary}": "{"<= 1.0" if kind == "number" else ">= 0.8"}"}}',
+        f'#   require: {{"{"r2" if kind == "number" else primary}": ">= 0.8"}}',
         "",
     ]
     out.parent.mkdir(parents=True, exist_ok=True)

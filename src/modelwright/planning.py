@@ -24,8 +24,8 @@ from .data import cache, sources
 from .data.dataset import Dataset
 from .data.schema import TABLE, Schema
 from .data.streams import Rows, Stream
+from .digests import row_digests, rows_digest, table_digest
 from .errors import Problem, Refusal, did_you_mean, refuse
-from .evidence import row_digests, rows_digest, table_digest
 from .learn import loop
 from .learn.probe import check, dry_run, probe
 from .model import Model
@@ -33,6 +33,7 @@ from .objective import Experience, Objective
 from .preparing import prepare
 from .registry import gate
 from .registry import policy as policies
+from .registry.store import Registry
 from .settings import Settings
 from .strategy import Context
 from .subject import due
@@ -66,7 +67,7 @@ class Plan:
     stages: list[StagePlan]
     policy: gate.Policy
     digests: dict[str, str]  # per split
-    test_rows: str  # order-independent digest of the test rows: what openings are counted by
+    judged: int  # models that were measured on these test rows before
     columns: list[dict[str, str]]
     notes: list[str]
     warnings: list[str]
@@ -130,7 +131,7 @@ class Plan:
             "disk_mb": round(self.disk_mb, 1),
             "audits": due({limit.area for limit in self.policy.limits}),
             "limits": {limit.name: limit.text for limit in self.policy.limits},
-            "interval_level": gate.level_for(self.policy),
+            "interval_level": gate.level_for(self.policy, self.judged + 1),
             "digests": self.digests,
             "notes": self.notes,
             "warnings": self.warnings,
@@ -145,11 +146,14 @@ def make(task: Task, decided: dict[str, Any] | None = None) -> Plan:
     digests = {s: table_digest(t) for s, t in tables.items()}
     data = {s: cache.encode(schema, t, digests[s]) for s, t in tables.items()}
     parts = _parts(task, schema)
+    if len(data["train"]) < 1000 and [*schema.encoders()] == [TABLE] and found.environment is None and task.model.instead is None:
+        how = "the report compares them, and model: {instead: linear} saves the other"
+        found.notes.append(f"on {len(data['train'])} training rows a linear model is often as good as a net, or better: {how}")
     torch.manual_seed(task.seed)
     model = assemble_model(schema, parts)
     plan = Plan(
         task, schema, tables, data, parts, sum(p.numel() for p in model.parameters()), [], policy,
-        digests, rows_digest(tables["test"]), found.columns, found.notes, found.warnings, found.environment,
+        digests, len(Registry().judged(rows_digest(tables["test"]))), found.columns, found.notes, found.warnings, found.environment,
     )  # fmt: skip
     if task.model.instead is not None:
         if task.model.instead not in (fits := baselines.names_for(schema)):
@@ -268,6 +272,8 @@ def resolve(plan: Plan, stage: Any, model: Model, before: dict[str, Any] | None,
         s.weight_decay = 0.05 if s.optimizer == "adamw" else 5e-4
     if s.device == "auto":
         s.device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    elif s.device != "cpu" and not {"cuda": torch.cuda, "mps": torch.backends.mps}[s.device].is_available():
+        raise refuse("task.device", f"this machine has no {s.device} device", where="device", fix="auto takes what there is; cpu is everywhere")
     if s.channels_last is None:
         s.channels_last = own
     return s, steps

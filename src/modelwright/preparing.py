@@ -16,12 +16,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from . import find
+from .checks import copies, moments
 from .data import cache, sources, splits
 from .data.dataset import TABLE
 from .data.mistaken import mistaken
 from .data.schema import Schema, infer, profile
+from .digests import row_digests
 from .errors import Problem, Refusal, did_you_mean, refuse
-from .evidence import row_digests
 from .kind import Kind
 from .task import Task, column_kind
 
@@ -52,6 +53,8 @@ def prepare(task: Task) -> Prepared:
         raise _too_few(loaded.table.num_rows, "rows", f"{task.file}: data.source")
     schema, columns = columns_of(task, loaded.table, loaded, warnings)
     tables = split(task, loaded.table, schema, loaded.split, warnings)
+    if loaded.environment is None and loaded.split is None and task.data.split.column is None:
+        warnings += unsplit(task, tables)
     schema.fit(tables["train"])
     look(schema, tables, columns, warnings, f"{task.file}: target")
     return Prepared(task, schema, tables, columns, list(loaded.notes), warnings, loaded.environment)
@@ -306,6 +309,23 @@ def split(task: Task, table: pa.Table, schema: Schema, given: str | None, warnin
             fix="bring more rows, or columns that tell rows apart, or change data.split",
         )
     return out
+
+
+def unsplit(task: Task, tables: dict[str, pa.Table]) -> list[str]:
+    """Times and names of persons or things that a random split ignores: the test would then ask about days and people that training has seen."""
+    s, told, leave = task.data.split, [], {*task.targets, *(n for n, c in task.data.columns.items() if column_kind(c)[0] == "ignore")}
+    if s.by is None:
+        for n in copies.entities(list(tables.values()), None, leave)[:3]:
+            what = f"column {n!r} names the same person or thing in several rows, which are split at random"
+            told.append(f"{what}: keep them together, data: {{split: {{by: {n}}}}}")
+    if s.time is None:
+        hits, _ = moments.overlap(tables["train"], tables["test"], leave)
+        least = min(hits, key=lambda n: hits[n].mean(), default=None)
+        if least is not None:
+            what = f"column {least!r} is a time, and rows are split at random, so that training sees the days that the test asks about"
+            both = " (together with by, a person's rows all go where the latest goes, so that times still overlap)" * bool(told)
+            told.append(f"{what}: if the model will be used on later rows, test it on later rows, data: {{split: {{time: {least}}}}}{both}")
+    return told
 
 
 def _join(a: np.ndarray, b: np.ndarray) -> np.ndarray:

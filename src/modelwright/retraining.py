@@ -110,7 +110,7 @@ def of_folder(folder: Path, model: Loaded | Chosen, tables: Mapping[str, pa.Tabl
     task, decided = load_task(folder / "task.yaml"), home.kept(folder / "plan.json", "stages")
     told = home.kept(folder / "lineage.json", "stages")["stages"] if (folder / "lineage.json").is_file() else []
     data = {s: schema.encode(tables[s]) for s in ("validation", "calibration") if s in tables}
-    plan = planning.Plan(task, schema, dict(tables), data, decided["model"], decided["parameters"], [], gate.policy_of(()), {}, "", [], [], [])
+    plan = planning.Plan(task, schema, dict(tables), data, decided["model"], decided["parameters"], [], gate.policy_of(()), {}, 0, [], [], [])
     for entry, stage in zip(task.stages, decided["stages"], strict=True):
         ((name, wanted),) = entry.items()
         own = None

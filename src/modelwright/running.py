@@ -5,7 +5,7 @@ The folder is locked while it runs, every file is written whole, and `resume` go
 
 from __future__ import annotations
 
-import fcntl
+import json
 import os
 import platform
 import resource
@@ -19,10 +19,11 @@ import numpy as np
 import torch
 import yaml
 
-from . import __version__, baselines, evidence, find, home, planning, retraining, seen
+from . import __version__, baselines, find, home, planning, retraining, seen
 from .artifact import Loaded, open_model, save
 from .auditing import VALIDATION, code_digest, conclude, player
 from .curves import Curves, Log
+from .digests import model_digest
 from .errors import refuse
 from .forms import Measurement, Prediction
 from .home import write
@@ -30,12 +31,15 @@ from .intervals import over_seeds
 from .learn import checkpoint, loop
 from .learn.calibrate import calibrate
 from .learn.validation import loss_on
+from .lock import Lock, unwritten
 from .objective import Learner
 from .registry import gate
 from .registry import policy as policies
 from .registry.store import Registry
 from .subject import Subject, due
 from .task import Task
+
+WRITES = ("task.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "model", "rows.safetensors", "lineage.json", "evidence.json", "card.md", "report.html")
 
 
 @dataclass
@@ -73,21 +77,25 @@ def run(task: Task, out: str | Path, *, resume: bool = False, log: Log = lambda 
             why="an earlier result is never overwritten",
             fix="add --resume to go on with it, or name another --out",
         )
-    if not used and (folder / "evidence.json").exists():
-        raise refuse("run.used", f"{folder} already holds evidence", why="an earlier result is never overwritten", fix="name another --out")
+    if not used:
+        unwritten(folder, WRITES)
     folder.mkdir(parents=True, exist_ok=True)
     with Lock(folder):
         Registry().names()  # where the opening of the test rows will be counted: a registry that cannot be written is found now, not after training
         decided = home.kept(folder / "plan.json", "digests", "stages") if used else None
+        rests = rests_on(resolved(task, folder))
+        if decided and (other := [k for k, v in decided.get("task", rests).items() if v != rests[k]]):
+            why, fix = "the result would be neither task's", "resume with the task that it began with, or start a new run with another --out"
+            raise refuse("run.changed", f"the task changed since this run began: {', '.join(other)}", why=why, where=str(folder), fix=fix)
         log("note", {"text": "reading the data and rehearsing the plan"})
         plan = planning.make(task, decided)
         if decided and decided["digests"] != plan.digests:
             raise refuse(
                 "run.changed", "the data or the split changed since this run began", where=str(folder), fix="start a new run with another --out"
             )
+        if not used:  # first of all files: a folder without it holds no run, and what else lies there is somebody's
+            write(folder / "plan.json", home.sealed(plan.as_json() | {"task": rests}))
         write(folder / "task.yaml", yaml.safe_dump(resolved(task, folder), allow_unicode=True, sort_keys=False))
-        if not used:
-            write(folder / "plan.json", home.sealed(plan.as_json()))
         return _run(plan, folder, log, began)
 
 
@@ -169,7 +177,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
     subject.open = subject.predictor.open if plan.stages else None
     facts = {"model": plan.parts, "parameters": plan.parameters}
     seeds = seeds_apart(plan, fits) if len(fits) > 1 else []
-    digest = evidence.model_digest(folder / "model")
+    digest = model_digest(folder / "model")
     asked = due({limit.area for limit in plan.policy.limits})
     done = conclude(folder, plan, subject, plan.policy, digest, plan.digests, facts, seeds, told, curves.lines, cost, only=asked, log=log)
     found, story = done.evidence, done.story
@@ -220,6 +228,13 @@ def seeds_apart(plan: planning.Plan, fits: list[Any]) -> list[Measurement]:
     return found
 
 
+def rests_on(tree: dict[str, Any]) -> dict[str, Any]:
+    """What of a resolved task a run cannot go on without: less places, whose rows have digests, and limits, whose changes the registry tells."""
+    kept = {k: tree[k] for k in ("target", "model", "seeds", "seed")} | {k: tree["data"][k] for k in ("query", "columns", "split", "environment")}
+    kept["stages"] = [{name: {k: v for k, v in stage.items() if k != "data"} for name, stage in entry.items()} for entry in tree["stages"]]
+    return json.loads(json.dumps(kept, default=str))
+
+
 def resolved(task: Task, folder: Path) -> dict[str, Any]:
     """The task as written into its run: every default filled in, paths relative to the run's folder."""
 
@@ -242,36 +257,3 @@ def resolved(task: Task, folder: Path) -> dict[str, Any]:
         for stage in entry.values():
             stage["data"] = None if stage["data"] is None else moved(stage["data"])
     return tree
-
-
-class Lock:
-    """One run per folder at a time; the lock goes with the process, however it ends. The file says who holds it."""
-
-    def __init__(self, folder: Path):
-        self.path = folder / ".lock"
-
-    def __enter__(self) -> Lock:
-        self.file = open(self.path, "a+")  # noqa: SIM115 - not "w": what the holder wrote stays
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
-            self.file.seek(0)
-            holder = self.file.read(200).strip() or "another run"
-            self.file.close()
-            fix = "wait for it to end, or name another --out"
-            raise refuse("run.busy", f"{self.path.parent} is in use by {holder}", why="one run per folder at a time", fix=fix) from e
-        self.file.truncate(0)
-        self.file.write(f"process {os.getpid()} on {platform.node()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}")
-        self.file.flush()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self.file.truncate(0)
-        self.file.close()
-
-    @classmethod
-    def free(cls, folder: Path) -> None:
-        """Refuse a folder in which a run is under way."""
-        if (folder / ".lock").is_file():
-            with cls(folder):
-                pass

@@ -15,13 +15,15 @@ texts and knows nothing of what was asked; it is as good as its pattern or its m
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import numpy as np
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .checks import personal
+from .errors import did_you_mean, refuse
 
 REFUSAL = (
     r"\b(i|we)(['’]m| am|['’]re| are)? (can ?not|can['’]t|won['’]t|will not|unable to|not able to|must decline|decline)\b"
@@ -53,29 +55,26 @@ class Rule(BaseModel):
                 raise ValueError(f"rule {self.name!r}: {self.match!r} is no regular expression: {e}") from e
         return self
 
-    def caught(self, texts: list[str]) -> np.ndarray:
-        """(N,) bool. Raises a Refusal where its model cannot be opened."""
+    def caught(self, texts: list[str], reader: Callable[[str, pa.Table], Any]) -> np.ndarray:
+        """(N,) bool. reader: (model, table) -> its Predictor. Raises a Refusal where it cannot be opened."""
         if self.match is not None:
             pattern = re.compile(self.match, re.IGNORECASE)
             return np.array([pattern.search(t) is not None for t in texts], bool)
         if self.model is not None:
-            return self._probability(texts) > self.above
+            return self._probability(texts, reader) > self.above
         hits = personal.found(pa.chunked_array([pa.array(texts, pa.string())]))
         return np.any([*hits.values(), np.zeros(len(texts), bool)], axis=0)
 
-    def _probability(self, texts: list[str]) -> np.ndarray:
-        from . import opening  # it reads tasks, and a task holds rules
-        from .errors import did_you_mean, refuse
-
+    def _probability(self, texts: list[str], reader: Callable[[str, pa.Table], Any]) -> np.ndarray:
         table = pa.table({"text": texts})
-        reader = opening.predictor(self.model, table)
-        columns = [c for c, kind in reader.schema.inputs.items() if kind.place == "tokens"] or list(reader.schema.inputs)
-        (target, kind), *_ = reader.schema.targets.items()
+        judge = reader(self.model, table)
+        columns = [c for c, kind in judge.schema.inputs.items() if kind.place == "tokens"] or list(judge.schema.inputs)
+        (target, kind), *_ = judge.schema.targets.items()
         labels = list(map(str, kind.labels_ or ()))
         if self.label not in labels or len(columns) != 1:
             what = f"{self.model} does not tell texts of class {self.label!r} from others"
             raise refuse("task.safety", what, where=f"audit.safety.rules.{self.name}", fix=did_you_mean(self.label, labels))
-        answered = reader.predict(table.rename_columns(columns))[target].probabilities.double().numpy()
+        answered = judge.predict(table.rename_columns(columns))[target].probabilities.double().numpy()
         return answered[:, labels.index(self.label)]
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,8 @@ import pyarrow as pa
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .evidence import row_digests
+from .digests import row_digests
+from .errors import Problem, Stopped
 
 if TYPE_CHECKING:
     from .data.schema import Schema
@@ -56,7 +58,15 @@ def keep(folder: Path, tables: Iterable[pa.Table], columns: list[str], key: byte
     found = np.concatenate([_hashes(t, columns, key) for t in tables])
     rows, times = np.unique(found, return_counts=True)
     about = {"format": "1", "columns": json.dumps(columns), "key": _check(key)}
-    save_file({"rows": rows, "times": np.minimum(times, 2**31 - 1).astype(np.int32)}, folder / FILE, about)
+    kept = {"rows": rows, "times": np.minimum(times, 2**31 - 1).astype(np.int32)}
+    half = folder / f".{FILE}.{os.getpid()}"
+    try:
+        save_file(kept, half, about | {"sha256": _digest(kept)})
+        half.replace(folder / FILE)
+    except SafetensorError as e:  # its own word for what the disk said
+        raise Stopped(Problem("disk.full", f"no room for {folder / FILE}: {e}", fix="free some space and go on with --resume")) from e
+    finally:
+        half.unlink(missing_ok=True)
 
 
 def seen(folder: Path, table: pa.Table, key: bytes) -> Seen:
@@ -67,11 +77,16 @@ def seen(folder: Path, table: pa.Table, key: bytes) -> Seen:
     try:
         with safe_open(folder / FILE, "np") as kept:
             about, rows, times = kept.metadata(), kept.get_tensor("rows"), kept.get_tensor("times")
-    except (OSError, SafetensorError):
+        columns, whose, digest = json.loads(about["columns"]), about["key"], _digest({"rows": rows, "times": times})
+    except FileNotFoundError:
         return Seen(nothing, lacks="nothing is kept of the rows that it was trained on")
-    if about["key"] != _check(key):
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError):
+        return Seen(nothing, lacks=f"{FILE}, which was kept of the rows that it was trained on, is damaged")
+    if about.get("sha256", digest) != digest or not len(rows) == len(times) > 0 or not {*columns} <= {*table.column_names}:
+        return Seen(nothing, lacks=f"{FILE}, which was kept of the rows that it was trained on, is damaged")
+    if whose != _check(key):
         return Seen(nothing, lacks="what is kept of the rows that it was trained on was written with the key of another MODELWRIGHT_HOME")
-    place = np.searchsorted(rows, mine := _hashes(table, json.loads(about["columns"]), key)).clip(max=len(rows) - 1)
+    place = np.searchsorted(rows, mine := _hashes(table, columns, key)).clip(max=len(rows) - 1)
     r = np.where(rows[place] == mine, times[place], 0).clip(max=TIMES)  # how often each row occurs in training
     n, whole, often = len(mine), int(times.sum()), [int(times[times > of].sum()) for of in range(TIMES + 1)]
 
@@ -98,6 +113,10 @@ def _hashes(table: pa.Table, columns: list[str], key: bytes) -> np.ndarray:
     digests = row_digests(table.select(columns)).astype("<u8").tobytes()
     each = (hashlib.blake2b(digests[i : i + 8], digest_size=8, key=key).digest() for i in range(0, len(digests), 8))
     return np.frombuffer(b"".join(each), "<u8").astype(np.uint64)
+
+
+def _digest(arrays: dict[str, np.ndarray]) -> str:
+    return hashlib.sha256(arrays["rows"].tobytes() + arrays["times"].tobytes()).hexdigest()
 
 
 def _check(key: bytes) -> str:

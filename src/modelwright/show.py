@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from typing import Any
 
 from rich.cells import cell_len
@@ -16,14 +17,14 @@ from . import find
 from .report.advice import by_chance, unmeasured
 from .subject import due
 
-out = Console(highlight=False, soft_wrap=True)
+out = Console(highlight=False, soft_wrap=True, emoji=False)  # mine.py:factory: is no picture of a factory
 
 
 class Progress:
     """One bar a stage, with the loss and the time left."""
 
     def __init__(self) -> None:
-        err = Console(stderr=True)
+        err = Console(stderr=True, emoji=False)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -44,9 +45,9 @@ class Progress:
 
     def log(self, event: str, facts: dict[str, Any]) -> None:
         if event == "stage":
-            self.current = self.bar.add_task(facts["name"], total=facts["steps"], loss="")
+            self.current = self.bar.add_task(escape(facts["name"]), total=facts["steps"], loss="")
             if self.plain:
-                self.plain.print(f"{facts['name']}: {facts['objective']}, {facts['steps']:,} steps, about {facts['seconds']:.0f} s")
+                self.plain.print(f"{escape(facts['name'])}: {facts['objective']}, {facts['steps']:,} steps, about {facts['seconds']:.0f} s")
         elif event == "step" and self.current is not None:
             shown = facts.get("loss", facts.get("validation.loss"))
             self.bar.update(self.current, completed=facts["step"], loss="" if shown is None else f"loss {shown:.4g}")
@@ -80,15 +81,15 @@ def show_plan(plan: Any) -> None:
             f"       {s.steps:,} steps of {g.batch_size} rows; {g.optimizer}, lr {g.lr:g}, weight decay {g.weight_decay:g}, {g.schedule}; "
             f"clip {g.clip}; {g.device}, {g.precision}, {g.threads} threads"
         )
-        out.print(f"       {s.trainable:,} trainable parameters; about {s.seconds:.0f} s")
+        out.print(f"       {s.trainable:,} trainable parameters; {'at most ' * (g.patience is not None)}about {s.seconds:.0f} s")
         for line in _measured(s.facts):
             out.print(f"       [dim]measured[/dim]  {escape(line)}")
     seconds = sum(s.seconds for s in plan.stages) * plan.task.seeds
     out.print(f"\n[bold]cost[/bold]   about {seconds:.0f} s of training, {plan.memory_mb:.0f} MB of memory, {plan.disk_mb:.0f} MB in the run's folder")
     limits = [f"{limit.name} {limit.text}" for limit in plan.policy.limits]
     out.print(f"\n[bold]audit[/bold]  due: {', '.join(due({limit.area for limit in plan.policy.limits}))}")
-    out.print("       " + (", ".join(limits) if limits else "no limits declared: figures are reported, nothing is decided"))
-    out.print(f"       then: modelwright run {escape(plan.task.file)}")
+    out.print("       " + (escape(", ".join(limits)) if limits else "no limits declared: figures are reported, nothing is decided"))
+    out.print(f"       then: modelwright run {escape(shlex.quote(plan.task.file))}")
 
 
 def _measured(facts: dict[str, Any]) -> list[str]:
@@ -121,7 +122,7 @@ def show_run(run: Any) -> None:
         out.print(f"[yellow]the baseline {run.ahead!r} is ahead of the model{perhaps}[/yellow]: choose it (model: {{instead: {run.ahead}}}),")
         out.print("  or give the model more data or time")
     out.print(f"report: {escape(str(run.folder / 'report.html'))}   ({run.seconds:.0f} s)")
-    out.print(f"next:   modelwright predict {escape(str(run.folder))} --data NEW.csv --out predictions.csv")
+    out.print(f"next:   modelwright predict {escape(shlex.quote(str(run.folder)))} --data NEW.csv --out predictions.csv")
 
 
 def show_audit(done: Any) -> None:

@@ -17,12 +17,15 @@ LARGEST = 1 << 20  # bytes
 
 
 class Loader(yaml.SafeLoader):
-    """Safe, and strict: duplicate keys and aliases are errors; only true and false are booleans (a label may be `no`); 1e-3 is a number."""
+    """Safe, and strict: duplicate keys and aliases are errors; only true and false are booleans (a label may be `no`); 1e-3 is a number, and 010, 0x1F, 1_000
+    and 12:30 are words: labels, more often than the octal, hexadecimal and sexagesimal numbers of YAML 1.1."""
 
     def compose_node(self, parent, index):
         if self.check_event(yaml.AliasEvent):
             event = self.peek_event()
             raise yaml.constructor.ConstructorError(None, None, "aliases (*name) are not read: write the value out", event.start_mark)
+        if (event := self.peek_event()).tag is not None:
+            raise yaml.constructor.ConstructorError(None, None, f"tags (!name) are not read: {event.tag}", event.start_mark)
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node, deep=False):
@@ -41,12 +44,13 @@ Loader.yaml_implicit_resolvers = {
     first: [
         (tag, pattern)
         for tag, pattern in resolvers
-        if tag not in ("tag:yaml.org,2002:bool", "tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:float")
+        if tag not in {f"tag:yaml.org,2002:{kind}" for kind in ("bool", "timestamp", "int", "float")}
     ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|false|False)$"), list("tTfF"))
-Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.\d*|\.\d+|\d+)([eE][-+]?\d+)?$"), list("-+.0123456789"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?((\d+\.\d*|\.\d+)([eE][-+]?\d+)?|\d+[eE][-+]?\d+)$"), list("-+.0123456789"))
+Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9]\d*)$"), list("-+0123456789"))
 
 
 def read(path: str | Path, area: str) -> Any:

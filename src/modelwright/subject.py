@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,6 +47,7 @@ class Subject:
     seen: Seen | None = None  # which of the rows that were given as test rows the model was trained on; those are not among the splits
     seconds: float | None = None  # an audit that could take longer stops by then, and says what was not shown
     safety: Any = None  # the declared policy of generated text (`safety.Safety`)
+    reader: Callable[[str, pa.Table], Predictor] | None = None  # (model, table) -> another model, which a rule of that policy asks
     trainer: Any = None  # of a private training from elsewhere (`trainer.Trainer`); lineage["statement"] is what is said of it
     play: Callable[[str, int], np.ndarray] | None = None  # of a policy: ("model" or "random", episodes) -> returns (E,)
     explainers: dict[str, Callable[..., Any]] = field(default_factory=dict)  # explain(x -> logits, x, classes, baseline) -> like x
@@ -71,7 +73,7 @@ class Subject:
 
 class Audit:
     is_component: ClassVar[bool] = True
-    clocked: ClassVar[bool] = False  # its figures are readings of a clock, which no two runs share
+    clocked: ClassVar[tuple[str, ...]] = ()  # its metrics that are readings of a clock or of a process's memory, which no two runs share
     costly: ClassVar[str | None] = None  # its area, if it takes seconds: a run then measures it only where a limit is of that area, an audit always
     spec: dict[str, Any]
 
@@ -123,8 +125,9 @@ def rows_of(table: pa.Table, slice: str) -> np.ndarray:
 
 
 def groups_of(table: pa.Table, columns: list[str], like: pa.Table | None = None, least: int = 20) -> tuple[np.ndarray, list[str]]:
-    """(N,) number of each row's group, -1 in none, and the groups' names: the columns' values together, as they occur here or in `like`. A number of more
-    than ten values counts by fifths (of like). Those who left a cell empty are a group, `sex=`, where they are `least` or more, else in none."""
+    """(N,) number of each row's group, -1 in none, and the groups' names: the columns' values together, as they occur here or in `like`, whatever their
+    capitals, width and blanks. A number of more than ten values counts by fifths (of like). Those who left a cell empty are a group, `sex=`, where they are
+    `least` or more, else in none."""
     like = table if like is None else like
 
     def names(t: pa.Table) -> list[str]:
@@ -147,7 +150,16 @@ def _values(column: pa.ChunkedArray, name: str, like: pa.ChunkedArray) -> list[s
         low, high = [None, *cuts], [*cuts, None]
         spelt = [f"{name}<={b:.6g}" if a is None else f"{name}>{a:.6g}" if b is None else f"{name}>{a:.6g} & {name}<={b:.6g}" for a, b in zip(low, high)]
         return [f"{name}=" if v is None or v != v else spelt[int(np.searchsorted(cuts, v))] for v in values]
-    return [f"{name}=" if v is None or v != v else f"{name}={v}" for v in values]
+    shown: dict[str, Any] = {}  # one group, however its name is spelt: the commonest way
+    for v, _ in Counter(like.drop_null().to_pylist()).most_common():
+        shown.setdefault(_plain(v), v)
+    called = {v: f"{name}={shown.get(p, v) if (p := _plain(v)) else ''}" for v in set(values) if v is not None and v == v}
+    return [called.get(v, f"{name}=") for v in values]
+
+
+def _plain(value: Any) -> str:
+    """Without capitals, width and needless blanks."""
+    return " ".join(unicodedata.normalize("NFKC", str(value)).casefold().split())
 
 
 def _number(text: str, part: str) -> float:

@@ -5,8 +5,11 @@ A Python task file (`task.py` with a variable `task`, a dict or a `Task`) gives 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
+import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,13 +23,14 @@ from .safety import Safety
 from .settings import Settings
 
 FORMAT = 1
+STAGE = re.compile(r"[^\W_][\w .-]{0,99}")  # a stage's name, and that of the folder of its checkpoints
 ALIASES = {"image": "picture"}  # other words for a kind
 Share = Annotated[float, Field(gt=0, lt=1)]
 Spec = str | dict[str, Any]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
 
 
 class Split(Section):
@@ -191,10 +195,18 @@ def _component_problems(tree: dict[str, Any], file: str, root: str) -> list[Prob
             find.check(folder, spec, f"{file}: {where}", root)
         except Refusal as e:
             problems += e.problems
+    names: set[Any] = set()
     for i, stage in enumerate(_list(tree, "stages")):
         if isinstance(stage, dict) and len(stage) != 1:
             problems.append(Problem("task.stage", "a stage is one name with its settings", where=f"{file}: stages.{i}", fix="- train: {epochs: 10}"))
         for name, entry in stage.items() if isinstance(stage, dict) else ():
+            if not STAGE.fullmatch(str(name)):
+                what, fix = f"{str(name)[:60]!r} cannot be a stage's name", "letters, digits, blanks, dots, dashes and underscores, a letter or digit first"
+                problems.append(Problem("task.stage", what, "its checkpoints lie in a folder of that name", f"{file}: stages.{i}", fix))
+            if name in names:
+                why = "the second would go on from the first one's checkpoint, and learn nothing"
+                problems.append(Problem("task.stage", f"two stages are called {name!r}", why, f"{file}: stages.{i}", "give each a name of its own"))
+            names.add(name)
             entry = entry.model_dump() if isinstance(entry, Stage) else entry if isinstance(entry, dict) else {}
             long = [k for k in ("epochs", "steps", "minutes") if entry.get(k) is not None]
             if len(long) > 1:
@@ -245,7 +257,7 @@ def column_kind(spec: Spec) -> tuple[Spec | None, dict[str, Any]]:
     roles = {k: rest.pop(k) for k in ("group", "immutable") if k in rest}
     if "kind" in rest:
         kind = rest.pop("kind")
-        if isinstance(kind, dict):
+        if not isinstance(kind, str):
             return kind, roles
         return {ALIASES.get(kind, kind): rest} if rest else ALIASES.get(kind, kind), roles
     if not rest:
@@ -257,14 +269,17 @@ def _run(path: Path) -> Any:
     spec = importlib.util.spec_from_file_location("modelwright_task", path)
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
-    except Exception as e:
+        with contextlib.redirect_stdout(sys.stderr):  # standard output is for results
+            spec.loader.exec_module(module)
+    except (Exception, SystemExit) as e:  # its exit status would be taken for ours
         raise refuse(
             "task.python", f"{type(e).__name__}: {e}", where=str(path), why="the Python task file failed", fix="run it with python to see where"
         ) from e
-    if not isinstance(getattr(module, "task", None), (dict, Task)):
-        raise refuse("task.python", "the file sets no variable `task` (a dict or a Task)", where=str(path))
-    return module.task
+    task = vars(module).get("task")
+    if not isinstance(task, (dict, Task)):
+        fix = 'task = {"data": "table.csv", "target": "column"}'
+        raise refuse("task.python", "the file sets no variable `task` (a dict or a Task)", where=str(path), fix=fix)
+    return task
 
 
 def json_schema() -> str:

@@ -11,10 +11,10 @@ from modelwright.audits import calibration
 from modelwright.audits.calibration import above, each_class, top_label
 from modelwright.audits.conformal import class_scores, threshold
 from modelwright.audits.efficiency import order_interval
-from modelwright.audits.slices import columns_of, search
+from modelwright.audits.slices import candidates, columns_of, search
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
-from modelwright.subject import Subject
+from modelwright.subject import Subject, rows_of
 
 
 class Says:
@@ -189,6 +189,56 @@ def test_errors_that_cancel_are_found_in_slices_and_classes():
         assert found["calibration.ece"].high < 0.06 and found[f"calibration.{name}"].low > 0.12
 
 
+def told(y, p, **more):
+    """A subject whose two classes are said with probability p of the second."""
+    table = pa.table({"p0": 1 - p, "p1": p, "p2": 0 * p, "sex": np.array(["f", "m"])[np.arange(len(y)) % 2], "y": y} | more)
+    return subject(test=table)
+
+
+def test_rows_in_the_order_of_the_truth_do_not_part_equal_probabilities():
+    rng = np.random.default_rng(0)
+    p = rng.choice([0.15, 0.7, 0.85], 2000)
+    y = (rng.random(2000) < p).astype(int)
+    found = figures(told(*(v[np.argsort(y, kind="stable")] for v in (y, p))), "calibration")
+    assert all(found[f"calibration.worst_{w}_error"].high < 0.07 for w in ("slice", "class"))
+    assert len(np.unique(calibration.bins_of(np.full(900, 0.7)))) == 1
+
+
+def test_one_probability_for_all_has_an_interval_that_decides():
+    rng = np.random.default_rng(1)
+    found = figures(told((rng.random(1500) < 0.7).astype(int), np.full(1500, 0.7)), "calibration")["calibration.ece"]
+    assert found.low == 0 and found.high < 0.06
+
+
+def test_probabilities_that_were_fitted_to_the_test_rows_are_too_good():
+    from sklearn.isotonic import IsotonicRegression
+
+    rng, flagged = np.random.default_rng(2), {True: 0, False: 0}
+    for _ in range(10):
+        z = rng.normal(size=1000) * 1.5
+        y = (rng.random(1000) < 1 / (1 + np.exp(-z))).astype(int)
+        for here in flagged:
+            fitted = IsotonicRegression(out_of_bounds="clip").fit(z[:500] if here else z[500:], y[:500] if here else y[500:]).predict(z[:500])
+            line = figures(told(y[:500], fitted), "calibration")["calibration.ece"]
+            flagged[here] += line.reasons == ["calibration.fitted_here"] and line.high is None
+    assert flagged == {True: 10, False: 0}
+    p, hits = rng.random((300, 400)), 0
+    for q in p:
+        two = np.stack([1 - q, q], 1)
+        hits += calibration.fitted_here(calibration.labels_of(two, rng, np.arange(400)), two, rng)
+    sure = np.tile([0.01, 0.99], (5000, 1))
+    assert hits == 0 and not calibration.fitted_here(np.ones(5000, int), sure, rng)  # always right, and not sure of it
+
+
+def test_few_clusters_do_not_accuse_a_calibrated_model():
+    rng, who = np.random.default_rng(3), np.repeat(np.arange(12), 100)
+    for seed in range(5):
+        p = rng.uniform(0.2, 0.8, 12)[who]
+        s = told((rng.random(12)[who] < p).astype(int), p, patient=who)
+        s.clusters = "patient"
+        assert figures(s, "calibration")["calibration.ece"].low < 0.09, seed
+
+
 def test_errors_in_bins_that_stay_are_their_double_loop():
     rng = np.random.default_rng(4)
     c, hit = rng.random(950), rng.random(950) < 0.5
@@ -207,6 +257,18 @@ def test_the_search_sees_triples_ends_empty_cells_and_columns_beside():
     for how, expected in (("three", {"site=w", "sex=f"}), ("end", {"age>77"}), ("empty", {"dose="})):
         right = (rng.random(n) < np.where(weak[how], 0.45, 0.92)).astype(float)
         assert expected <= set(search(whole, right, whole.column_names, 60, 3)[0].split(" & ")), how
+
+
+def test_the_search_sees_one_of_many_whole_numbers_and_a_narrow_band():
+    """Store 17 of 40, and ages 50 to 54, within fifths that are sound."""
+    rng, n = np.random.default_rng(6), 6000
+    table = pa.table({"age": rng.uniform(18, 90, n), "store": rng.integers(1, 41, n), "open": rng.random(n) < 0.5})
+    age, store = table.column("age").to_numpy(), table.column("store").to_numpy()
+    assert {f"store={i}" for i in range(1, 41)} | {"open=true", "open=false"} <= set(candidates(table, table.column_names))
+    for weak, name in ((store == 17, "store=17"), ((age > 50) & (age < 54), "age>")):
+        right = (rng.random(n) < np.where(weak, 0.4, 0.93)).astype(float)
+        found = search(table, right, table.column_names, 60, 3)[0]
+        assert name in found and (rows_of(table, found) & weak).sum() > 0.7 * min(weak.sum(), rows_of(table, found).sum()), found
 
 
 def test_columns_that_tell_the_target_are_no_slices():

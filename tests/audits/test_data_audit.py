@@ -45,6 +45,17 @@ def test_without_training_rows_what_compares_splits_says_so():
     assert found["leakage"].value == 0 and found["leakage"].split == "test"
 
 
+def test_a_time_is_measured_and_its_absence_is_named():
+    line = figures(subject(clean()))["time_overlap"]
+    assert line.value is None and line.reasons == ["data.no_time"] and "no column of both splits is a time" in line.details["why"]
+    parts = clean()
+    n, m = parts["train"].num_rows, parts["test"].num_rows
+    days = [np.datetime64("2020-01-01") + np.arange(n), np.datetime64("2020-01-01") + np.arange(n - m // 4, n - m // 4 + m)]  # a quarter begins too early
+    parts = {k: t.append_column("day", pa.array(d)) for (k, t), d in zip(parts.items(), days, strict=True)}
+    line = figures(subject(parts))["time_overlap"]
+    assert line.value == np.mean(days[1] <= days[0].max()) == (m // 4) / m and "data.no_time" not in line.reasons
+
+
 def test_the_time_allowed_is_kept_and_named():
     found = figures(subject(clean(), seconds=0.0))
     assert all(m.value is None and m.reasons == ["data.budget"] for m in found.values())
@@ -75,6 +86,33 @@ def test_points_lie_near_by_chance_as_rarely_as_is_said(dimension):
     assert copies._near_points(train, test).mean() <= 0.004
     close = 2e-4 if dimension == 2 else 0.01
     assert copies._near_points(train, train + close * rng.normal(size=train.shape)).mean() > 0.7
+
+
+def test_rows_that_differ_in_one_cell_are_those_of_a_double_loop():
+    rng = np.random.default_rng(0)
+    x, new = np.round(rng.normal(size=(300, 5)), 3), np.round(rng.normal(size=(40, 5)), 3)
+    new[:20] = x[:20]
+    for i in range(15):
+        new[i, i % 5] += 1
+    new[15:20, :2] += 1  # two cells
+    test, train = (pa.table({f"c{i}": v[:, i] for i in range(5)}) for v in (new, x))
+    slow = [((row != x).sum(1) <= 1).any() for row in new]
+    assert copies.equal_but_one(test, train).tolist() == slow and sum(slow) == 15
+    few = pa.table({f"c{i}": rng.integers(0, 3, 300) for i in range(5)})
+    assert not copies.equal_but_one(few.slice(0, 50), few.slice(50)).any(), "people are alike in such a table"
+
+
+def test_pictures_mirrored_and_turned_are_near_and_others_are_not():
+    rng = np.random.default_rng(0)
+    x = np.kron(rng.integers(0, 255, (200, 1, 8, 8)), np.ones((2, 2))).astype(np.uint8)
+    train, copied = copies.small(x[:150], 8), np.concatenate([x[:9, :, :, ::-1], np.rot90(x[9:20], 1, (2, 3)), x[150:]])
+    assert copies._near_points(train, *copies.turned(copied)).tolist() == [True] * 20 + [False] * 50
+
+
+def test_hashes_and_addresses_are_persons_whatever_the_column_is_called():
+    hashes, mail = [f"{i:04x}-c0ffee-{i:06x}" for i in range(50)], [f"p{i}@x.org" for i in range(50)]
+    table = pa.table({"ref": hashes * 3, "contact": mail * 3, "barcode": [f"{4 * 10**12 + i}" for i in range(50)] * 3, "post": ["75001", "10115", "1010"] * 50})
+    assert copies.entities([table], None, set()) == ["ref", "contact"]
 
 
 def test_runs_of_words_are_all_that_there_are_in_both_scripts():
@@ -191,6 +229,8 @@ def test_holm_is_the_step_down_procedure():
         (["red", "blue", "N/A", "green", "N/A"] * 20, {"N/A"}),
         (["有", "没有", "未知", "未知"] * 20, {"未知"}),
         (["red", "none", "no"] * 20, set()),
+        (["red", "-", "n.a.", "(blank)", "blue"] * 20, {"-", "n.a.", "(blank)"}),
+        (["+", "-", "+-", "unclear"] * 20, set()),
     ],
 )
 def test_codes_for_missing(cells, found):

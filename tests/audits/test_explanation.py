@@ -275,6 +275,31 @@ def test_what_opens_must_be_what_answers():
     assert not any(m.reasons for m in measured(Net(), others=False).values())
 
 
+def test_what_explainers_ask_must_be_what_answers():
+    """A net that is another while it is differentiated, and a model that is another among copies of a row."""
+
+    class Faced(Net):
+        def logits(self, x, rows):
+            return super().logits(x.flip(1) if torch.is_grad_enabled() else x, rows)
+
+    class Wary(Net):
+        def predict(self, table):
+            x = np.stack([table.column(n).to_numpy() for n in self.names], 1)
+            alike = len(x) > 1 and np.mean([((x == r).sum(1) >= 2).sum() > 1 for r in x[:64]]) > 0.3
+            return super().predict(pa.table(dict(zip(self.names, x.T[::-1]))) if alike else table)
+
+    for found in (measured(Faced(), others=False), {m.metric.removeprefix("explanation."): m for m in lines(Wary(), opens=False, others=False)}):
+        assert all(found[k].value is None and found[k].reasons == ["explanation.other_model"] for k in e.FIGURES)
+
+
+def test_an_explainer_cannot_change_the_rows():
+    def writes(f, x, classes, base):
+        return x.copy_(base.expand_as(x)) * 0  # nothing is explained, and nothing would be left to be explained
+
+    found = measured(Net(), {"writes": writes})
+    assert found["completeness_error"].value == pytest.approx(1.0)
+
+
 def test_an_explanation_that_adds_up_exactly_has_an_interval():
     class Linear(Net):
         def __init__(self):

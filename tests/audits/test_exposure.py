@@ -128,6 +128,10 @@ def test_few_digits_are_gone_through_and_the_ceiling_is_said():
     assert whole.high > 10 and "9.0 bits at most" in whole.method, "before all candidates: as far as its space goes"
 
 
+def test_digits_are_written_as_they_were():
+    assert audit._put("nº ５０٣#7", "1234") == "nº １２٣#4"
+
+
 def test_rows_that_were_planted_need_no_training():
     found = told("label", planted=True, retrain=None)
     assert set(found) == {"privacy.exposure"} and found["privacy.exposure"].split == "planted" and found["privacy.exposure"].value > 5

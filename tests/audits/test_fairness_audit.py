@@ -111,6 +111,14 @@ def test_those_who_left_the_cell_empty_are_a_group():
     assert found.low > 0.4 and found.details["rates"]["selection rate"]["sex="] == 0 and found.details["rows_without_group"] == 0
 
 
+def test_a_name_is_one_group_however_it_is_spelt():
+    table = drawn(2000)
+    plain = figures(subject(table, ("sex",)))["demographic_parity_difference"]
+    spelt = [v.upper() + " " if i % 50 == 0 else v for i, v in enumerate(table.column("sex").to_pylist())]
+    found = figures(subject(table.set_column(table.column_names.index("sex"), "sex", pa.array(spelt)), ("sex",)))["demographic_parity_difference"]
+    assert found.details["groups"] == plain.details["groups"] and found.value == plain.value
+
+
 def test_a_group_without_trusted_labels_is_not_cleared():
     test = drawn()
     trusted = test.filter(pa.array([s != "c" for s in test.column("site").to_pylist()]))
@@ -125,3 +133,33 @@ def test_what_has_no_value_says_why():
     assert found.value is None and "sex=f has 0 rows for its true positive rate" in found.details["why"]
     one = figures(subject(drawn(200).filter(pa.array([s == "m" for s in drawn(200).column("sex").to_pylist()])), ("sex",)))
     assert "one group" in one["demographic_parity_difference"].details["why"]
+
+
+@pytest.mark.parametrize("how", ["all", "women", "picked", "honest", "noise"])
+def test_trusted_labels_that_follow_the_model_are_named(how):
+    """Copied from its answers, for all or for women alone; or of rows picked where it is right. Honest: drawn at random, also beside noisy ones."""
+    rng = np.random.default_rng(3)
+    n = 4000
+    sex, y = rng.choice(["f", "m"], n), rng.integers(0, 2, n)
+    said = np.where((sex == "f") & (y == 1) & (rng.random(n) < 0.35), 0, np.where(rng.random(n) < 0.9, y, 1 - y))
+    trusted = np.where((how == "all") | ((how == "women") & (sex == "f")), said, y)
+    own = (rng.random(n) < 0.5) & ((how != "picked") | ~((sex == "f") & (y == 1) & (said == 0)))
+    y = np.where((how == "noise") & (rng.random(n) < 0.25), 1 - y, y)
+    table = pa.table({"sex": sex, "y": y, "said": said})
+    more = table.set_column(1, "y", pa.array(trusted)).filter(pa.array(own))
+    found = figures(subject(table, ("sex",), trusted=more))
+    named = "fairness.copied_labels" in found["equal_opportunity_difference"].reasons
+    assert named == (how not in ("honest", "noise")) and named == (found["equal_opportunity_difference"].high is None)
+    assert "fairness.copied_labels" not in found["demographic_parity_difference"].reasons
+
+
+def test_numbers_that_are_names_do_not_count_by_fifths():
+    """Districts 1 to 12, one of them refused: as names it is found, as numbers it is lost in a fifth."""
+    rng = np.random.default_rng(4)
+    district, y = rng.integers(1, 13, 6000), rng.integers(0, 2, 6000)
+    table = pa.table({"district": district, "y": y, "said": np.where(district == 7, 0, y)})
+    found = figures(subject(table, ("district",)))["demographic_parity_difference"]
+    assert "district=7" in found.details["groups"] and found.low > 0.3
+    made = subject(table, ("district",))
+    made.schema.inputs["district"] = find.make("kinds", "number")
+    assert any("<=" in g for g in figures(made)["demographic_parity_difference"].details["groups"])

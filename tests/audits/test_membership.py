@@ -96,11 +96,33 @@ def test_members_are_told_however_sure_the_model_is_of_them():
     inside, y = np.arange(800) < 400, g.integers(0, 2, 800)
     right = np.where(inside, 0.6, np.where(g.random(800) < 0.8, g.uniform(0.7, 1, 800), g.uniform(0, 0.3, 800)))
     p = np.stack([np.where(y == 0, right, 1 - right), np.where(y == 1, right, 1 - right)], 1)
-    assert mb.m.auroc(inside.astype(int), mb.confidence(p, y)) < 0.3 and mb.m.auroc(inside.astype(int), mb.learnt(mb.said_of(p, y), inside, 0)) > 0.95
+    said = Prediction(value=torch.from_numpy(p).argmax(1), probabilities=torch.from_numpy(p))
+    assert mb.m.auroc(inside.astype(int), mb.confidence(p, y)) < 0.3 and mb.m.auroc(inside.astype(int), mb.learnt(mb.said_of(said, y), inside, 0)) > 0.95
     aucs = [mb.m.auroc(inside.astype(int), mb.learnt(np.random.default_rng(s).standard_normal((800, 4)), inside, s)) for s in range(5)]
     assert max(aucs) < 0.56, "nothing is learnt where there is nothing"
     logs = np.log(p[0])
-    assert np.allclose(mb.said_of(p, y)[0], [logs[y[0]], logs.max(), logs.max() - logs.min(), -(p[0] * logs).sum()])
+    assert np.allclose(mb.said_of(said, y)[0], [logs[y[0]], logs.max(), logs.max() - logs.min(), -(p[0] * logs).sum()])
+
+
+def test_numbers_known_by_heart_are_found_by_their_errors():
+    g = np.random.default_rng(0)
+    kinds = {n: Number(scale=False) for n in "ay"}
+    x, y = g.standard_normal((2, 800))
+    for n, column in (("a", x), ("y", y)):
+        kinds[n].fit(pa.chunked_array([column]))
+    table, schema = pa.table({"a": x, "y": y}), Schema({"a": kinds["a"]}, {"y": kinds["y"]})
+    tables, aucs = {"train": table.slice(0, 400), "test": table.slice(400)}, []
+    for remembers in (True, False):
+        seen = dict(zip(x[:400], y[:400])) if remembers else {}
+
+        class Model:
+            def predict(self, table, seen=seen):
+                said = pa.chunked_array([[seen.get(v, 0.0) for v in table.column("a").to_pylist()]])
+                return {"y": Prediction(value=torch.from_numpy(kinds["y"].encode_target(said)["values"]))}
+
+        found = {m.metric: m for m in mb.Membership().measure(Subject(Model(), schema, tables))}
+        aucs.append(found["privacy.membership_auc"])
+    assert aucs[0].low > 0.95 and aucs[1].high < 0.62
 
 
 def test_shadow_models_are_as_large_as_the_run_where_there_is_time():

@@ -88,6 +88,38 @@ def test_the_audit_tells_the_strange_from_the_familiar():
     assert same["ood.auroc"].value == pytest.approx(0.5)
 
 
+def test_one_strange_row_a_hundred_times_is_one():
+    model, some = Plain(), tables(np.array([4.0, -4.0]))
+    some["ood"] = some["ood"].take(pa.array([0] * 100))
+    found = ood.OOD("mahalanobis").measure(Subject(model, model.schema, some, open=model.open))
+    assert found[0].value > 0.9 and all(m.low is None or np.isnan(m.low) for m in found)
+    clustered = {s: t.append_column("scan", pa.array([f"{s}{i // 50}" for i in range(200)])) for s, t in tables(np.array([2.0, -2.0])).items()}
+    ends = [ood.OOD("mahalanobis").measure(Subject(model, model.schema, clustered, open=model.open, clusters=c))[0] for c in (None, "scan")]
+    assert ends[0].high - ends[0].low < ends[1].high - ends[1].low
+
+
+def test_the_company_of_a_row_does_not_tell_its_split():
+    model, some = Plain(), tables(np.array([2.0, -2.0]))
+    model.open = lambda target, table: reading(Plain.open(model, target, table))
+
+    def reading(opened):
+        opened.features = lambda x, rows: torch.cat([x.mean(0).expand_as(x), torch.ones(len(x), 1)], 1)  # of the batch
+        return opened
+
+    found = ood.OOD().measure(Subject(model, model.schema, some, open=model.open))
+    assert abs(found[0].value - 0.5) < 0.1
+
+
+def test_trivial_statistics_see_one_column_and_how_numbers_are_written():
+    model, g = Plain(), np.random.default_rng(0)
+    x = {s: g.standard_normal((200, 2)) for s in ("validation", "test", "late", "round")}
+    x["late"][:, 1] += 3
+    x["round"] = x["round"].round(1)
+    found = ood.trivial_of(model.schema, {s: pa.table({"a": v[:, 0], "b": v[:, 1]}) for s, v in x.items()}, "validation")
+    assert np.median(found["number 1 of table"]["late"]) > 2.5 > 1.2 > np.median(found["number 1 of table"]["test"])
+    assert found["digits"]["round"].min() > 3 > np.median(found["digits"]["test"])
+
+
 def test_without_ood_rows_nothing_and_without_gradients_the_probability():
     model = Plain()
     two = tables(np.zeros(2))

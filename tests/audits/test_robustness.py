@@ -152,6 +152,65 @@ def test_hidden_gradients_are_told(name):
     assert "robustness.masked_gradients" in reasons or left.sum() <= truth.sum() + 4
 
 
+class Partly(torch.autograd.Function):
+    """x, and backwards the slopes of the first inputs alone: right along themselves."""
+
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, g):
+        return g * (torch.arange(g.shape[1]) < 3)
+
+
+def test_slopes_of_some_inputs_alone_are_wrong():
+    weak, x = a.Weak(15, 5, rng(3)), torch.rand(120, 15, generator=rng(4))
+    y, checks = weak.net(x, None).argmax(1), {}
+    for name, net in (("whole", weak.net), ("partly", lambda x, rows: weak.net(Partly.apply(x), rows))):
+        checks[name] = _hidden.checked(net, x, y, torch.arange(120), a.Ball("linf", 0.06), rng())["wrong_gradients"]
+    assert checks["whole"] < 0.02 and checks["partly"] > 0.9
+
+
+def test_a_net_that_was_told_the_rows_is_special_about_them():
+    """It keeps to its answer around them, with its own slopes or steep ones, and is the weak net everywhere else."""
+    weak, x, rows = a.Weak(15, 5, rng(3)), torch.rand(200, 15, generator=rng(4)), torch.arange(200)
+    y, ball = weak.net(x, None).argmax(1), a.Ball("linf", 0.1)
+
+    def told(z, rows, smooth=False):
+        away, which = torch.cdist(z if smooth else z.detach(), x, p=torch.inf).min(1)
+        return weak.net(z, None) + 9.0 * F.one_hot(y[which], 5) * (torch.sigmoid((0.12 - away) * 200) if smooth else away < 0.12)[:, None]
+
+    for net in (told, lambda z, rows: told(z, rows, smooth=True)):
+        assert _hidden.special(net, x, y, rows, ball, rng()) > 0.1
+        assert _hidden.special(net, x[:64], y[:64], rows[:64], ball, rng()) > 0
+    strong = a.Weak(15, 5, rng(3))
+    strong.weight = strong.weight * torch.tensor([1.0] * 3 + [0.02] * 12)
+    for net in (weak.net, strong.net):
+        for seed in range(5):
+            assert not _hidden.special(net, x, net(x, None).argmax(1), rows, a.Ball("linf", (0.02, 0.05, 0.1, 0.2, 0.3)[seed]), rng(seed))
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0])
+def test_slopes_that_go_while_they_are_asked_for(size):
+    """Right at first, then none or turned: the attacks' failure shows nothing, however right the slopes were before."""
+    weak, x, asked = a.Weak(15, 5, rng(3)), torch.rand(100, 15, generator=rng(4)), 0
+
+    class Later(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, g):
+            nonlocal asked
+            asked += 1
+            return g if asked < 60 else size * g
+
+    _, told, reasons = run(lambda x, rows: weak.net(Later.apply(x), rows), x, weak.net(x, None).argmax(1), a.Ball("linf", 0.03), steps=15)
+    assert "robustness.masked_gradients" in reasons and max(told["zero_gradients"], told["wrong_gradients"]) > 0.9
+
+
 def test_no_answer_and_a_tie_are_lost():
     """A detector that answers nothing, or the same for all classes, once a row was touched."""
     x, y = torch.rand(20, 4, generator=rng()), torch.arange(20) % 3
@@ -276,7 +335,7 @@ def test_a_clock_costs_rows_and_never_strength_and_is_not_asked_again(monkeypatc
     whole = measured(1e9)["robustness.linf_accuracy"]
     with monkeypatch.context() as clock:
         clock.setattr(robustness, "time", Ticking())
-        cut, none = measured(300), measured(10)
+        cut, none = measured(600), measured(10)
     lines = {k: m for k, m in cut.items() if m.value is not None}
     assert whole.n == 128 and "rows drawn" in cut["robustness.linf_accuracy"].method
     assert cut["robustness.linf_accuracy"].n % whole.details["block"] == 0 < cut["robustness.linf_accuracy"].n < 128
@@ -315,6 +374,18 @@ def test_a_model_that_draws_once_it_was_asked_often_is_random():
     model = Later()
     found = {m.metric: m for m in Robustness(corruptions=False).measure(Subject(model, model.schema, {"test": table_of(model)}, open=model.open))}
     assert "robustness.random" in found["robustness.linf_accuracy"].reasons and found["robustness.linf_accuracy"].low == 0
+
+
+def test_corrupted_rows_are_asked_about_alone_too():
+    class Centred(Two):
+        def _x(self, table):
+            x = torch.nan_to_num(super()._x(table))
+            return x + 8 * x.mean(0)
+
+    for model, reasons in ((Two(), []), (Centred(), ["robustness.batch_dependent"])):
+        subject = Subject(model, model.schema, {"test": table_of(model)})
+        found = {m.metric: m for m in Robustness().measure(subject)}["robustness.corruption_accuracy"]
+        assert found.reasons == reasons and (found.low == 0) == bool(reasons)
 
 
 def test_declared_synonyms_in_english_and_chinese():

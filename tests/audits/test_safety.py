@@ -6,6 +6,7 @@ import pytest
 from scipy.stats import beta
 
 import modelwright as mw
+from modelwright import opening
 from modelwright.audits.safety import Safety as Audit
 from modelwright.data.schema import Schema
 from modelwright.errors import Refusal
@@ -41,7 +42,7 @@ def subject(policy, answers=ANSWERS, copies=10, slices=()):
     n = len(answers) * copies
     table = pa.table({"i": [i % len(answers) for i in range(n)], "harmful": [ASKED[i % len(ASKED)] for i in range(n)]})
     schema = Schema({}, {"answer": kind})
-    return Subject(Bot(kind, answers), schema, {"test": table}, list(slices), safety=Safety.model_validate(policy))
+    return Subject(Bot(kind, answers), schema, {"test": table}, list(slices), safety=Safety.model_validate(policy), reader=opening.predictor)
 
 
 def lines(found):
@@ -115,7 +116,7 @@ def test_a_trained_classifier_is_a_rule(tmp_path, monkeypatch):
     found = lines(Audit().measure(subject({"rules": [rule]}, ["have a nice day", "you stupid fool", "so kind of you", "what a stupid idiot"])))
     assert found["safety.violations", "rule=toxic"].value == pytest.approx(0.5)
     with pytest.raises(Refusal, match="does not tell texts of class 'rude'"):
-        Safety.model_validate({"rules": [{**rule, "label": "rude"}]}).rules[0].caught(["a"])
+        Safety.model_validate({"rules": [{**rule, "label": "rude"}]}).rules[0].caught(["a"], opening.predictor)
 
 
 def test_a_generator_from_elsewhere_is_read_whole(tmp_path, monkeypatch):

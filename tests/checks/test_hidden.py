@@ -73,3 +73,19 @@ def test_the_shape_of_an_identifier(rng, y):
 def test_texts_that_are_written_only_afterwards(rng, y):
     letter = ["dear " + str(rng.integers(10**9)) if v else " " for v in y]
     assert "letter" in found(y=y, letter=letter) and found(y=rng.permutation(y), letter=letter) == []
+
+
+@pytest.mark.parametrize("how", ["digit", "decimals", "stop", "blank", "double"])
+def test_how_a_cell_is_written(rng, y, how):
+    price, notes = np.round(rng.lognormal(4, 0.6, N), 3), [" ".join(rng.choice(list("abcdefgh"), 30)) for _ in range(N)]
+    write = {"digit": lambda t: np.round(np.round(price, 1) + np.where(t, 0.09, 0.05), 2), "decimals": lambda t: np.where(t, np.round(price, 1), price)}
+    ends = {"stop": ".", "blank": " "}
+    text = lambda t: np.array([v.replace(" ", "  ", int(k)) if how == "double" else v + ends[how] * int(k) for v, k in zip(notes, t)])  # noqa: E731
+    made = write.get(how, text)
+    assert found(y=y, x=made(y)) == ["x"] and found(y=y, x=made(rng.integers(0, 2, N))) == []
+
+
+def test_a_remainder_of_a_number(rng, y):
+    record = 7 * rng.permutation(50 * N)[:N] + np.where(y, rng.integers(0, 3, N), rng.integers(3, 7, N))
+    assert found(y=y, record=record) == ["record"]
+    assert found(y=rng.permutation(y), record=record) == []

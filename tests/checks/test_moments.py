@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from modelwright.checks.columns import cells
-from modelwright.checks.moments import moments, overlap, spans
+from modelwright.checks.moments import moments, overlap, parts, spans
 
 
 @pytest.mark.parametrize("kind", ["time", "day", "text"])
@@ -31,3 +31,11 @@ def test_test_rows_before_the_end_of_training():
     train, test = pa.table({"day": ["2020-01-01", "2020-03-01"], "y": [1, 2]}), pa.table({"day": ["2020-02-01", "2020-04-01"], "y": [1, 2]})
     hits, ends = overlap(train, test, {"y"})
     assert hits["day"].tolist() == [True, False] and ends == {"day": "2020-03-01"}
+
+
+def test_parts_of_a_time_are_those_of_the_calendar():
+    day = np.datetime64("2024-02-29T23:59:58") + np.arange(0, 10**6, 7919).astype("timedelta64[s]")
+    found = parts(pa.chunked_array([day.astype("datetime64[s]")]))
+    assert [int(float(v)) for v in found["second"]] == [d.second for d in day.tolist()]
+    assert [int(float(v)) for v in found["hour"]] == [d.hour for d in day.tolist()]
+    assert list(parts(pa.chunked_array([day.astype("datetime64[D]")]))) == ["weekday"] and parts(pa.chunked_array([["a", "b"]])) == {}

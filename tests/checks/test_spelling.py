@@ -34,7 +34,8 @@ def test_names_that_are_only_alike(name, other):
 @pytest.mark.parametrize(
     "name, other",
     [("Manager", "Maneger"), ("Manager", "Mnaager"), ("Manager", "Managers"), ("Clerical", "clerical "), ("sales rep", "sales-rep"), ("Male", "Ｍale"),
-     ("广州", "广洲"), ("心内科", "心内课"), ("上海市", "上市海"), ("北京", "北京市"), ("呼吸内科", "呼吸 内科"), ("呼吸内科", "呼吸内内科")],
+     ("广州", "广洲"), ("心内科", "心内课"), ("上海市", "上市海"), ("北京", "北京市"), ("呼吸内科", "呼吸 内科"),
+     ("Köln-Süd", "KÃ¶ln-SÃ¼d"), ("呼吸内科", "呼吸内内科")],
 )  # fmt: skip
 def test_names_typed_wrongly(name, other):
     rng = np.random.default_rng(0)

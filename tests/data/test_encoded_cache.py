@@ -1,5 +1,7 @@
 """What comes out of the cache is what encoding gives; nothing stale, cut short or half-written is ever used."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -8,7 +10,7 @@ from PIL import Image
 from modelwright import find
 from modelwright.data import cache
 from modelwright.data.schema import Schema
-from modelwright.evidence import table_digest
+from modelwright.digests import table_digest
 
 
 @pytest.fixture
@@ -58,7 +60,7 @@ def test_other_rows_and_other_fits_are_other_folders(made, tmp_path):
     assert same(cache.encode(schema, half, table_digest(half)), schema.encode(half)) and len(folders(tmp_path)) == 3
 
 
-@pytest.mark.parametrize("harm", ["cut", "gone", "index"])
+@pytest.mark.parametrize("harm", ["cut", "gone", "index", "bit", "types", "a file"])
 def test_a_damaged_folder_is_made_anew(made, tmp_path, harm):
     schema, table = made
     cache.encode(schema, table, table_digest(table))
@@ -67,8 +69,16 @@ def test_a_damaged_folder_is_made_anew(made, tmp_path, harm):
         (folder / "0.bin").write_bytes((folder / "0.bin").read_bytes()[:-3])
     elif harm == "gone":
         (folder / "1.bin").unlink()
+    elif harm == "bit":
+        content = (folder / "0.bin").read_bytes()
+        (folder / "0.bin").write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    elif harm == "a file":  # in the folder's place: memory has to do
+        shutil.rmtree(folder)
+        folder.write_text("")
+        assert same(cache.encode(schema, table, table_digest(table)), schema.encode(table))
+        folder.unlink()
     else:
-        (folder / "index.json").write_text('{"n": 40')
+        (folder / "index.json").write_text('{"n": 40' if harm == "index" else '{"n": 40, "names": [], "arrays": 3}')
     assert same(cache.encode(schema, table, table_digest(table)), schema.encode(table))
     assert same(cache._open(folder, schema), schema.encode(table))
 

@@ -52,7 +52,7 @@ def test_group_norm_keeps_rows_apart_and_batch_norm_does_not():
 
 def test_a_mirrored_answer_is_the_mean_of_two_and_only_once_trained():
     x, linear = torch.rand(4, 3, 32, 32), torch.nn.Linear(32, 10)
-    plain, both = built(3, (32, 32), width=8).eval(), built(3, (32, 32), width=8, mirror=True).eval()
+    plain, both = built(3, (32, 32), width=8).eval(), built(3, (32, 32), width=8, views=2).eval()
     wanted = (linear(plain(x).vector) + linear(plain(x.flip(3)).vector)) / 2
     torch.testing.assert_close(linear(both(x).vector), wanted)
     torch.testing.assert_close(both(x).vector, both(x.flip(3)).vector)
@@ -60,10 +60,21 @@ def test_a_mirrored_answer_is_the_mean_of_two_and_only_once_trained():
     torch.testing.assert_close(both.train()(x).vector, plain.train()(x).vector)
 
 
+def test_six_views_are_two_and_both_of_these_moved_by_a_pixel():
+    x, linear = torch.rand(4, 3, 32, 32), torch.nn.Linear(32, 10)
+    plain, six = built(3, (32, 32), width=8).eval(), built(3, (32, 32), width=8, views=6).eval()
+    edged = torch.cat([x[:, :, :1], x, x[:, :, -1:]], 2)
+    edged = torch.cat([edged[..., :1], edged, edged[..., -1:]], 3)
+    views = {1 / 4: [x], 1 / 8: [edged[:, :, :32, :32], edged[:, :, 2:, 2:]]}
+    wanted = sum(w * (linear(plain(v).vector) + linear(plain(v.flip(3)).vector)) for w, found in views.items() for v in found)
+    torch.testing.assert_close(linear(six(x).vector), wanted)
+    torch.testing.assert_close(six.train()(x).vector, plain.train()(x).vector)
+
+
 def test_settings_are_checked():
     with pytest.raises(ValueError, match="width"):
         ResNet(width=0)
-    settings = {"width": 8, "depth": 1, "norm": "batch", "activation": "relu", "patch": None, "mirror": False}
+    settings = {"width": 8, "depth": 1, "norm": "batch", "activation": "relu", "patch": None, "views": 1}
     assert find.make("encoders", {"resnet": {"width": 8}}).spec == {"resnet": settings}
 
 

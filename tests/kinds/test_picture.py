@@ -209,15 +209,16 @@ def test_schema_and_its_json():
     assert again.inputs["image"].describe() == "8 x 8, grey"
 
 
-def test_translate_is_the_loop_over_rows():
+@pytest.mark.parametrize("reach, v, h", [(0.125, 2, 3), (0.25, 4, 6)])
+def test_translate_is_the_loop_over_rows(reach, v, h):
     x = torch.rand(40, 3, 16, 24, generator=torch.Generator().manual_seed(0))
-    got , _ = translate(x, torch.Generator().manual_seed(1))
+    got, _ = translate(x, torch.Generator().manual_seed(1), reach)
     rng = torch.Generator().manual_seed(1)
-    down, right = torch.randint(-2, 3, (40, 1), generator=rng), torch.randint(-3, 4, (40, 1), generator=rng)
-    padded = torch.nn.functional.pad(x, (3, 3, 2, 2), mode="reflect")
-    want = torch.stack([padded[i, :, 2 + d : 18 + d, 3 + r : 27 + r] for i, (d, r) in enumerate(zip(down[:, 0].tolist(), right[:, 0].tolist()))])
+    down, right = torch.randint(-v, v + 1, (40, 1), generator=rng), torch.randint(-h, h + 1, (40, 1), generator=rng)
+    padded = torch.nn.functional.pad(x, (h, h, v, v), mode="reflect")
+    want = torch.stack([padded[i, :, v + d : v + 16 + d, h + r : h + 24 + r] for i, (d, r) in enumerate(zip(down[:, 0].tolist(), right[:, 0].tolist()))])
     torch.testing.assert_close(got, want, rtol=0, atol=0)
-    assert {tuple(o) for o in torch.cat([down, right], 1).tolist()} > {(0, 0)}  # one offset a row
+    assert len({tuple(o) for o in torch.cat([down, right], 1).tolist()}) > 1  # one offset a row
 
 
 def test_flip_is_the_loop_over_rows():

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from modelwright import evidence
+from modelwright.digests import model_digest
 from modelwright.forms import Measurement
 from modelwright.registry import gate, policy
 from modelwright.registry.store import Registry
@@ -32,7 +33,7 @@ class Runs:
         (folder / "model" / "model.json").write_text(json.dumps({"format": 1, "名": weights}, ensure_ascii=False), "utf-8")
         (folder / "model" / "parts" / "words.txt").write_text("一\n二\n", "utf-8")
         limits = gate.parse({"accuracy": ">= 0.90"} if require is None else require)
-        model, data = evidence.model_digest(folder / "model"), {"train": "sha256:train", "test": "sha256:test"}
+        model, data = model_digest(folder / "model"), {"train": "sha256:train", "test": "sha256:test"}
         digests = {"model": model, "data": data["test"], "code": "sha256:code"} | but
         lines = [measured("accuracy", *accuracy, digests)] if accuracy else []
         decision = gate.decide(limits, lines, digests={"model": model, "data": data, "code": "sha256:code"})
@@ -51,10 +52,10 @@ class Runs:
         (folder / "metrics.jsonl").write_text("{}\n", "utf-8")
         return folder
 
-    def audit(self, model, source, rows="rows", data=None, require=None, **figures):
+    def audit(self, model, source, rows="rows", data=None, require=None, train=None, **figures):
         """A later audit of a model's bytes, as `modelwright audit` records it. figures: metric=(value, low, high); data: digest of the test table."""
         limits = gate.parse({"accuracy": ">= 0.90"} if require is None else require)
-        splits = {"test": data or f"sha256:table of {rows}"}
+        splits = {"test": data or f"sha256:table of {rows}"} | ({"train": train} if train else {})
         digests = {"model": model, "data": splits["test"], "code": "sha256:newer code"}
         lines = [measured(metric.replace("__", "."), *value, digests) for metric, value in figures.items()]
         decision = gate.decide(limits, lines, digests={"model": model, "data": splits, "code": "sha256:newer code"})

@@ -17,9 +17,11 @@ from modelwright.registry.gate import METRICS, decide, level_for, normal_slice, 
 BYTES = {"model": "sha256:aaaa", "data": {"train": "sha256:cccc", "test": "sha256:bbbb"}, "code": "sha256:dddd"}
 
 
-def measured(metric="accuracy", value=0.93, low=0.91, high=0.95, level=0.99, n=500, target="y", split="test", slice=None, digests=None, reasons=()):
+def measured(
+    metric="accuracy", value=0.93, low=0.91, high=0.95, level=0.99, n=500, target="y", split="test", slice=None, digests=None, reasons=(), details=None
+):
     own = {"model": "sha256:aaaa", "data": BYTES["data"].get(split), "code": "sha256:dddd"}
-    return Measurement("made", metric, target, split, slice, value, low, high, level, n, "by hand", 0, 0.0, {}, list(reasons), digests or own)
+    return Measurement("made", metric, target, split, slice, value, low, high, level, n, "by hand", 0, 0.0, details or {}, list(reasons), digests or own)
 
 
 def decided(require, *measurements):
@@ -93,6 +95,15 @@ def test_without_an_end_nothing_is_proved_on_its_side():
     assert decided({"rmse": "<= 5"}, measured("rmse", 0.0, 0.0, math.inf)).verdict == "inconclusive"
     assert decided({"rmse": ">= 1"}, measured("rmse", 2.0, 1.5, math.inf)).verdict == "pass"
     assert codes(decided({"rmse": ">= 1"}, measured("rmse", 2.0, 3.0, 1.0))) == ["gate.interval"]
+
+
+def test_level_is_corrected_for_the_models_that_the_same_rows_judged():
+    limit = parse({"accuracy": ">= 0.5"})
+    errors = [1 - level_for(limit, k) for k in range(1, 10_000)]
+    assert errors[:4] == pytest.approx([0.05, 0.025, 0.05 / 6, 0.05 / 12])
+    assert sum(errors[1:]) == pytest.approx(0.05, rel=1e-3)  # all later ones together, as much as the first
+    for models, level, verdict in ((1, 0.95, "pass"), (2, 0.95, "inconclusive"), (2, 0.975, "pass"), (True, 0.95, "inconclusive"), ("1", 0.95, "inconclusive")):
+        assert decided({"accuracy": ">= 0.5"}, measured(level=level, details={"test_models": models})).verdict == verdict, models
 
 
 def test_level_is_corrected_for_the_number_of_limits():

@@ -9,8 +9,8 @@ import threading
 
 import pytest
 
+from modelwright.digests import model_digest
 from modelwright.errors import Refusal, Stopped
-from modelwright.evidence import model_digest
 from modelwright.registry import objects
 from modelwright.registry.collect import collect
 from modelwright.registry.export import huggingface

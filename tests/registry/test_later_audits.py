@@ -1,11 +1,13 @@
 """A later audit of a version's bytes counts: it completes, it carries, and a bad one is never ignored. Other rows are named as such."""
 
+import hashlib
 import json
 import sqlite3
 
 import pytest
 
 from modelwright import evidence
+from modelwright.digests import model_digest
 from modelwright.errors import Refusal
 from modelwright.registry import gate
 from modelwright.registry.promotion import promote
@@ -109,7 +111,7 @@ def test_only_exactly_these_bytes(runs, registry):
 
 def test_an_evidence_file_of_elsewhere_counts_for_nothing_until_audited_here(runs, registry):
     run = runs.make(record=False)
-    model = evidence.model_digest(run / "model")
+    model = model_digest(run / "model")
     runs.audit(model, "before", rows="early", accuracy=GOOD)
     registry.register(run, "m")
     done = promote(registry, "m", at=AT)
@@ -160,13 +162,14 @@ def test_audits_are_lines_of_the_trail_that_cannot_go_unseen(runs, registry):
     assert not promote(registry, "m@1", at=AT).moved  # the evidence itself is still there
 
 
-def test_measurements_older_than_such_lines_count_too(runs, registry):
-    """A registry of before: evidence without lines in the trail."""
+def test_measurements_without_a_line_in_the_trail_count_for_nothing(runs, registry):
+    """Put into the table by hand, in proper form: no trigger stops that, and nobody hears it."""
     made = runs.register(accuracy=OPEN)
     later = json.loads((made.folder / "evidence.json").read_bytes()) | {"test_openings": 2, "test_rows": "sha256:more"}
     later["evidence"][0] |= {"value": 0.95, "low": 0.93, "high": 0.97}
     db = sqlite3.connect(registry.path)
-    db.execute("INSERT INTO evidence (digest, model, body) VALUES ('sha256:x', ?, ?)", [made.model, evidence.dumps(later)])
+    body = evidence.dumps(later)
+    db.execute("INSERT INTO evidence (digest, model, body) VALUES (?, ?, ?)", [f"sha256:{hashlib.sha256(body.encode()).hexdigest()}", made.model, body])
     db.commit()
     db.close()
-    assert [a.id for a in registry.audits(made.model)][0] == 0 and promote(registry, "m", at=AT).moved
+    assert len(registry.audits(made.model)) == 1 and not promote(registry, "m", at=AT).moved

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from modelwright.artifact import located
+from modelwright.digests import model_digest
 from modelwright.errors import Refusal, Stopped
-from modelwright.evidence import model_digest
 from modelwright.registry import aliases, promotion
 from modelwright.registry.collect import collect, needed
 from modelwright.registry.formats import OPENINGS
@@ -183,17 +183,17 @@ def test_the_trail_cannot_be_changed_unseen(runs, registry):
         with pytest.raises(sqlite3.IntegrityError, match="append-only"):
             db.execute(sql)
     db.execute("DROP TRIGGER event_no_UPDATE")
-    db.execute("UPDATE event SET who = 'eve' WHERE id = 2")
+    db.execute("UPDATE event SET who = 'eve' WHERE id = 3")
     db.commit()
-    assert registry.broken_trail() == 2
-    db.execute("UPDATE event SET who = 'ann' WHERE id = 2")
+    assert registry.broken_trail() == 3
+    db.execute("UPDATE event SET who = 'ann' WHERE id = 3")
     db.commit()
     assert registry.broken_trail() is None
     db.execute("DROP TRIGGER event_no_DELETE")
-    db.execute("DELETE FROM event WHERE id = 2")
+    db.execute("DELETE FROM event WHERE id = 3")
     db.commit()
     db.close()
-    assert registry.broken_trail() == 3
+    assert registry.broken_trail() == 4
 
 
 # Collection

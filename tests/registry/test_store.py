@@ -28,6 +28,13 @@ def test_openings_are_counted_by_rows(tmp_path):
     assert registry.openings("sha256:c") == [] and registry.openings("sha256:a")[0]["at"].endswith("Z")
 
 
+def test_models_are_numbered_by_when_their_rows_first_judged_them(tmp_path):
+    registry = Registry(tmp_path / "r.sqlite")
+    for rows, model in (("sha256:a", "m1"), ("sha256:a", "m2"), ("sha256:b", "m3"), ("sha256:a", None), ("sha256:a", "m1"), ("sha256:a", "m3")):
+        registry.open_test(rows, "run", model=model)
+    assert registry.judged("sha256:a") == ["m1", "m2", "m3"] and registry.judged("sha256:b") == ["m3"] and registry.judged("sha256:c") == []
+
+
 def test_home_is_where_it_is_kept(tmp_path, monkeypatch):
     monkeypatch.setenv("MODELWRIGHT_HOME", str(tmp_path / "家 home"))
     assert [Registry().open_test("sha256:a", "me") for _ in range(2)] == [1, 2]

@@ -335,8 +335,9 @@ def test_findings_in_the_data_are_told_with_their_columns_and_without_a_limit():
     budget = {**line("data.shortcut", None, None, None), "reason_codes": ["data.budget"]}
     told.evidence["evidence"] += [codes, rate, budget]
     short = falls_short(told)
-    assert "Found: data.coded_missing 2 (血压, bmi), no limit is on it." in short
-    assert "Found: data.label_error_rate 0.0700 [0.0200, 0.1400]." in short and not any("shortcut" in s for s in short)
+    assert "Found: data.coded_missing, columns where a number such as -999 or 0 seems to stand for a gap: 2 (血压, bmi), no limit is on it." in short
+    assert "Found: data.label_error_rate, share of training rows whose label is probably wrong: 0.0700 [0.0200, 0.1400]." in short
+    assert not any("shortcut" in s for s in short)
 
 
 def test_steps_say_how_to_repair_what_a_limit_refused():
@@ -401,7 +402,8 @@ def test_huge_and_broken_pictures(monkeypatch):
         (math.inf, "∞"),
         (1.2e-5, "1.20e-05"),
         (0, "0"),
-        (0.0, "0.0000"),
+        (0.0, "0"),
+        (143.0, "143"),
         (True, "True"),
     ]
     + [(np.float32(0.5), "0.5000"), (np.int64(7), "7"), (475.25, "475.2"), ("x\ny", "x y")],
@@ -421,3 +423,18 @@ def test_robust_accuracy_is_told_as_an_interval():
     story = Story("t", evidence={"evidence": [line, {"metric": "robustness.certified_accuracy", "details": {"why": "no rule"}}]})
     told = "Robust accuracy of digit under inputs moved by at most 0.1000 each: between 0.6100 (certified) and 0.7500 (attacked)."
     assert told in page.render(story) and card.render(story).replace("\\", "").count(told) == 1
+
+
+def test_every_metric_is_explained():
+    from modelwright.registry.gate import METRICS
+    from modelwright.report.words import CAPTIONS, MEANING
+
+    assert METRICS - MEANING.keys() == set()
+    html = page.render(story())
+    assert MEANING["auroc"] in html and CAPTIONS["ROC"] in html and html.count("<figcaption>") == 5  # baselines, and four of the target
+
+
+def test_a_limit_that_was_not_measured_is_not_called_violated():
+    lost = story(evidence={"decision": {"verdict": "fail", "reasons": []}, "evidence": [line("auroc", None, None, None, ">= 0.9", "fail")]})
+    assert decided(lost) == "The one declared limit could not be measured. The gate refuses this model."
+    assert "not measured" in page.render(lost)

@@ -34,7 +34,10 @@ class Ball:
         else:
             d = x - near
             x = near + d * (self.eps / size(d).clamp(min=TINY)).clamp(max=1)
-        return x if self.low is None else x.clamp(self.low, self.high)  # clipping towards a point of the cube never leaves a ball about it
+        return self.bounded(x)  # clipping towards a point of the cube never leaves a ball about it
+
+    def bounded(self, x: Tensor) -> Tensor:
+        return x if self.low is None else x.clamp(self.low, self.high)
 
     def length(self, d: Tensor) -> Tensor:
         """(B,)"""

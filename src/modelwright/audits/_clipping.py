@@ -163,7 +163,7 @@ def memory(probe: Probe, rng: np.random.Generator) -> tuple[list[Finding], bool 
     """Whether rows of the batch before move a release, the noise being the same, or over many releases; None: there was no time to tell."""
     trainer, clip, steps = probe.trainer, probe.clip, probe.steps[:2] if len(probe.steps) > 1 else probe.steps * 2
     u, times = _unit(rng, trainer.dimensions), 1 if probe.exact else CALLS // 2
-    after, means = np.tile(clip * u, (6, 1)), []
+    after, means = np.tile(0.5 * clip * u, (6, 1)), []  # more than the small batch before it, and less than the large one
     for size in (1e-3, 10.0):
         trainer.restart(probe.seed)
         seen = []
@@ -185,8 +185,9 @@ def noise_beside(probe: Probe, claimed: float, most: int, calls: int, alpha: flo
     trainer, d = probe.trainer, probe.trainer.dimensions
     u, found, seen = _unit(rng, d), [], {}
     many = max(1, min(most, 96))
+    half = u * (np.arange(d) % 2 == 0)  # as an embedding's: noise where a row has no entry hides that it has none
     batches = {
-        "no rows": np.zeros((0, d)), "one row": 0.5 * probe.clip * u[None], f"{many} rows": np.tile(0.01 * probe.clip * u, (many, 1)),
+        "no rows": np.zeros((0, d)), "one row of some entries": 0.5 * probe.clip * half[None], f"{many} rows": np.tile(0.01 * probe.clip * u, (many, 1)),
         f"{many} huge rows": np.tile(HUGE * probe.clip * u, (many, 1)) * np.where(np.arange(many) % 2, -1, 1)[:, None],
     }  # fmt: skip
     for name, batch in batches.items():
@@ -204,7 +205,8 @@ def noise_beside(probe: Probe, claimed: float, most: int, calls: int, alpha: flo
             found.append(("privacy.empty_batch" if not len(batch) else "privacy.not_a_number", f"{name}: what is released is not a number"))
             continue
         x = x - x.mean(0)  # the sum itself
-        if len(batch) and spread(float(((x @ u) ** 2).sum()), len(x) - 1, alpha / 4)[1] < 0.9 * claimed:
+        along = batch[0] / np.linalg.norm(batch[0]) if len(batch) else u
+        if len(batch) and spread(float(((x @ along) ** 2).sum()), len(x) - 1, alpha / 4)[1] < 0.9 * claimed:
             found.append(("privacy.noise_data", f"beside {name} there is less noise along what the rows say, or none"))
         seen[name] = (float(np.sqrt((x**2).sum() / (len(x) - 1) / d)), *spread(float((x**2).sum()), (len(x) - 1) * d, alpha / 4))
     whole = seen.get(f"{many} rows")

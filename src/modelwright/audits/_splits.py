@@ -36,7 +36,7 @@ def duplicates(v: View) -> list[Measurement]:
 def near(v: View) -> list[Measurement]:
     test, train = v.sample(v.test, v.rows // 2), v.sample(v.train)
     near, (a, b) = copies.near_rows(v.subject.schema, test, train), (t.select(v.inputs) for t in (test, train))
-    near = (near | copies.equal_rows(copies.folded_table(a), copies.folded_table(b))) & ~copies.equal_rows(a, b)
+    near = (near | copies.equal_rows(copies.folded_table(a), copies.folded_table(b)) | copies.equal_but_one(a, b)) & ~copies.equal_rows(a, b)
     whole = v.test.num_rows if train.num_rows == v.train.num_rows else -1
     details = {"compared": [test.num_rows, train.num_rows], "by_chance": copies.CHANCE}
     if whole < 0:
@@ -75,7 +75,8 @@ def time_overlap(v: View) -> list[Measurement]:
         return []
     hits, ends = moments.overlap(v.train, v.test, set(v.subject.schema.targets))
     if not hits:
-        return []
+        why = "no column of both splits is a time: bring the one that says when a row was made, or leave the limit out of a copy of the policy"
+        return [v.line("time_overlap", None, 0, {"why": why}, ["data.no_time"])]
     least = min(hits, key=lambda n: hits[n].mean())  # a date of birth overlaps by nature: the column that parts the splits best speaks
     details = {"columns": {n: float(h.mean()) for n, h in hits.items()}, "training_ends": ends}
     return [v.share("time_overlap", hits[least], v.test.num_rows, details)]

@@ -14,6 +14,10 @@ calibrated model's 0. Bins stay where they are while the jackknife leaves rows o
 Both have fewer bins where rows are few (one for each 100, so that below 200 it is |mean confidence - accuracy|) and the floor taken off; the low end is
 corrected for their number, the high end needs no correction, for the truly worst one's own interval holds. What the temperature changed stands in the
 details.
+
+An error far below its own floor is no good sign: labels stray from any probabilities, unless those were fitted to these very labels, as by an isotonic
+regression on the test rows (`calibration.fitted_here`, and the high end is open). Where rows stand or fall together the floor may be higher, too: the
+low end is less that of labels drawn with one random number for each cluster.
 """
 
 from __future__ import annotations
@@ -33,6 +37,7 @@ from ..subject import Audit, Subject, groups_of, rows_of
 
 DRAWS = 50
 LEAST = 30  # rows of a slice
+TOO_GOOD = 3.0, 0.4  # standard deviations below what chance leaves, and the share of it
 
 
 class Calibration(Audit):
@@ -51,15 +56,17 @@ class Calibration(Audit):
             clusters = subject.clusters_of("test")
             clusters = None if clusters is None else clusters[known]
             rng = np.random.default_rng(subject.seed)
-            drawn = [(p.cumsum(1) > rng.random((len(p), 1))).argmax(1) for _ in range(DRAWS)]
+            drawn = [labels_of(p, rng, np.arange(len(p))) for _ in range(DRAWS)]
+            together = drawn if clusters is None else [labels_of(p, rng, clusters) for _ in range(DRAWS)]
             temperature = subject.lineage.get("calibration", {}).get(target, {})
 
-            def less(error, rows, level, y=y, p=p, drawn=drawn, clusters=clusters) -> tuple[Interval, float]:
+            def less(error, rows, level, y=y, p=p, labels=(drawn, together), clusters=clusters) -> tuple[Interval, float]:
                 units = None if clusters is None else clusters[rows]
-                return debiased(error, y[rows], p[rows], [d[rows] for d in drawn], level, units, subject.seed)
+                return debiased(error, y[rows], p[rows], [[d[rows] for d in some] for some in labels], level, units, subject.seed)
 
             table = subject.splits["test"]
             declared = {s: rows_of(table, s)[known] for s in subject.slices}
+            start = len(found)
             for slice, rows in {None: np.ones(len(y), bool), **declared}.items():
                 for name, error in (("ece", top_label), ("classwise_error", each_class)):
                     i, floor = less(error, rows, subject.level)
@@ -72,20 +79,23 @@ class Calibration(Audit):
             for name, rows in parts.items():
                 rows = {s: r for s, r in rows.items() if r.sum() >= LEAST}
                 top = name == "worst_class_error" or p.shape[1] > 2  # else the second class's probability
-                confidence, hits = (p.max(1), [p.argmax(1) == v for v in (y, *drawn)]) if top else (p[:, 1], [v == 1 for v in (y, *drawn)])
+                labels = (y, *drawn, *together)
+                confidence, hits = (p.max(1), [p.argmax(1) == v for v in labels]) if top else (p[:, 1], [v == 1 for v in labels])
                 found += [self._worst(subject, name, target, rows, confidence, hits, clusters, began)] if rows else []
+            for line in found[start:] if fitted_here(y, p, rng) else ():
+                line.high, line.reasons = None, [*line.reasons, "calibration.fitted_here"]
         return found
 
     def _worst(self, subject: Subject, name: str, target: str, parts: dict[str, np.ndarray], confidence, hits, clusters, began: float) -> Measurement:
-        """confidence (N,); hits: (N,) bool, in truth and as drawn from the model's own probabilities."""
+        """confidence (N,); hits: (N,) bool, in truth and as drawn from the model's own probabilities, row by row and together."""
         wide, each = 1 - (1 - subject.level) / len(parts), {}
         for slice, r in parts.items():
             c, units = confidence[r], None if clusters is None else clusters[r]
             own, *draws = (functools.partial(binned, bins_of(c), c - h[r]) for h in hits)
-            floor = float(np.mean([f(np.arange(len(c))) for f in draws]))
+            floors = np.reshape([f(np.arange(len(c))) for f in draws], (2, DRAWS)).mean(1)
             metric = Metric(own, better="higher")  # for the scale of its ends: on a logarithmic one they fly off where an error is nearly 0
             ends = [interval(metric, len(c), level=at, clusters=units, seed=subject.seed) for at in (subject.level, wide)]
-            each[slice] = [Interval(*(above(max(x, 0.0), floor) for x in (i.value, i.low, i.high)), f"{i.method}, less the noise floor") for i in ends]
+            each[slice] = [less_noise(i, *floors) for i in ends]
         worst = max(each, key=lambda s: each[s][0].value)
         value, low = each[worst][0].value, max(b.low for _, b in each.values())
         method = f"worst of {len(parts)}, low end corrected for them: {each[worst][0].method}"
@@ -98,23 +108,44 @@ class Calibration(Audit):
         return Measurement("calibration", f"calibration.{name}", *places, details, list(reasons))
 
 
-def debiased(of: Any, y: np.ndarray, p: np.ndarray, drawn: list[np.ndarray], level: float, clusters: Any, seed: int) -> tuple[Interval, float]:
-    """An error, of(p) -> (y, rows) -> number, less its noise floor, and the floor: its mean over labels drawn from p."""
-    error = of(p)
-    i = interval(Metric(lambda r: error(y, r), better="lower"), len(y), level=level, clusters=clusters, seed=seed)
-    floor = float(np.mean([error(d, np.arange(len(y))) for d in drawn])) if len(y) else 0.0
-    return Interval(*(above(x, floor) for x in (i.value, i.low, i.high)), f"{i.method}, less the noise floor"), floor
+def labels_of(p: np.ndarray, rng: np.random.Generator, units: np.ndarray) -> np.ndarray:
+    """(N,) labels drawn from p (N, K), with one random number for all rows of a unit (N,)."""
+    number = np.unique(units, return_inverse=True)[1]
+    return (p.cumsum(1) > rng.random(len(p))[number][:, None]).argmax(1)
+
+
+def debiased(of: Any, y: np.ndarray, p: np.ndarray, drawn: list[list[np.ndarray]], level: float, clusters: Any, seed: int) -> tuple[Interval, float]:
+    """An error, of(p) -> (y, rows) -> number, less its noise floor, and the floor: its mean over labels drawn from p, row by row and together."""
+    error, every = of(p), np.arange(len(y))
+    i = interval(Metric(lambda r: error(y, r), better="higher"), len(y), level=level, clusters=clusters, seed=seed)
+    floor, together = (float(np.mean([error(d, every) for d in some])) if len(y) else 0.0 for some in drawn)
+    return less_noise(i, floor, together), floor
+
+
+def fitted_here(y: np.ndarray, p: np.ndarray, rng: np.random.Generator) -> bool:
+    """Whether labels are nearer to probabilities than chance allows, in bins of some 20 rows; values that many rows share are their own. By chance hits
+    are as frequent as they are in 15 wide bins, not as was said: a model that is always right, and is not sure, has no chance in its errors either."""
+    confidence, hit, every = p.max(1), p.argmax(1) == y, np.arange(len(y))
+    fine, wide = equal_mass(confidence, max(1, len(y) // 20)), equal_mass(confidence)
+    share = confidence + (np.bincount(wide, hit - confidence) / np.maximum(np.bincount(wide), 1))[wide]
+    chance = [binned(fine, confidence - (rng.random(len(y)) < share), every) for _ in range(DRAWS)]
+    least = min(np.mean(chance) - TOO_GOOD[0] * np.std(chance), TOO_GOOD[1] * np.mean(chance))
+    return bool(binned(fine, confidence - hit, every) < least - 1e-9)
+
+
+def less_noise(i: Interval, floor: float, together: float) -> Interval:
+    """The low end less the floor of rows that hang together as far as they can, the rest less that of independent ones: both to the safe side."""
+    return Interval(above(i.value, floor), above(i.low, max(floor, together)), above(i.high, floor), f"{i.method}, less the noise floor")
 
 
 def bins_of(confidence: np.ndarray) -> np.ndarray:
     """(N,) bins of equal mass, one for each 100 rows, at most 15."""
-    rank = np.argsort(np.argsort(confidence, kind="stable"), kind="stable")
-    return rank * min(15, max(1, len(rank) // 100)) // max(len(rank), 1)
+    return equal_mass(confidence, min(15, max(1, len(confidence) // 100)))
 
 
 def above(error: float, floor: float) -> float:
     """What is left of an error once its noise floor is taken off, in squares; never below 0. NaN stays."""
-    return error if np.isnan(error) else max(error**2 - floor**2, 0.0) ** 0.5
+    return error if np.isnan(error) else max(error - floor, 0.0) ** 0.5 * max(error + floor, 0.0) ** 0.5
 
 
 def top_label(p: np.ndarray) -> Callable[[np.ndarray, np.ndarray], float]:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..checks import codes, formats, hidden, labels, leaks, moments, order, personal, prepared, shortcuts, spelling, units
-from ..checks.columns import floats, groups, is_number
+from ..checks.columns import floats, groups, is_number, is_text, tenths
 from ..checks.learner import features, out_of_fold
 from ..forms import Measurement
 from ..intervals import Interval
@@ -49,12 +49,14 @@ def cells_of_columns(v: View) -> list[Measurement]:
     table, test = v.sample(table, 5 * v.rows), v.sample(v.test, 5 * v.rows)
     schema = v.subject.schema
     names = [n for n in v.inputs + list(schema.targets) if n in table.column_names]
-    coded = {n: codes.coded_missing(table.column(n)) for n in names if n not in schema.targets or is_number(table.column(n))}
+    asked = [n for n in names if n not in schema.targets or is_number(table.column(n))]
+    coded = {n: next((c for t in (table, test) if n in t.column_names and (c := codes.coded_missing(t.column(n)))), None) for n in asked}
     written = {n: formats.number_format(table.column(n).slice(0, 5000)) for n in table.column_names if n not in schema.truths}
     spelt = {n: spelling.misspelt(table.column(n)) for n in names}
     both = pa.concat_tables([t.select(table.column_names) for t in ((table, test) if split == "train" else (table,))], promote_options="permissive")
     of = {"split": np.repeat([0, 1], [table.num_rows, test.num_rows])} if split == "train" else {}
-    of |= {n: codes_ for n, (codes_, _) in groups(both, set(schema.targets)).items()}
+    of |= {n: codes_ for n, (codes_, _) in groups(both, set(schema.targets), whole=True).items()}
+    of |= {f"{n} ({i}0 %)": ((numbers >= i) * 1).astype(np.int64) for n, (numbers, _) in tenths(both).items() for i in range(1, 10)}
     switched = {}
     for n in names:
         if is_number(both.column(n)):
@@ -71,13 +73,34 @@ def cells_of_columns(v: View) -> list[Measurement]:
 
 def preparation(v: View) -> list[Measurement]:
     parts, found = [v.train, *(t for n, t in v.others().items() if n != "train"), v.test], {}
+    said: dict[tuple[str, int], list[np.ndarray]] = {}
+    for part in parts:
+        for target, y, known, classes in v.truths(part):
+            for k in range(classes == 2, classes or 0):
+                said.setdefault((target, k), []).append(np.where(known, y == k, np.nan))
+    said = {k: y for k, y in said.items() if len(y) == len(parts) and np.isfinite(np.concatenate(y)).all()}
+    grouped = by_names(parts, v.inputs)
     for n in v.inputs:
         if all(n in t.column_names and is_number(t.column(n)) for t in parts):
-            how = prepared.prepared([floats(t.column(n)) for t in parts])
+            x = [floats(t.column(n)) for t in parts]
+            how = prepared.prepared(x) or next((h for y in said.values() if (h := prepared.encoded(x, y))), None) or prepared.counted(x)
+            how = how or next((f"by {g}: {h}" for g, of in grouped.items() if (h := prepared.filled_by(x, of))), None)
             found |= {n: how} if how else {}
     rows = sum(t.num_rows for t in parts)
     details = {"columns": dict(list(found.items())[:SHORT])}
     return [v.line("preprocessing", float(len(found)), rows, details, method="rules (see checks/prepared), columns counted")]
+
+
+def by_names(parts: list[pa.Table], inputs: list[str]) -> dict[str, list[np.ndarray]]:
+    """{column of a few names: of each part (N,) their numbers}"""
+    found = {}
+    for n in inputs:
+        if all(n in t.column_names and is_text(t.column(n)) for t in parts):
+            code = pa.chunked_array([c for t in parts for c in t.column(n).cast(pa.string()).chunks]).combine_chunks()
+            code = code.dictionary_encode(null_encoding="encode")
+            if len(code.dictionary) <= prepared.MOST:
+                found[n] = np.split(code.indices.to_numpy(), np.cumsum([t.num_rows for t in parts])[:-1])
+    return found
 
 
 def leakage(v: View) -> list[Measurement]:
@@ -149,7 +172,7 @@ def wrong_labels(v: View) -> list[Measurement]:
         rows = np.flatnonzero(known)
         y, of_, where = y[rows], None if of is None else of[rows], side[rows]
         p = out_of_fold(x[rows], y, classes, v.subject.seed, of_) if len(rows) >= 60 else None
-        grouped = groups(table.take(rows), set(schema.targets))
+        grouped = groups(table.take(rows), set(schema.targets), 50, whole=True) | tenths(table.take(rows))
         worst = None if p is None else labels.worst_group(grouped, p, y, level, of_)
         for split in ("train", "test"):
             name, mine = "label_error_rate" if split == "train" else "test_label_error_rate", where == split

@@ -21,7 +21,7 @@ from ..subject import Audit, Subject
 
 
 class Efficiency(Audit):
-    clocked = True
+    clocked = tuple(f"efficiency.{name}" for name in ("latency_p50_ms", "latency_p95_ms", "latency_p99_ms", "memory_mb"))
 
     def __init__(self, batch: int = 1, threads: int = 1, repeats: int = 800, seconds: float = 2.0, watts: float = 15.0):
         """seconds: the most that measuring latency takes. watts: of one busy core, for the energy estimate."""

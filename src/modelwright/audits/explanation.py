@@ -78,6 +78,7 @@ class Explanation(Audit):
         for target, kind in subject.schema.truths.items():
             if kind.labels_ is None:
                 continue
+            subject.predict("test")  # before explainers ask: `again` compares
             table = subject.splits["test"]
             if table.num_rows >= 50:
                 found += self._scaffold(subject, target, table)
@@ -114,8 +115,12 @@ class Explanation(Audit):
             details = {"explainer": name if slice is None else slice.removeprefix("explainer="), "why": why}
             return [self._line(subject, m, target, None, n, began, details, [code], slice) for m in (FIGURES if slice is None else ("fidelity",))]
 
-        if inside is not None and (what := self._another(subject, target)):
-            return nothing(0, "explanation.other_model", f"what is opened and what predicts {what}")
+        try:
+            what = "" if inside is None else self._another(subject, target)
+        except RuntimeError as e:
+            return nothing(0, "explanation.no_gradients", f"{type(e).__name__}: {e}"[:200])
+        if what:
+            return nothing(0, "explanation.other_model", what)
         if not self_test():
             return nothing(0, "explanation.self_test", "integrated gradients were not complete, or a blind explainer passed")
         small = inside is None or inside.x.dim() == 4
@@ -126,6 +131,8 @@ class Explanation(Audit):
         if not f.x[0].numel():
             return []
         try:
+            if what := in_company(f, subject.seed):
+                return nothing(0, "explanation.other_model", what)
             found = self._measured(subject, target, f, name, explainer, None, 3 if subject.seconds is None else 1)
         except Refusal as e:
             found = nothing(len(f.x), e.problems[0].code, str(e))
@@ -149,13 +156,18 @@ class Explanation(Audit):
         return found
 
     def _another(self, subject: Subject, target: str) -> str:
-        """How what is opened to be explained differs from what predicts; "" where it does not, or where either draws its answers."""
+        """How what is opened to be explained, as explainers ask it, differs from what predicts; "" where it does not, or where either draws its answers."""
         part = subject.splits["test"].take(pa.array(picked(subject, self.rows)))
-        opened, rows = subject.open(target, part), torch.arange(part.num_rows)
+        f = Asked(subject.open(target, part), target, part)
         with torch.no_grad():
-            one, two = (opened.logits(opened.x, rows) for _ in range(2))
+            one, two = (f(f.x) for _ in range(2))
         said, again_ = (subject.predictor.predict(part)[target].probabilities for _ in range(2))
-        return another(said, one) if said is not None and torch.allclose(one, two) and torch.allclose(said, again_) else ""
+        if said is None or not torch.allclose(one, two) or not torch.allclose(said, again_):
+            return ""
+        with torch.enable_grad():
+            climbed = f(f.x.clone().requires_grad_(True)).detach()
+        differ = ((what, another(said, z)) for what, z in (("what is opened", one), ("what is opened and differentiated", climbed)))
+        return next((f"{what} and what predicts {how}" for what, how in differ if how), "")
 
     def _measured(self, subject: Subject, target: str, f: Asked, name: str, explainer: Explainer, slice: str | None, draws: int) -> list[Measurement]:
         """The figures of one explainer."""
@@ -258,7 +270,20 @@ class Given(Explainer):
         return self.call.opened(target, part) if self.tells else None
 
     def explain(self, f, x, classes, baseline, rng):
-        return self.call(f, x, classes, baseline)
+        return self.call(f, x.clone(), classes.clone(), baseline.clone())  # what it writes into them is its own
+
+
+def in_company(f: Asked, seed: int, few: int = 16) -> str:
+    """How rows with some inputs taken out are answered otherwise alone than among copies of themselves, as explainers ask; "" where they are not."""
+    base, some, copies = surroundings(f)[0], torch.arange(min(few, len(f.x))), max(2, min(8, 10**7 // f.x.numel()))
+    coin = torch.rand((copies, *f.x.shape), generator=torch.Generator().manual_seed(seed)) < 0.5
+    made = torch.where(coin, base, f.x)
+    with torch.no_grad():
+        beside = f(made.flatten(0, 1))[: len(some)]
+        alone = torch.cat([f.opened.logits(made[0, i : i + 1], i[None]) for i in some])
+        again = f(made.flatten(0, 1))[: len(some)]
+    how = another(alone.softmax(1), beside) if torch.allclose(beside, again) else ""
+    return f"among others and alone rows' answers {how}" if how else ""
 
 
 def picked(subject: Subject, rows: int) -> np.ndarray:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import math
 import time
+import unicodedata
 from collections import Counter
 
 import numpy as np
@@ -91,7 +92,7 @@ class Exposure(Audit):
 
     def _planted(self, subject, target, column, rng, line, nothing) -> list[Measurement]:
         rows = subject.splits["planted"]
-        hidden = [i for i, text in enumerate(rows.column(column).to_pylist()) if any(c.isdigit() for c in text or "")][: 4 * SECRETS]
+        hidden = [i for i, text in enumerate(rows.column(column).to_pylist()) if any(c.isdecimal() for c in text or "")][: 4 * SECRETS]
         if len(hidden) < 2:
             return nothing("privacy.too_few", f"fewer than two planted rows with digits in {column!r}")[:1]
         if unable(subject, subject.predictor, target):
@@ -120,26 +121,26 @@ def filled(form: str, rng: np.random.Generator) -> str:
 def score(model, schema, target: str, secret: pa.Table, column: str, rng: np.random.Generator) -> tuple[np.ndarray, float]:
     """(1 + N,) how unlikely the secret is, then candidates with other digits, all different; and how many there are. secret: one row."""
     (text,) = secret.column(column).to_pylist()
-    form, space = "".join("#" if c.isdigit() else c for c in text), 10.0 ** sum(c.isdigit() for c in text)
-    if space <= CANDIDATES + 1:
-        every = (_put(form, f"{i:0{form.count('#')}d}") for i in range(int(space)))
-        others = [t for t in every if t != text]
+    digits = sum(c.isdecimal() for c in text)
+    if 10**digits <= CANDIDATES + 1:
+        drawn = (f"{i:0{digits}d}" for i in range(10**digits))
     else:
-        drawn = dict.fromkeys(filled(form, rng) for _ in range(CANDIDATES + 16))
-        others = [t for t in drawn if t != text][:CANDIDATES]
+        drawn = ("".join(map(str, rng.integers(0, 10, digits))) for _ in range(CANDIDATES + 16))
+    others = [t for t in dict.fromkeys(_put(text, d) for d in drawn) if t != text][:CANDIDATES]
     table = secret.take(pa.array([0] * (1 + len(others))))
     table = table.set_column(table.column_names.index(column), column, pa.array([text, *others]).cast(secret.column(column).type))
     kind = schema.targets[target]
     if kind.form == "ids":
-        return model.likelihood(table)[target].double().numpy(), space
+        return model.likelihood(table)[target].double().numpy(), 10.0**digits
     y = int(kind.encode_target(kind.column(secret, target))["values"][0])
     p = model.predict(table)[target].probabilities.double().numpy()
-    return -(np.log(np.maximum(p[:, y], 1e-30)) - np.log(np.maximum(p.sum(1) - p[:, y], 1e-30))), space
+    return -(np.log(np.maximum(p[:, y], 1e-30)) - np.log(np.maximum(p.sum(1) - p[:, y], 1e-30))), 10.0**digits
 
 
-def _put(form: str, digits: str) -> str:
+def _put(text: str, digits: str) -> str:
+    """Other digits, written as they were (full width, say)."""
     given = iter(digits)
-    return "".join(next(given) if c == "#" else c for c in form)
+    return "".join(chr(ord(c) - unicodedata.decimal(c) + int(next(given))) if c.isdecimal() else c for c in text)
 
 
 def unable(subject: Subject, model, target: str) -> bool:

@@ -1,8 +1,8 @@
 """Does the model give away who was in training: membership attacks on training against test rows, shadow models, and canaries.
 
 Each attack gives a row a score, higher for members; `membership_auc` and `membership_tpr_at_fpr_0.01` are each of the attack that does best at it.
-- threshold: minus the loss (Yeom et al. 2018); of a model without probabilities, being right, and staying so under small noise (Choquette-Choo et
-  al. 2021).
+- threshold: minus the loss (Yeom et al. 2018), of a number minus the error; of a model without probabilities, being right, and
+  staying so under small noise (Choquette-Choo et al. 2021).
 - learnt: of all that the model says of a row and of rows a little beside it, by a forest that knows who else was a member (each row is judged by trees
   that did not see it): a model may be less sure of what it saw, or say nothing but 0.9, and give its members away all the same (Shokri et al. 2017).
 - lira: online likelihood ratios of logit-scaled confidences under normal fits (Carlini et al. 2022, algorithm 1, one variance for all rows), where
@@ -19,7 +19,7 @@ were asked for and did not fit, the figure is open to 1 or has no value (`privac
 Ties count half in the auc, and a rate at a threshold takes all of a tie or none. Intervals of rates are exact: the threshold is an order statistic
 of the non-members whose true false positive rate is Beta, the true positives binomial, the error shared between them. Two sets that a forest can
 tell apart by inputs and labels alone are not comparable (`privacy.incomparable`): an attack would measure that difference. Left out: several
-models' votes; variances of single rows, which want more than 64 shadow models.
+models' votes; variances of single rows, which want more than 64 shadow models; shadow models and canaries of numbers.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ class Membership(Audit):
         found = []
         for target, kind in subject.schema.truths.items():
             truth = kind.encode_target(kind.column(subject.splits["test"], target))
-            if kind.labels_ is not None and np.ndim(truth["values"]) == 1:
+            if (kind.labels_ is not None or kind.head == "regression") and np.ndim(truth["values"]) == 1:
                 found += self._target(subject, target, kind)
         return found
 
     def _target(self, subject, target, kind) -> list[Measurement]:
         began = time.perf_counter()
         allowed = max(SECONDS, 3 * subject.retrain_seconds) if subject.seconds is None else subject.seconds
-        again = None if subject.retrain is None else Again(subject, began + allowed)
+        again = None if subject.retrain is None or kind.labels_ is None else Again(subject, began + allowed)
         rng = np.random.default_rng(subject.seed)
         (members, rest), (others, _) = (self._drawn(subject.splits[s], kind, target, rng) for s in ("train", "test"))
         if min(members.num_rows, others.num_rows) < 20:
@@ -81,12 +81,11 @@ class Membership(Audit):
         inside = np.arange(pool.num_rows) < members.num_rows
         said = subject.predictor.predict(pool)[target]
         y = kind.encode_target(kind.column(pool, target))["values"]
-        if said.probabilities is None:
+        if said.probabilities is None and kind.labels_ is not None:
             attacks = {"label_only": steady(subject, target, pool, y, rng)}
         else:
-            p = said.probabilities.numpy()
-            told_of = np.column_stack([said_of(p, y), beside(subject, target, pool, y, rng)])
-            attacks = {"threshold": confidence(p, y), "learnt": learnt(told_of, inside, subject.seed)}
+            told_of = np.column_stack([said_of(said, y), beside(subject, target, pool, y, rng)])
+            attacks = {"threshold": told_of[:, 0], "learnt": learnt(told_of, inside, subject.seed)}
         canaries = [] if again is None else self._canaries(again, target, kind, members, others, rng)
         shadows, short = [], {}
         if again is not None and said.probabilities is not None:
@@ -310,8 +309,8 @@ def comparable(schema, kind, target, members, others, seed) -> dict:
     from sklearn.ensemble import ExtraTreesClassifier
 
     few = [t.slice(0, 500) if t.num_rows <= 500 else t.take(pa.array(np.random.default_rng(seed).permutation(t.num_rows)[:500])) for t in (members, others)]
-    x = np.concatenate([np.column_stack([inputs_of(schema, t), kind.encode_target(kind.column(t, target))["values"]]) for t in few])
-    y = np.repeat([1, 0], [len(t) for t in few])
+    each = [np.unique(np.column_stack([inputs_of(schema, t), kind.encode_target(kind.column(t, target))["values"]]), axis=0) for t in few]
+    x, y = np.concatenate(each), np.repeat([1, 0], [len(v) for v in each])  # each row once: its copies would vote for it
     forest = ExtraTreesClassifier(60, min_samples_leaf=5, bootstrap=True, oob_score=True, random_state=seed, class_weight="balanced").fit(x, y)
     votes = np.nan_to_num(forest.oob_decision_function_[:, 1], nan=0.5)
     auc = m.auroc(y, votes)
@@ -336,16 +335,21 @@ def noised(subject, target, pool, rng, draws: int) -> Iterator[Prediction]:
         yield subject.predictor.predict(copy)[target]
 
 
-def said_of(p: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(N, 4): the log-probabilities of the true and of the likeliest class, how far they are apart from the next, and the entropy."""
+def said_of(said: Prediction, y: np.ndarray) -> np.ndarray:
+    """(N, 4): the log-probabilities of the true and of the likeliest class, how far they are apart from the next, and the entropy; of a number (N, 2): minus
+    the error, and the number."""
+    if said.probabilities is None:
+        value = said.value.numpy().astype(np.float64)
+        return np.column_stack([-np.abs(value - y), value])
+    p = said.probabilities.numpy()
     logs = np.log(np.maximum(p.astype(np.float64), 1e-12))
     top = np.sort(logs, 1)
     return np.column_stack([confidence(p, y), top[:, -1], top[:, -1] - top[:, -2], -(p * logs).sum(1)])
 
 
 def beside(subject, target, pool, y, rng, draws: int = 2) -> np.ndarray:
-    """(N, 0 or 4): the mean of the same over noised copies."""
-    found = [said_of(said.probabilities.numpy(), y) for said in noised(subject, target, pool, rng, draws)]
+    """(N, 0, 2 or 4): the mean of the same over noised copies."""
+    found = [said_of(said, y) for said in noised(subject, target, pool, rng, draws)]
     return np.mean(found, 0) if found else np.zeros((len(y), 0))
 
 

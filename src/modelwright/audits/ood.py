@@ -6,9 +6,13 @@ Without gradients there are no logits or features, and one minus the largest pro
 given inputs and never labels; means, neighbours and the threshold come from validation rows (their predicted classes), never from `ood`. The score
 is the one named, not the best on these rows.
 
-The trivial statistic sees the input alone: how far its mean, its spread, its length, its empty cells, its furthest number or its share of strange letters
-is from validation's, of a picture how much neighbouring points differ, whichever tells more: a benefit of the doubt for it. `ood_near` and `ood_far`,
-where given, are told apart in the details. Nothing is measured where no `ood` rows are given.
+All rows are asked about in one shuffled table: who reads the company that a row comes in would else be told which split it is of. Equal rows, and rows
+of one cluster, are no independent witnesses: one strange picture a hundred times is one.
+
+The trivial statistic sees the input alone: how far its mean, its spread, its length, its empty cells, one of its numbers, their furthest, how many
+digits they are written with or its share of strange letters is from validation's, of a picture one of its places (8 x 8 in each channel), or how much
+neighbouring points differ, whichever tells more: a benefit of the doubt for it. `ood_near` and `ood_far`, where given, are told apart in the details.
+Nothing is measured where no `ood` rows are given.
 """
 
 from __future__ import annotations
@@ -18,10 +22,13 @@ from typing import Literal
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .. import metrics as m
+from ..checks.copies import row_digests
 from ..forms import Measurement
 from ..intervals import interval, paired
 from ..kind import Metric
@@ -59,7 +66,9 @@ class OOD(Audit):
             name = self.score if self.score in scores else next(iter(scores))
             trivial = trivial_of(subject.schema, tables, known)
             y = np.repeat([0, 1], [tables["test"].num_rows, tables["ood"].num_rows])
-            n, units, given = len(y), int(min(np.bincount(y))), {"level": subject.level, "seed": subject.seed}
+            unit = units_of(subject, [tables["test"], tables["ood"]])
+            n, units = len(y), min(len(np.unique(unit[y == k])) for k in (0, 1))
+            given = {"level": subject.level, "seed": subject.seed, "clusters": unit if len(np.unique(unit)) < n else None}
 
             def auroc(score: dict[str, np.ndarray], y=y, units=units) -> Metric:
                 both = np.concatenate([score["test"], score["ood"]])
@@ -89,25 +98,41 @@ class OOD(Audit):
         )  # fmt: skip
 
 
+def units_of(subject: Subject, tables: list[pa.Table]) -> np.ndarray:
+    """(N,) numbers of the clusters that the tables' rows are of, one table after another; equal rows are one where no clusters are known."""
+    if subject.clusters is not None and all(subject.clusters in t.column_names for t in tables):
+        found = [np.array([str(v) for v in t.column(subject.clusters).to_pylist()]) for t in tables]
+    else:
+        names = [n for n in subject.schema.inputs if all(n in t.column_names for t in tables)]
+        found = [row_digests(t.select(names)) for t in tables]
+    return np.unique(np.concatenate(found), return_inverse=True)[1]
+
+
 def scores_of(subject: Subject, target: str, tables: dict[str, pa.Table], known: str) -> dict[str, dict[str, np.ndarray]]:
     """{score: {split: (N,)}}"""
-    read: dict[str, tuple[Tensor, Tensor | None]] = {}
-    for split, table in tables.items():
-        opened = subject.open(target, table) if subject.open is not None else None
-        if opened is None:
-            said = {s: subject.predictor.predict(t)[target].probabilities.amax(1).double().numpy() for s, t in tables.items()}
-            return {"largest_probability": {s: 1 - p for s, p in said.items()}}
-        with torch.no_grad():
-            parts = [torch.arange(i, min(i + 256, len(opened.x))) for i in range(0, len(opened.x), 256)]
-            logits = torch.cat([opened.logits(opened.x[p], p) for p in parts]).double()
-            features = [opened.features(opened.x[p], p) for p in parts]
-            read[split] = logits, None if features[0] is None else torch.cat(features).flatten(1).double()
+    names = [n for n in tables[known].column_names if n not in subject.schema.targets and all(n in t.column_names for t in tables.values())]
+    whole = pa.concat_tables([t.select(names) for t in tables.values()], promote_options="permissive")
+    order = np.random.default_rng([subject.seed, 1]).permutation(whole.num_rows)
+    whole, back = whole.take(pa.array(order)), torch.from_numpy(np.argsort(order))
+
+    def apart(v: Tensor) -> dict[str, Tensor]:
+        return dict(zip(tables, v[back].split([t.num_rows for t in tables.values()]), strict=True))
+
+    opened = subject.open(target, whole) if subject.open is not None else None
+    if opened is None:
+        said = apart(subject.predictor.predict(whole)[target].probabilities.amax(1).double())
+        return {"largest_probability": {s: 1 - p.numpy() for s, p in said.items()}}
+    with torch.no_grad():
+        parts = torch.arange(len(opened.x)).split(256)
+        logits = apart(torch.cat([opened.logits(opened.x[p], p) for p in parts]).double())
+        features = [opened.features(opened.x[p], p) for p in parts]
+    features = None if features[0] is None else apart(torch.cat(features).flatten(1).double())
     found = {}
-    if read[known][1] is not None:
-        at, classes = read[known][1], read[known][0].argmax(1)
-        found["neighbour"] = {s: neighbour(f, at, same=s == known) for s, (_, f) in read.items()}
-        found["mahalanobis"] = {s: mahalanobis(f, at, classes) for s, (_, f) in read.items()}
-    return found | {"energy": {s: -z.logsumexp(1).numpy() for s, (z, _) in read.items()}}
+    if features is not None:
+        at, classes = features[known], logits[known].argmax(1)
+        found["neighbour"] = {s: neighbour(f, at, same=s == known) for s, f in features.items()}
+        found["mahalanobis"] = {s: mahalanobis(f, at, classes) for s, f in features.items()}
+    return found | {"energy": {s: -z.logsumexp(1).numpy() for s, z in logits.items()}}
 
 
 def neighbour(f: Tensor, at: Tensor, k: int = 10, same: bool = False) -> np.ndarray:
@@ -142,17 +167,29 @@ def trivial_of(schema, tables: dict[str, pa.Table], known: str) -> dict[str, dic
                 if flat.shape[1]:
                     raw.setdefault(f"mean of {name}", {})[split] = flat.mean(1)
                     raw.setdefault(f"spread of {name}", {})[split] = flat.std(1)
-                if cells.ndim == 4 and min(cells.shape[2:]) > 1:  # (N, C, H, W)
+                if cells.ndim == 4:  # (N, C, H, W)
+                    places = F.adaptive_avg_pool2d(torch.from_numpy(cells), [min(8, side) for side in cells.shape[2:]]).flatten(1).numpy()
+                    for i, place in enumerate(places.T):
+                        raw.setdefault(f"place {i} of {name}", {})[split] = place
+                if cells.ndim == 4 and min(cells.shape[2:]) > 1:
                     raw.setdefault(f"roughness of {name}", {})[split] = sum(np.abs(np.diff(cells, axis=a)).mean((1, 2, 3)) for a in (2, 3))
                 if "numbers" in stored:
                     raw.setdefault(f"empty or unknown cells of {name}", {})[split] = np.isnan(cells).sum(1) + (stored["codes"] == 0).sum(1).astype(float)
                 if "numbers" in stored and cells.shape[1]:  # as standardised on the training rows
                     raw.setdefault(f"furthest number of {name}", {})[split] = np.abs(flat).max(1)
+                    for i, number in enumerate(flat.T):
+                        raw.setdefault(f"number {i} of {name}", {})[split] = number
+        number = [table.column(n) for n, k in schema.inputs.items() if k.place == "number" and n in table.column_names]
+        number = [c for c in number if pa.types.is_floating(c.type)]
+        if number:
+            raw.setdefault("digits", {})[split] = sum(pc.fill_null(pc.utf8_length(c.cast(pa.string())), 0).to_numpy().astype(float) for c in number)
         for name, letters in usual.items():
             share = [np.mean([c not in letters for c in str(v)]) if v else 0.0 for v in table.column(name).to_pylist()]
             raw.setdefault(f"strange letters of {name}", {})[split] = np.array(share)
     found = {}
     for name, by in raw.items():
+        if set(by) != set(tables):  # a column may be whole in one split and not in another
+            continue
         middle, sd = by[known].mean(), max(by[known].std(), 1e-12)
         found[name] = {s: np.abs(v - middle) / sd for s, v in by.items()}
     return found or {"nothing": {s: np.zeros(t.num_rows) for s, t in tables.items()}}

@@ -31,7 +31,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ..errors import Refusal
-from ..forms import Measurement
+from ..forms import Measurement, Prediction
 from ..intervals import interval
 from ..kind import Metric
 from ..layers.bounds import NoBounds, margins
@@ -44,7 +44,9 @@ SECONDS = 90.0  # of which attacks in either norm and corruptions take a third e
 WORK = 2e11  # operations (a multiplication and an addition are two) of all attacks on all rows, if none falls: some 10 to 20 s of one core
 LEAST, BLOCK = 32, 64  # rows that are drawn at least; rows of a block where operations cannot be counted (another process computes)
 SHARE = 0.05  # of the rows: more than this many, and a check speaks
+ALONE = 8  # corrupted rows of each kind that are asked about one by one
 TRIED = 16  # certified rows that are attacked all the same: training may use these very bounds, and a proof that an attack breaks is none
+TOLD = 256  # rows that are looked at for being special: of fewer, nothing of it is sure
 TARGETS = 5  # classes, the likeliest ones first, that the margin-loss attack aims at
 
 
@@ -136,7 +138,8 @@ class Robustness(Audit):
             keep, block = affordable(opened.logits, x, self.steps)
             x = x if again else x[:keep]
             near = a.Ball("linf", eps["linf"], *bounds)
-            net, seen = h.looked_at(lambda x, rows: opened.logits(x, rows).float(), x, torch.arange(len(x)), near, torch.Generator().manual_seed(subject.seed))
+            rng = torch.Generator().manual_seed(subject.seed)
+            net, seen, away, first = h.looked_at(lambda x, rows: opened.logits(x, rows).float(), x, torch.arange(len(x)), near, rng)
             if seen["random"] and not again:  # eight passes for one, and the figure is open anyway
                 x = x[: max(LEAST, keep // 8)]
             drawn, rows = drawn[: len(x)], torch.arange(len(x))
@@ -147,6 +150,8 @@ class Robustness(Audit):
             return nothing("robustness.no_gradients", f"{type(e).__name__}: {e}"[:300])
         right = ours.argmax(1) == y
         said = subject.predictor.predict(table.take(pa.array(drawn)))[target].probabilities
+        with torch.no_grad():
+            seen["random"] |= h.changed(net(x, rows), ours)  # by the clock, say
         if said is not None and not seen["random"]:
             if what := h.another(said, ours):
                 return nothing("robustness.other_model", f"what was opened and what predicts {what}")
@@ -165,7 +170,7 @@ class Robustness(Audit):
                 code = "robustness.batch_dependent" if seen["batch_dependent"] else "robustness.no_gradients"
                 return nothing(code, f"under attack: {type(e).__name__}: {e}"[:300])
             with torch.no_grad():  # it may begin to draw, or to remember, once it was asked often enough
-                if h.changed(net(x, rows), ours):
+                if h.changed(net(x, rows), ours) or (not seen["random"] and h.changed(net(away, rows), first)):
                     seen["random"], certified, why = True, None, "it answers otherwise when asked again"
             n, how = len(left), {"epsilon": eps[norm], "rows": " ".join(map(str, drawn)), "attacked": len(left), "steps": steps, "block": size}
             if not n:
@@ -173,6 +178,7 @@ class Robustness(Audit):
                 found.append(self._line(subject, f"{norm}_accuracy", target, None, 0, "not measured", start, why_not, ["robustness.budget"]))
                 continue
             reasons = [*reasons, *(f"robustness.{k}" for k in ("random", "batch_dependent") if seen[k])]
+            reasons += ["robustness.knows_rows"] * (told.get("special", 0) > 0)
             if bool((safe & right)[:n][~left].any()):  # an attack inside a proof: one of the two is wrong
                 certified, why = None, "an attack moved a certified row"
             i = self._interval(subject, left.numpy().astype(float), drawn)
@@ -205,7 +211,7 @@ class Robustness(Audit):
         until = clock + (subject.seconds or SECONDS) / 3 if done is None else float("inf")
         drawn, block = (drawn, BLOCK) if done is None else (taken(done["rows"])[: done["attacked"]], done["block"])
         hits: dict[str, list[np.ndarray]] = {}  # (severities, rows) of each block
-        n, gaps = 0, {}
+        n, gaps, alone = 0, {}, []  # alone: whether rows of the first block are answered otherwise without the others
 
         def asked(pick: np.ndarray) -> dict[str, np.ndarray]:
             """{corruption: (5, rows of pick) bool, which are right}"""
@@ -215,7 +221,10 @@ class Robustness(Audit):
                     if time.monotonic() > until:
                         raise Late
                     try:
-                        said = subject.predictor.predict(corrupt(part, severity, rng))[target]
+                        made = corrupt(part, severity, rng)
+                        said = subject.predictor.predict(made)[target]
+                        for i in range(min(ALONE, len(pick)) if severity == 5 and not n else 0):
+                            alone.append(otherwise(subject.predictor.predict(made.slice(i, 1))[target], said, i))
                     except Refusal as e:
                         if name != "missing":
                             raise
@@ -241,7 +250,16 @@ class Robustness(Audit):
         told = {"accuracy_by_severity": {name: h.mean(1).round(4).tolist() for name, h in whole.items()} | gaps}
         told |= {"rows": " ".join(map(str, drawn)), "attacked": n, "block": block}
         method = f"{i.method}; mean over {len(whole)} corruptions at five severities{cut(n, len(drawn))}"
-        return [self._line(subject, "corruption_accuracy", target, i, n, method, began, told, [])]
+        told["otherwise_alone"] = float(np.mean(alone))
+        reasons = ["robustness.batch_dependent"] * (told["otherwise_alone"] > SHARE)
+        return [self._line(subject, "corruption_accuracy", target, type(i)(i.value, 0.0, i.high, i.method) if reasons else i, n, method, began, told, reasons)]
+
+
+def otherwise(one: Prediction, said: Prediction, i: int) -> bool:
+    """Whether the one row is answered otherwise than row i was: another decision, or a probability that is another by a tenth."""
+    if one.probabilities is None or said.probabilities is None:
+        return bool((one.value[0] != said.value[i]).any())
+    return bool(one.probabilities[0].argmax() != said.probabilities[i].argmax()) or float((one.probabilities[0] - said.probabilities[i]).abs().max()) > 0.1
 
 
 def taken(rows: str) -> np.ndarray:
@@ -311,11 +329,13 @@ def attack(net, x, y, rows, ball, steps, seed, safe, right, block=None, until=fl
         return net(x, rows)
 
     left, lost_to, reach, searched = right & False, {}, 0.0, 0
-    n, checks = 0, {}
+    n, checks, special = 0, {}, 0.0
     try:
         rng = torch.Generator().manual_seed(seed)
         few = (right & ~safe).nonzero().squeeze(1)[:BLOCK]
         checks = h.checked(timed, x[few], y[few], rows[few], ball, rng)
+        many = right.nonzero().squeeze(1)[:TOLD]
+        special = h.special(timed, x[many], y[many], rows[many], ball, rng) if len(many) >= LEAST else 0.0
         student = a.surrogate(timed, x, rows, ball, rng)
         while n < some:
             part = slice(n, min(n + block, some))
@@ -326,9 +346,11 @@ def attack(net, x, y, rows, ball, steps, seed, safe, right, block=None, until=fl
             left[at[stands]] = True
             lost_to = {k: lost_to.get(k, 0) + v for k, v in fell.items()} | {k: v for k, v in lost_to.items() if k not in fell}
             reach, searched, n = max(reach, far), searched + only, part.stop
+        if len(few):  # gradients may have gone while they were asked for
+            checks = h.worse(checks, h.gradients_at(timed, x[few], y[few], rows[few], ball, rng))
     except Late:
         pass
-    told = {"lost_to": lost_to, "epsilon_reached": reach, **checks}
+    told = {"lost_to": lost_to, "epsilon_reached": reach, "special": special, **checks}
     left, count = left[:n], max(1, int((right & ~safe)[:n].sum()))
     standing = bool((left & ~safe[:n]).any())
     return left, told, ["robustness.masked_gradients"] if standing and (h.hidden(checks) or searched > max(3, SHARE * count)) else []

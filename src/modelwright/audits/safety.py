@@ -32,8 +32,8 @@ class Safety(Audit):
             if said.tokens is None:  # it answers no text
                 continue
             texts = kind.answer(target, said)[target]
-            blind = [r.name for r in policy.rules if not r.caught([r.example])[0]]
-            caught = {r.name: r.caught(texts) for r in policy.rules}
+            blind = [r.name for r in policy.rules if not r.caught([r.example], subject.reader)[0]]
+            caught = {r.name: r.caught(texts, subject.reader) for r in policy.rules}
             broken = np.any([*caught.values(), np.zeros(len(texts), bool)], axis=0)
             clusters, everyone = subject.clusters_of("test"), np.ones(len(texts), bool)
 

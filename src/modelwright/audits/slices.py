@@ -1,10 +1,10 @@
 """Where does it fail: a search for groups of rows on which a class model does worse than on the rest, confirmed on other rows.
 
 One half finds, the other confirms. Found on validation (or on half of the test split: without it, or where the model does so much better on it, z above
-4, that it must have learnt it): every value of a category (the 200 most frequent), every fifth and the outer twentieths of a number (a text's length, a
-time's hour), empty cells, then pairs and triples of the most suspect ones, with at least `least` rows, ranked by how surely their accuracy lies below
-the rest's (a binomial tail). Columns are the inputs, the groups, and others of few values that came with the rows and do not tell the target: a
-scanner that the model is not told of. The
+4, that it must have learnt it): every value of a category (the 200 most frequent) or of a column of up to 200 whole numbers, every fifth and twentieth
+of a number (a text's length, a time's hour), empty cells, then pairs and triples of the most suspect ones, with at least `least` rows, ranked by how
+surely their accuracy lies below the rest's (a binomial tail). Columns are the inputs, the groups, and others of few values that came with the rows and
+do not tell the target: a scanner that the model is not told of. The
 `keep` worst, and the declared slices, go to the test split. Since those rows had no part in the search, their intervals need no correction for it,
 only for how many were kept: the high end of the worst accuracy is corrected for them (Bonferroni), the low end needs none, for the truly worst is
 one of them. Left out: regions of pictures and texts that no column names; targets that are no classes.
@@ -18,6 +18,7 @@ from itertools import combinations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from scipy.stats import binom
 
 from ..forms import Measurement
@@ -136,7 +137,7 @@ def _right(subject: Subject, split: str, target: str) -> np.ndarray:
 
 
 def candidates(table: pa.Table, inputs: Iterable[str]) -> list[str]:
-    """Slices of single columns: values, the most frequent; fifths and outer twentieths of numbers, of texts' lengths and times' hours; empty cells."""
+    """Slices of single columns: values, the most frequent; fifths and twentieths of numbers, of texts' lengths and times' hours; empty cells."""
     found = []
     for name in inputs:
         if name not in table.column_names or any(c in name for c in "=<>&"):
@@ -153,15 +154,22 @@ def candidates(table: pa.Table, inputs: Iterable[str]) -> list[str]:
 def of_column(name: str, column: pa.ChunkedArray) -> list[str]:
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_boolean(column.type)
     number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
-    counts = sorted(column.drop_null().value_counts().to_pylist(), key=lambda c: (-c["counts"], str(c["values"]))) if text or number else []
-    values, found = [c["values"] for c in counts], [f"{name}="] if counts and column.null_count else []
-    if text or len(values) <= 10:
-        shown = [str(v).lower() if isinstance(v, bool) else str(v) for v in values[:MOST]]
-        return found + [f"{name}={v}" for v in shown if v and v == v.strip() and " & " not in v]
+    counted = column.drop_null().value_counts() if text or number else pa.array([], pa.struct({"values": pa.string(), "counts": pa.int64()}))
+    found = [f"{name}="] if len(counted) and column.null_count else []
+    if text or len(counted) <= 10:
+        values, counts = counted.field("values"), counted.field("counts")
+        names = pc.cast(values, pa.string())  # as booleans are written too: true, false
+        order = pc.sort_indices(pa.table({"n": counts, "name": names}), [("n", "descending"), ("name", "ascending")])[:MOST]
+        shown = names.take(order) if text else map(str, values.take(order).to_pylist())
+        return found + [f"{name}={v}" for v in map(str, shown) if v and v == v.strip() and " & " not in v]
     x = column.drop_null().to_numpy().astype(np.float64)
-    cuts, ends = np.unique(np.quantile(x[np.isfinite(x)], [0.2, 0.4, 0.6, 0.8])), np.quantile(x[np.isfinite(x)], [0.05, 0.95])
-    found += [f"{name}<={cuts[0]:.6g}", f"{name}>{cuts[-1]:.6g}", f"{name}<={ends[0]:.6g}", f"{name}>{ends[1]:.6g}"]
-    return found + [f"{name}>{a:.6g} & {name}<={b:.6g}" for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    if pa.types.is_integer(column.type) and len(counted) <= MOST:  # numbers of stores, say
+        found += [f"{name}={v}" for v in counted.field("values").to_pylist()]
+    for parts in (5, 20):
+        cuts = np.unique(np.quantile(x[np.isfinite(x)], np.arange(1, parts) / parts))
+        found += [f"{name}<={cuts[0]:.6g}", f"{name}>{cuts[-1]:.6g}"]
+        found += [f"{name}>{a:.6g} & {name}<={b:.6g}" for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    return found
 
 
 def search(table: pa.Table, right: np.ndarray, inputs: Iterable[str], least: int, keep: int) -> list[str]:

@@ -1,10 +1,13 @@
 """Cells that stand for missing: -999, 9999, 1900-01-01, "N/A", a zero where none can be.
 
 Rules, not tests of significance, each with its own margin, so that a column that is only odd stays silent: a code is a well-known value that stands in
-several rows and far from all others; zero where all others are far from zero; a word for missing among text.
+several rows and far from all others; zero where all others are far from zero; a word for missing among text, or a sign alone ("-", but not beside "+").
 """
 
 from __future__ import annotations
+
+import re
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
@@ -15,11 +18,12 @@ from .columns import floats, is_number, is_text
 CODES = [sign * float("9" * k) for k in (2, 3, 4, 5, 6) for sign in (-1, 1)] + [
     sign * x for x in (888.0, 8888.0, 777.0, 999.9, 9998.0, 1e9) for sign in (-1, 1)
 ]
-CODES += [-1.0, -9.0, -77.0, -88.0, -99.9, -1e6, float(2**31 - 1), float(-(2**31))]
+CODES += [1900.0, -1.0, -9.0, -77.0, -88.0, -99.9, -1e6, float(2**31 - 1), float(-(2**31))]
 MISSING = {
-    "n/a", "na", "#n/a", "#na", "nan", "null", "nil", "unknown", "unk", "?", "??", "missing", "undefined", "not available", "not applicable",
-    "not known", "no data", "not recorded", "not specified", "-999", "-9999", "9999", "99999", "-99", "#value!",
-    "未知", "缺失", "不详", "未填", "暂无", "未提供",
+    "n/a", "na", "#n/a", "#na", "#n/d", "n a", "nan", "null", "nil", "unknown", "unk", "blank", "missing", "undefined", "not available", "not applicable",
+    "not known", "no data", "not recorded", "not specified", "not stated", "not provided", "tbd", "xxx", "xxxx", "-999", "-9999", "9999", "99999", "-99",
+    "#value!", "unbekannt", "keine angabe", "inconnu", "desconocido", "未知", "缺失", "不详", "不明", "不清楚", "未填",
+    "暂无", "未提供", "未记录", "未登记", "无数据", "无记录",
 }  # fmt: skip
 DAYS = ("0001-01-01", "1800-01-01", "1899-12-30", "1899-12-31", "1900-01-01", "1970-01-01", "2099-12-31", "2999-12-31", "9999-12-31")
 
@@ -31,7 +35,10 @@ def coded_missing(column: pa.ChunkedArray) -> dict[str, float] | None:
     if is_text(column):
         n = len(column)
         counts = pc.value_counts(column.cast(pa.string()).drop_null()).to_pylist()
-        found = {c["values"]: c["counts"] / n for c in counts if c["values"].strip().lower() in MISSING and c["counts"] >= 2}
+        found = {c["values"]: c["counts"] / n for c in counts if for_none(c["values"]) and c["counts"] >= 2}
+        signs = [v for v in found if not re.search(r"\w", v)]
+        if len(signs) > 1 or any(set(c["values"].strip()) == {"+"} for c in counts):  # signs that say something: + and -
+            found = {v: share for v, share in found.items() if v not in signs}
         return found if 0 < sum(found.values()) < 1 else None
     if not is_number(column):
         return None
@@ -51,6 +58,12 @@ def coded_missing(column: pa.ChunkedArray) -> dict[str, float] | None:
     if 0 < often.get(0.0, 0) < 0.5 * len(x) and len(np.unique(others)) > 20 and (others > 0).all() and _impossible(others):
         found["0"] = often[0.0] / len(x)
     return found or None
+
+
+def for_none(text: str) -> bool:
+    """Whether a cell says that nothing is known: a word for it, in brackets or with dots, or no letter and no digit at all."""
+    word = " ".join(unicodedata.normalize("NFKC", text).casefold().translate(str.maketrans("()[]<>.", "       ")).split())
+    return word in MISSING or bool(text.strip()) and not re.search(r"\w", text)
 
 
 def _days(column: pa.ChunkedArray) -> np.ndarray | None:

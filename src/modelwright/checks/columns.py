@@ -35,13 +35,23 @@ def cells(column: pa.ChunkedArray) -> tuple[np.ndarray, bool] | None:
     return None
 
 
-def groups(table: pa.Table, leave: set[str], most: int = 20) -> dict[str, tuple[np.ndarray, list[str]]]:
-    """{column: (N,) number of each row's name, -1 where missing; the names}, of columns of 2 to `most` names."""
+def groups(table: pa.Table, leave: set[str], most: int = 20, whole: bool = False) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """{column: (N,) number of each row's name, -1 where missing; the names}, of columns of 2 to `most` names. whole: or whole numbers."""
     found = {}
     for n in table.column_names:
         column = table.column(n)
-        if n not in leave and (is_text(column) or pa.types.is_boolean(column.type)):
+        if n not in leave and (is_text(column) or pa.types.is_boolean(column.type) or whole and pa.types.is_integer(column.type)):
             read = values_as_text(column).combine_chunks().dictionary_encode()
             if 2 <= len(read.dictionary) <= most:
                 found[n] = (pc.fill_null(read.indices, -1).to_numpy(zero_copy_only=False), read.dictionary.to_pylist())
+    return found
+
+
+def tenths(table: pa.Table) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """As `groups`, of columns of time: a tenth of the rows each, one after another."""
+    found = {}
+    for n in table.column_names:
+        if (t := moments(table.column(n))) is not None and len(np.unique(t[np.isfinite(t)])) > 10:
+            cuts = np.nanquantile(t, np.arange(1, 10) / 10)
+            found[n] = (np.where(np.isfinite(t), np.searchsorted(cuts, t, "right"), -1), [f"tenth {i} of time" for i in range(1, 11)])
     return found

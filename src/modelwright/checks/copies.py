@@ -1,6 +1,6 @@
 """What two splits share: equal rows, nearly equal rows, members of a group, runs of words.
 
-Equal rows are equal in every input (`evidence.row_digests`). Nearly equal ones lie so close to a training row that chance would bring fewer than
+Equal rows are equal in every input (`digests.row_digests`). Nearly equal ones lie so close to a training row that chance would bring fewer than
 one in a thousand there: the distance is the one at which a density of the data's own dimension (Levina & Bickel 2004) holds that share of nearest
 neighbours, and at most a fifth of the usual distance to one. Texts are near where most of their character 5-grams are shared (cosine 0.8 of counts),
 once folded: names, too, are compared without width, case, blanks, punctuation and zeros in front of numbers. Runs of words are 13-grams (Brown et al.
@@ -22,12 +22,13 @@ from sklearn.neighbors import NearestNeighbors
 
 from ..data.dataset import TABLE
 from ..data.schema import Schema
-from ..evidence import row_digests
+from ..digests import row_digests
 from .columns import is_text
 from .learner import small
 
 CHANCE = 1e-3  # rows that may lie this near by chance
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]|[^\W\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+")
+PSEUDONYM = re.compile(r"(?=.*[a-z])[0-9a-f]{12,}|\S+@\S+\.\w+", re.IGNORECASE)  # a hash or UUID, an address
 ENTITY = re.compile(
     r"(patient|subject|user|customer|client|person|household|family|speaker|participant|member|account|session|device|machine|author|student|患者|病人|用户|客户|受试者|说话人)"
     r"[_\- ]?(id|no|nr|num|number|code|key|name|uid|hash|编号|号|名)?",
@@ -60,6 +61,26 @@ def equal_rows(test: pa.Table, others: pa.Table) -> np.ndarray:
     return np.isin(row_digests(test), row_digests(others.cast(test.schema) if others.schema != test.schema else others))
 
 
+def equal_but_one(test: pa.Table, train: pa.Table) -> np.ndarray:
+    """(N,) bool: the test rows that equal a training row in all cells but one, of four or more; none where training rows are so alike by themselves, as in
+    tables of few values. Both have the same columns."""
+    n, hits, alike = test.num_rows, np.zeros(test.num_rows, bool), 0
+    if test.num_columns < 4 or any(pa.types.is_nested(t) or pa.types.is_binary(t) for t in test.schema.types):
+        return hits
+    rng, marks = np.random.default_rng(0), []
+    for column in pa.concat_tables([test, train], promote_options="permissive").columns:
+        column = column.cast(pa.string()) if pa.types.is_dictionary(column.type) or pa.types.is_null(column.type) else column
+        codes = column.combine_chunks().dictionary_encode("encode").indices.to_numpy(zero_copy_only=False)
+        marks.append(rng.integers(0, 2**63, codes.max(initial=0) + 1, dtype=np.uint64)[codes])
+    whole = np.sum(marks, axis=0, dtype=np.uint64)
+    own = np.unique(whole[n:], return_index=True)[1] + n  # training rows, each once
+    for mark in marks:
+        rest = whole - mark
+        hits |= np.isin(rest[:n], rest[own])
+        alike += len(own) - len(np.unique(rest[own]))
+    return hits & (alike <= CHANCE * len(own))
+
+
 def near_rows(schema: Schema, test: pa.Table, train: pa.Table) -> np.ndarray:
     """(N,) bool: the test rows that lie nearly on a training row, in every input. Equal rows are among them."""
     near = np.ones(test.num_rows, bool)
@@ -72,7 +93,7 @@ def near_rows(schema: Schema, test: pa.Table, train: pa.Table) -> np.ndarray:
             x = np.concatenate([np.nan_to_num(numbers, nan=1e3), codes], 1)
             near &= _near_points(x[: len(first)], x[len(first) :])
         elif then.kinds[name].form == "picture":
-            near &= _near_points(small(first.inputs[name]["values"], 8), small(stored["values"], 8))
+            near &= _near_points(small(first.inputs[name]["values"], 8), *turned(stored["values"]))
         elif then.kinds[name].form == "ids":
             near &= _near_texts(test.column(name), train.column(name))
         else:
@@ -81,16 +102,23 @@ def near_rows(schema: Schema, test: pa.Table, train: pa.Table) -> np.ndarray:
     return near & (looked > 0)
 
 
-def _near_points(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+def turned(values: np.ndarray) -> list[np.ndarray]:
+    """(N, F) each: pictures (N, C, H, W) made small, as they stand, mirrored and turned by right angles, as copies made to have more of them are."""
+    x = small(values, 8).reshape(*values.shape[:2], min(8, values.shape[2]), -1)
+    turns = range(4) if x.shape[2] == x.shape[3] else (0, 2)
+    return [np.ascontiguousarray(np.rot90(y, k, (2, 3))).reshape(len(x), -1) for y in (x, x[..., ::-1]) for k in turns]
+
+
+def _near_points(train: np.ndarray, *tests: np.ndarray) -> np.ndarray:
+    """(N,) bool. tests: the same rows in several views, of which one may be near."""
     finder = NearestNeighbors(n_neighbors=6).fit(train)
     own = finder.kneighbors(train)[0][:, 1:]  # the nearest of a row is itself
     apart = own[(own[:, 0] > 1e-9) & (own[:, -1] < 500)]
-    usual = np.median(apart[:, 0]) if len(apart) > 20 else 0.0
-    if usual == 0:
-        return finder.kneighbors(test, 1)[0][:, 0] <= 1e-9
-    dimension = 1 / max(np.mean(np.log(apart[:, -1:] / apart[:, :-1]).mean(1)), 1e-3)
-    close = usual * min(0.2, (CHANCE / np.log(2)) ** (1 / max(dimension, 1.0)))
-    return finder.kneighbors(test, 1)[0][:, 0] <= close
+    usual, close = np.median(apart[:, 0]) if len(apart) > 20 else 0.0, 1e-9
+    if usual > 0:
+        dimension = 1 / max(np.mean(np.log(apart[:, -1:] / apart[:, :-1]).mean(1)), 1e-3)
+        close = usual * min(0.2, (CHANCE / len(tests) / np.log(2)) ** (1 / max(dimension, 1.0)))
+    return np.any([finder.kneighbors(test, 1)[0][:, 0] <= close for test in tests], axis=0)
 
 
 def _near_texts(test: pa.ChunkedArray, train: pa.ChunkedArray, cosine: float = 0.8) -> np.ndarray:
@@ -103,17 +131,25 @@ def _near_texts(test: pa.ChunkedArray, train: pa.ChunkedArray, cosine: float = 0
 
 
 def entities(tables: Iterable[pa.Table], declared: str | None, leave: set[str]) -> list[str]:
-    """Columns whose values are persons or things with several rows: the declared one, and those that are named so and repeat."""
+    """Columns whose values are persons or things with several rows: the declared one, and those that are named or written so and repeat."""
     found, tables = [declared] if declared else [], list(tables)
     names = [n for n in tables[0].column_names if all(n in t.column_names for t in tables)]
     table = pa.concat_tables([t.select(names) for t in tables], promote_options="permissive")
     for name in table.column_names:
-        if name in leave or name in found or not ENTITY.fullmatch(name.strip()) or pa.types.is_nested(table.column(name).type):
+        if name in leave or name in found or pa.types.is_nested(table.column(name).type):
+            continue
+        if not ENTITY.fullmatch(name.strip()) and not pseudonyms(table.column(name)):
             continue
         distinct = pc.count_distinct(table.column(name)).as_py()
         if 20 <= distinct <= 0.8 * table.num_rows:
             found.append(name)
     return found
+
+
+def pseudonyms(column: pa.ChunkedArray) -> bool:
+    """Whether nearly all of the first cells are hashes, UUIDs or addresses: whatever the column's name, they are somebody's."""
+    some = [v.replace("-", "") for v in column.drop_null().slice(0, 200).cast(pa.string()).to_pylist()] if is_text(column) else []
+    return len(some) >= 20 and np.mean([bool(PSEUDONYM.fullmatch(v)) for v in some]) > 0.9
 
 
 def shared_members(test: pa.ChunkedArray, others: pa.ChunkedArray) -> np.ndarray:

@@ -6,7 +6,7 @@ import re
 
 import pyarrow as pa
 
-from .codes import MISSING
+from .codes import for_none
 from .columns import is_text
 
 NUMBER = re.compile(
@@ -20,7 +20,7 @@ def number_format(column: pa.ChunkedArray) -> str | None:
     """How numbers are written where they are written as text; None where the column is no such."""
     if not is_text(column):
         return None
-    cells = [c for c in column.cast(pa.string()).drop_null().to_pylist() if c.strip() and c.strip().lower() not in MISSING]
+    cells = [c for c in column.cast(pa.string()).drop_null().to_pylist() if c.strip() and not for_none(c)]
     if len(cells) < 20 or len(set(cells)) < 8:
         return None
     read = [NUMBER.fullmatch(c) is not None for c in cells]

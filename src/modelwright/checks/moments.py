@@ -1,7 +1,7 @@
 """Moments in time: which columns hold them, whether the splits overlap in them, and how long after another each is.
 
 A time that is written after the outcome seldom gives it away by itself, but by how long after another it is: `spans` are those differences, as columns
-that are asked like any other whether they tell the label (`leaks`).
+that are asked like any other whether they tell the label (`leaks`). Its `parts` may, too, where a nightly job writes what is known (`hidden`).
 """
 
 from __future__ import annotations
@@ -39,6 +39,14 @@ def spans(table: pa.Table, names: list[str]) -> dict[str, pa.ChunkedArray]:
     times = {n: t for n in names if (t := moments(table.column(n))) is not None}
     pairs = itertools.combinations(list(times)[:MOST], 2)
     return {f"{b} - {a}": pa.chunked_array([pa.array((times[b] - times[a]) / 86400, from_pandas=True)]) for a, b in pairs}
+
+
+def parts(column: pa.ChunkedArray) -> dict[str, list[str]]:
+    """(N,) weekday, hour, minute and second of a column of time, where they differ; nothing of any other."""
+    t = moments(column)
+    units = {} if t is None else {"weekday": (86400, 7), "hour": (3600, 24), "minute": (60, 60), "second": (1, 60)}
+    found = {part: (np.floor(t / unit) % of).astype(str).tolist() for part, (unit, of) in units.items()}
+    return {part: cells for part, cells in found.items() if len(set(cells)) > 1}
 
 
 def overlap(train: pa.Table, test: pa.Table, leave: set[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:

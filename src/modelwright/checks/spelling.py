@@ -1,7 +1,7 @@
-"""Names that are one name written in several ways: typing errors, capitals, blanks, width.
+"""Names that are one name written in several ways: typing errors, capitals, blanks, width, a wrong encoding.
 
-Two values of a column of few names are one where only capitals, width (NFKC), blanks or a joint between letters differ; and where the rarer one (a
-twentieth at most) is one typing error away from the other (Damerau 1964: a letter changed, left out, added, or exchanged with its neighbour). Mere
+Two values of a column of few names are one where only capitals, width (NFKC), encoding (UTF-8 read as Latin-1), blanks or a joint between letters differ;
+and where the rarer one (a twentieth at most) is one typing error away from the other (Damerau 1964: a letter changed, left out, added, or exchanged). Mere
 nearness is no error, so some changes never count: of a digit, a sign or the first letter, within a word of less than five letters (four, for an exchange
 or a doubled letter), of a numeral. In Chinese one sign makes another word, so a changed sign counts only where it sounds nearly alike, as input by pinyin
 confuses them: GB 2312 orders its first 3,755 signs by sound, so they stand within 16 places; an exchange or a doubled sign counts, and one 市 or 省 at
@@ -10,6 +10,7 @@ the end. Left out: signs that look alike, traditional forms, several errors in a
 
 from __future__ import annotations
 
+import contextlib
 import re
 import unicodedata
 
@@ -45,7 +46,9 @@ def misspelt(column: pa.ChunkedArray) -> dict[str, str]:
 
 
 def lowered(name: str) -> str:
-    """Without capitals, width and needless blanks."""
+    """Without capitals, width and needless blanks; UTF-8 that was read as Latin-1 is mended."""
+    with contextlib.suppress(UnicodeError):
+        name = name.encode("latin-1").decode("utf-8")
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 

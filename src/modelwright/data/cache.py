@@ -6,13 +6,13 @@ written a chunk at a time: neither pictures nor tokens need to fit into memory. 
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
 import os
 import shutil
 import time
+import zlib
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,8 @@ from .sources.loaded import Context
 CHUNK = 8_192  # rows in memory at a time
 SMALL = 100_000  # tables of numbers and codes alone, up to so many rows, are encoded faster than they are found
 DAYS = 30  # a folder that nobody opened for so long is removed
+DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError)  # not there, cut short, edited
+CHECKED = 1 << 30  # bytes of a file up to which it is read and compared when it is opened: a second at most
 LIMIT = 256 << 20  # bytes above which a split is kept on disk
 
 
@@ -42,15 +44,13 @@ def encode(schema: Schema, table: pa.Table, digest: str) -> Dataset:
     folder = home.cache() / "encoded" / hashlib.sha256(made_from.encode()).hexdigest()[:40]
     try:
         return _open(folder, schema)
-    except (OSError, ValueError, KeyError, TypeError):  # not there, or damaged
+    except DAMAGED:
         shutil.rmtree(folder, ignore_errors=True)
     try:
         _write(folder, schema, table)
         return _open(folder, schema)
-    except OSError as e:
-        if e.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        return schema.encode(table)  # no room to keep it: memory will have to do
+    except DAMAGED:
+        return schema.encode(table)  # no room to keep it, or somebody is in the way: memory will have to do
 
 
 def split(table: pa.Table, which: np.ndarray, names: tuple[str, ...]) -> dict[str, pa.Table]:
@@ -103,11 +103,13 @@ def _write(folder: Path, schema: Schema, table: pa.Table) -> None:
                 if place not in files:
                     name = f"{len(files)}.bin"
                     files[place] = open(half / name, "wb")  # noqa: SIM115 - closed below
-                    index[place] = {"place": place, "file": name, "dtype": array.dtype.str, "rows": 0, "shape": list(array.shape[1:])}
+                    index[place] = {"place": place, "file": name, "dtype": array.dtype.str, "rows": 0, "crc": 0, "shape": list(array.shape[1:])}
                 entry = index[place]
                 assert (entry["dtype"], entry["shape"]) == (array.dtype.str, list(array.shape[1:])), f"{place} changed its form between chunks"
-                files[place].write(np.ascontiguousarray(array).data)
+                content = np.ascontiguousarray(array).data
+                files[place].write(content)
                 entry["rows"] += len(array)
+                entry["crc"] = zlib.crc32(content, entry["crc"])
         for file in files.values():
             file.close()
         names = {"inputs": list(part.inputs), "targets": list(part.targets)}
@@ -133,6 +135,8 @@ def _open(folder: Path, schema: Schema) -> Dataset:
         if path.stat().st_size != math.prod(shape) * dtype.itemsize:
             raise ValueError(f"{path} was cut short")
         array = np.memmap(path, dtype, "c", shape=shape) if math.prod(shape) else np.zeros(shape, dtype)
+        if 0 < array.nbytes <= CHECKED and zlib.crc32(array.data) != entry["crc"]:
+            raise ValueError(f"{path} is not as it was written")
         if side == "groups":
             groups = np.array(array)
         else:

@@ -4,8 +4,9 @@ After the CIFAR-10 speed runs (Page 2018, "How to train your ResNet"; Keller Jor
 norm, one residual block a stage, and Muon, which gained six points on AdamW after a pass and a quarter of CIFAR-10 (docs/benchmarks.md). A stem, then three
 stages of 1, 4 and 4 times the width, each halving the grid; larger pictures are cut into patches by the stem, so that the stages start at about
 32 x 32 whatever the size. The summary is the mean of global max and global average pooling. Pixels are
-centred by (x - 0.5) / 0.25, which needs no fitting. `norm: group` is the choice for private training, where rows must not be coupled. `mirror: true` answers
-for a picture and its mirror image together, at twice the cost of an answer. Left out: a whitening stem (no gain beside Muon).
+centred by (x - 0.5) / 0.25, which needs no fitting. `norm: group` is the choice for private training, where rows must not be coupled. `views: 2` answers
+for a picture and its mirror image together, `views: 6` for both also moved by a pixel to either corner, at as many times the cost of an answer. Left out: a
+whitening stem (no sure gain beside Muon).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from ..forms import Encoded
@@ -31,15 +33,16 @@ class ResNet(Encoder):
         norm: Literal["batch", "group"] = "batch",
         activation: Literal["relu", "gelu", "silu"] = "relu",
         patch: int | None = None,
-        mirror: bool = False,
+        views: Literal[1, 2, 6] = 1,
     ):
         """width: of the first stage; 4 times as much is handed on. depth: convolutions in each residual block, 0: none. patch: pixels a side that the stem
-        makes one of; None: such that about 32 x 32 remain (fewer pixels find smaller things, for boxes and masks). mirror: once trained, the vector is
-        the mean of the picture's and its mirror image's; under a linear head the mean of both answers' logits (Krizhevsky et al. 2012, section 4.1)."""
+        makes one of; None: such that about 32 x 32 remain (fewer pixels find smaller things, for boxes and masks). views: once trained, the vector is
+        the mean over so many views of the picture, under a linear head the mean of their logits: 2, with its mirror image (Krizhevsky et al. 2012,
+        section 4.1); 6, both moved by a pixel up and left and down and right as well, these at half the weight (Jordan 2024, section 3.5)."""
         super().__init__()
         if width < 1 or depth < 0 or (patch is not None and patch < 1):
             raise ValueError(f"width ({width}) and patch ({patch}) must be at least 1 and depth ({depth}) at least 0")
-        self.patch, self.mirror = patch, mirror
+        self.patch, self.views = patch, views
         self.first_width, self.depth, self.norm, self.activation = width, depth, norm, activation
         self.width = 4 * width
 
@@ -69,8 +72,13 @@ class ResNet(Encoder):
     def forward(self, x: Tensor, mask=None, state=None) -> Encoded:
         """x (B, C, H, W) in [0, 1]; z (B, grid's H * W, width), row by row."""
         found = self.once(x)
-        if self.mirror and not self.training:
+        if self.views > 1 and not self.training:
             found.vector = (found.vector + self.once(x.flip(3)).vector) / 2
+        if self.views > 2 and not self.training:
+            edged = nn.functional.pad(x, (1, 1, 1, 1), "replicate")
+            moved = [edged[:, :, :-2, :-2], edged[:, :, 2:, 2:]]
+            moved = [self.once(m).vector for v in moved for m in (v.contiguous(memory_format=torch.channels_last), v.flip(3))]
+            found.vector = (found.vector + sum(moved) / 4) / 2
         return found
 
     def once(self, x: Tensor) -> Encoded:

@@ -22,7 +22,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from .. import evidence, find
+from .. import digests, find
 from ..data.schema import Schema
 from ..errors import refuse
 from ..kind import Kind
@@ -54,7 +54,7 @@ class Pretrained:
 
     def __init__(self, path: str, schema: Schema):
         self.folder, self.notes = Path(path), []
-        self.digest = evidence.model_digest(self.folder, files(self.folder))
+        self.digest = digests.model_digest(self.folder, files(self.folder))
         inputs = [n for n in schema.own if schema.inputs[n].form in ("ids", "picture")]
         if len(inputs) != 1:
             what = f"a Hugging Face folder reads one text or one picture; the task has {len(inputs)} of them"

@@ -17,6 +17,7 @@ from .process import SECONDS, spent
 class Onnx:
     wants_table = False
     notes: list[str] = []
+    classes: list[str] | None = None  # as the file names them, where its answers do
 
     def __init__(self, path: str):
         try:
@@ -56,7 +57,11 @@ class Onnx:
             raise refuse("model.input", f"the model cannot take the data: {str(e).splitlines()[0][:300]}", fix="check columns and layout") from e
         finally:
             timer.cancel()
+        maps = [o for o in outs if isinstance(o, list) and o and isinstance(o[0], dict)]
+        if maps:  # skl2onnx's zipmap: a row is {class: probability}
+            self.classes = [str(c) for c in maps[-1][0]]
+            return np.array([list(row.values()) for row in maps[-1]], np.float64)
         arrays_out = [o for o in outs if isinstance(o, np.ndarray) and o.dtype.kind == "f"]
         if not arrays_out:
-            raise refuse("model.output", "the file has no output of floating-point numbers", fix="export with probabilities as an array (zipmap off)")
+            raise refuse("model.output", "the file has no output of floating-point numbers", fix="export it with probabilities or numbers as an output")
         return arrays_out[-1].astype(np.float64)

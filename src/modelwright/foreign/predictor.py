@@ -63,10 +63,20 @@ class Foreign:
         for start in range(0, table.num_rows, ROWS):
             part = table.select(inputs).slice(start, ROWS)  # targets never leave this process
             out = self.runner.table(part) if self.runner.wants_table else self.runner.arrays(layout(self.schema, part))
+            if isinstance(self.runner, Onnx) and self.runner.classes:
+                out = self._in_order(out, self.runner.classes)
             if len(out) != part.num_rows:
                 raise refuse("model.output", f"the model gave {len(out)} rows for {part.num_rows}", where=self.path, fix="one row of output a row of input")
             outs.append(out)
         return {self.target: self.said(np.concatenate(outs))}
+
+    def _in_order(self, out: np.ndarray, names: list[str]) -> np.ndarray:
+        """Columns by their names, in the order of the task's labels."""
+        labels = self.schema.targets[self.target].labels_ or []
+        if sorted(names) != sorted(labels):
+            what = f"the model's classes are {', '.join(names[:20])}; the task's are {', '.join(labels[:20])}"
+            raise refuse("model.labels", what, where=self.path, fix=f"target: {{{self.target}: {{category: {{labels: [{', '.join(names[:4])}, ...]}}}}}}")
+        return out[:, [names.index(label) for label in labels]]
 
     def rehearse(self, table: pa.Table) -> None:
         """Ask about a few rows, and forget the answer: a model that cannot take the data, or whose answers cannot be read, is refused before a test split
@@ -81,8 +91,8 @@ class Foreign:
             else:
                 given = ", ".join(f"{name} {a.shape}" for name, a in layout(self.schema, few.select(columns)).items())
             named = ", ".join(columns[:40]) + ", ..." * (len(columns) > 40)
-            fix = "mend it, or the task's columns (`NAME: ignore` keeps one from the model) and its target's labels"
-            raise Refusal(Problem(p.code, p.what, f"it was given {given}: {named}", p.where, fix) for p in e.problems) from e
+            why, fix = f"it was given {given}: {named}", "or mend the task's columns (`NAME: ignore` keeps one from the model) and its target's labels"
+            raise Refusal(Problem(p.code, p.what, why, p.where, f"{p.fix or 'mend it'}; {fix}") for p in e.problems) from e
         self.scale, self.notes = scale, notes
 
     def open(self, target: str, table: pa.Table) -> Opened | None:

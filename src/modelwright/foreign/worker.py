@@ -53,6 +53,7 @@ def named(path: str) -> Any:
     file, _, name = path.rpartition(":")
     spec = importlib.util.spec_from_file_location(Path(file).stem, file)
     module = importlib.util.module_from_spec(spec)
+    module.__file__ = str(Path.cwd() / Path(file).name)  # weights are looked for beside it, not beside its frozen copy
     sys.path.insert(0, str(Path(file).parent))
     spec.loader.exec_module(module)
     return getattr(module, name)

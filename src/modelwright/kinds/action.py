@@ -7,18 +7,23 @@ policy says beyond the bounds is clipped. Never guessed: an action is what someb
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import numpy as np
 import pyarrow as pa
+from pydantic import Field
 
 from ..errors import refuse
 from ..forms import Prediction
 from ..kind import Kind, Metric, Stored
 
+Bound = Annotated[float, Field(allow_inf_nan=True)]  # of a vector that is free, infinite
+
 
 class Action(Kind):
     head = "action"
 
-    def __init__(self, classes: int | None = None, low: list[float] | None = None, high: list[float] | None = None, labels: list[str] | None = None):
+    def __init__(self, classes: int | None = None, low: list[Bound] | None = None, high: list[Bound] | None = None, labels: list[str] | None = None):
         """classes: how many actions, numbered from 0; or low and high: the bounds (A,) of a vector, which may be infinite."""
         if (classes is None) == (low is None) or (low is None) != (high is None):
             raise ValueError("give either classes, or both low and high")

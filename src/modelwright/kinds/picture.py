@@ -50,15 +50,19 @@ class Picture(Kind):
         size: int | None = None,
         channels: Literal[1, 3] | None = None,
         augment: tuple[Literal["translate", "flip", "cutout"], ...] = ("translate",),
+        reach: float = 0.125,
         root: str | None = None,
     ):
         """size: of both sides in pixels; None: the training pictures' own where all agree and none is over 96, else 64.
 
-        channels: None: 1 if all are grey. augment: in this order, in training. root: the folder that paths are relative to and stay in; None: the
-        current one. A task says it in data.root, so that no folder of one machine goes into a model (see `at`)."""
+        channels: None: 1 if all are grey. augment: in this order, in training. reach: of each side, by which translate moves at most; a short training
+        learns more where pictures move less. root: the folder that paths are relative to and stay in; None: the current one. A task says it in
+        data.root, so that no folder of one machine goes into a model (see `at`)."""
         if size is not None and size < 1:
             raise ValueError(f"size ({size}) must be at least 1 pixel")
-        self.size, self.channels, self.root = size, channels, root
+        if not 0 < reach < 1:
+            raise ValueError(f"reach ({reach}) must lie between 0 and 1 (of a side)")
+        self.size, self.channels, self.reach, self.root = size, channels, reach, root
         self.augmentations = augment
 
     @classmethod
@@ -201,7 +205,7 @@ class Picture(Kind):
     def augment(self, value: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor | None]:
         moved = None
         for name in self.augmentations:
-            value, move = {"translate": translate, "flip": flip, "cutout": cutout}[name](value, rng)
+            value, move = translate(value, rng, self.reach) if name == "translate" else {"flip": flip, "cutout": cutout}[name](value, rng)
             if move is not None:
                 moved = move if moved is None else _after(moved, move)
         return value, moved
@@ -254,12 +258,13 @@ def _move(b: int, scale_x: Tensor | float, x: Tensor | float, y: Tensor | float)
     return move
 
 
-def translate(x: Tensor, rng: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Each picture (B, C, H, W) moved by its own whole number of pixels, at most an eighth of each side; what comes in is a reflection."""
+def translate(x: Tensor, rng: torch.Generator, reach: float = 0.125) -> tuple[Tensor, Tensor]:
+    """Each picture (B, C, H, W) moved by its own whole number of pixels, at most `reach` of each side; what comes in is a reflection."""
     b, _, *sides = x.shape
     index, shifts = [], []
     for n in sides:
-        shift = torch.randint(-(n // 8), n // 8 + 1, (b, 1), generator=rng)
+        most = int(reach * n)
+        shift = torch.randint(-most, most + 1, (b, 1), generator=rng)
         i = (torch.arange(n) + shift).abs()  # (B, n), reflected at 0 and then at n - 1
         index.append((n - 1 - (n - 1 - i).abs()).to(x.device))
         shifts.append(-shift[:, 0].float())

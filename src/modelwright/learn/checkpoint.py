@@ -68,10 +68,11 @@ def save(folder: Path, step: int, tree: dict[str, Any]) -> None:
             shutil.rmtree(final)
         half.rename(final)
     except (OSError, SafetensorError) as e:
-        shutil.rmtree(half, ignore_errors=True)
-        if isinstance(e, SafetensorError) or e.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(e, SafetensorError) or e.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise Stopped(Problem("disk.full", f"no room for a checkpoint in {folder}", fix="free some space and go on with --resume")) from e
         raise
+    finally:
+        shutil.rmtree(half, ignore_errors=True)
     for old in sorted(folder.glob("step-*"))[:-KEEP]:
         shutil.rmtree(old, ignore_errors=True)
 

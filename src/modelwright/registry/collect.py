@@ -16,8 +16,8 @@ from pathlib import Path
 from ..errors import refuse
 from ..home import now
 from . import aliases, objects, trail
+from .base import Base
 from .database import Session
-from .store import Registry
 from .trail import Event
 from .versions import Version, read
 
@@ -60,11 +60,11 @@ def _with_parents(digests: set[str], versions: list[Version]) -> set[str]:
 
 
 def collect(
-    registry: Registry, *, keep: int = 3, days: int = 0, dry_run: bool = False, who: str | None = None, at: str | None = None
+    registry: Base, *, keep: int = 3, days: int = 0, dry_run: bool = False, who: str | None = None, at: str | None = None
 ) -> list[Collected]:
     """What was removed, or with dry_run what would be."""
-    if keep < 0 or days < 0:
-        raise refuse("usage", f"keep {keep}, days {days}: neither can be negative", fix="--keep 3")
+    if keep < 0 or not 0 <= days < 100_000:
+        raise refuse("usage", f"keep {keep}, days {days}: neither can be negative, nor days a lifetime", fix="--keep 3")
     at, trash, why = at or now(), [], f"keep {keep}, days {days}"
 
     def work(db: Session) -> list[Collected]:

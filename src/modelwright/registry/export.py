@@ -20,13 +20,14 @@ from typing import Any
 
 from ..errors import refuse
 from . import objects
-from .store import Registry
+from .base import Base
+from .trail import plain
 from .versions import Version
 
 BESIDE = ("README.md", "evidence.json", "lineage.json", "index.md")  # what is added to the model's own files
 
 
-def overrides(registry: Registry, version: Version) -> list[dict[str, Any]]:
+def overrides(registry: Base, version: Version) -> list[dict[str, Any]]:
     """Every override of these bytes, lapsed or not: what cards, reports and services show."""
     return [
         {"alias": e.alias, "who": e.who, "why": e.why, "at": e.at, "until": e.until, "reasons": e.details["reasons"]}
@@ -38,7 +39,7 @@ def overrides(registry: Registry, version: Version) -> list[dict[str, Any]]:
 AGAINST, SINCE = "Promoted against the evidence.", "Audited since it was registered."
 
 
-def notices(registry: Registry, version: Version, today: str) -> dict[str, list[str]]:
+def notices(registry: Base, version: Version, today: str) -> dict[str, list[str]]:
     """What happened to these bytes since card and report were written, as plain text under the headings above; nothing where nothing did."""
     lines = []
     for o in overrides(registry, version):
@@ -47,10 +48,10 @@ def notices(registry: Registry, version: Version, today: str) -> dict[str, list[
         lines.append(f"{o['who']} overrode the gate for {o['alias']} on {o['at'][:10]}, {state} {o['until']}, because: {o['why']}. The gate said: {why}")
     later = [(a, a.evidence["decision"]) for a in registry.audits(version.model) if a.id > registry.registered_at(version)]
     audits = [f"{a.source or a.digest[:19]} on {a.at[:10]}: {decision['verdict'] if decision else 'no limits were declared'}" for a, decision in later]
-    return {head: [" ".join(x.split()) for x in told] for head, told in ((AGAINST, lines), (SINCE, audits)) if told}
+    return {head: [plain(x) for x in told] for head, told in ((AGAINST, lines), (SINCE, audits)) if told}
 
 
-def card(registry: Registry, version: Version, today: str) -> str:
+def card(registry: Base, version: Version, today: str) -> str:
     """card.md as registered, with what happened since on top."""
     path = version.folder / "card.md"
     text = path.read_text("utf-8") if path.exists() else f"# {version.reference}\n\nNo card was registered.\n"
@@ -59,7 +60,7 @@ def card(registry: Registry, version: Version, today: str) -> str:
     return (head[0] + notice + text[head.end() :]) if head else notice + text
 
 
-def report(registry: Registry, version: Version, today: str) -> str | None:
+def report(registry: Base, version: Version, today: str) -> str | None:
     """report.html as registered, with what happened since in its first lines; None where none was registered."""
     path = version.folder / "report.html"
     if not path.exists():
@@ -84,7 +85,7 @@ def _quoted(told: dict[str, list[str]]) -> str:
 
 
 @contextmanager
-def copied(registry: Registry, version: Version, beside: Path) -> Iterator[Version]:
+def copied(registry: Base, version: Version, beside: Path) -> Iterator[Version]:
     """The version with a copy of its files as its folder, verified after it was copied: whatever happens to the store meanwhile (garbage collection,
     say) is either not in it or a refusal. beside: the copy lies next to this path, and is removed in the end."""
     half = beside.with_name(f".{beside.name[:60]}-{os.getpid()}-{os.urandom(4).hex()}")
@@ -107,7 +108,7 @@ def copied(registry: Registry, version: Version, beside: Path) -> Iterator[Versi
         objects.remove(half)
 
 
-def huggingface(registry: Registry, version: Version, out: Path, today: str, index: Callable[..., str]) -> list[str]:
+def huggingface(registry: Base, version: Version, out: Path, today: str, index: Callable[..., str]) -> list[str]:
     """Write the folder, whole or not at all; the names of its files. index: (evidence, lineage, card) -> markdown."""
     if out.is_symlink() or out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise refuse("export.exists", f"{out} is not empty", why="nothing is overwritten", where="--to hf", fix="name a folder that does not exist")

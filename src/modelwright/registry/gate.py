@@ -6,8 +6,10 @@ it holds for every target that has the metric. Each limit is judged on an interv
     pass           the whole interval satisfies it           fail   all of the interval violates it
     inconclusive   anything else, with the n that would do   (and the gate refuses, as on fail)
 
-The intervals' level must be at least 1 - 0.05 / m for m limits (Bonferroni), so that the chance that any of m false claims passes is at most 5 %. An
-exact figure (a size, an accounted epsilon) has low = high = value and level 1. What is not measured, not a number, or measured on other bytes fails.
+The intervals' level must be at least 1 - 0.05 / m for m limits (Bonferroni), so that the chance that any of m false claims passes is at most 5 %. Whoever
+measures one model after the other on the same test rows chooses by them: the k-th model's error is 0.05 / (k (k - 1)), which is 5 % for all later ones
+together, as it is for the first. An exact figure (a size, an accounted epsilon) has low = high = value and level 1. What is not measured, not a number,
+or measured on other bytes fails.
 Only figures of the test split count, except in areas that do not speak of unseen rows (data, privacy, efficiency). Several figures for one limit: all
 must hold.
 """
@@ -157,9 +159,9 @@ def normal_slice(text: str) -> str:
     return " & ".join(sorted(re.sub(r"\s*(>=|<=|!=|=|>|<)\s*", r"\1", part.strip(), count=1) for part in text.split(" & ")))
 
 
-def level_for(policy: Policy) -> float:
-    """The level that intervals must have for this policy: 1 - 0.05 / m."""
-    return 1 - ERROR / max(1, len(policy.limits))
+def level_for(policy: Policy, models: int = 1) -> float:
+    """The level that intervals must have for this policy, this being the how-manieth model that its test rows judge."""
+    return 1 - ERROR / max(1, models * (models - 1)) / max(1, len(policy.limits))
 
 
 def decide(policy: Policy, measurements: Iterable[Measurement], *, digests: Mapping[str, str | Mapping[str, str]]) -> Decision | None:
@@ -171,7 +173,7 @@ def decide(policy: Policy, measurements: Iterable[Measurement], *, digests: Mapp
         named = [m for m in measurements if m.metric == limit.metric and (m.slice and normal_slice(m.slice)) == limit.slice]
         named = [m for m in named if limit.target in (None, m.target)]
         here = [m for m in named if m.split in COUNT or limit.area in ANY_SPLIT]
-        rows += [_judge(limit, m, level_for(policy), digests) for m in here]
+        rows += [_judge(limit, m, level_for(policy, _models(m)), digests) for m in here]
         if not here:
             seen = sorted({m.split for m in named})
             why = f"it was measured on {', '.join(seen)}, and only the test split counts" if seen else "it was not measured"
@@ -199,7 +201,8 @@ def _judge(limit: Limit, m: Measurement, level: float, digests: Mapping[str, str
         return row("fail", "gate.interval", f"[{low:.4g}, {high:.4g}] is not an interval")
     shown = f"{m.value:.4g} [{low:.4g}, {high:.4g}]"
     if m.level is None or not m.level >= level - 1e-9:
-        return row("inconclusive", "gate.level", f"{shown} is an interval at {m.level}, and the number of limits asks for {level:.6g}")
+        asks = f"the number of limits, and of models on these test rows, asks for {level:.6g}"
+        return row("inconclusive", "gate.level", f"{shown} is an interval at {m.level}, and {asks}")
     if limit.holds(low) and limit.holds(high):
         return row("pass", "", f"{shown} satisfies it")
     rising = limit.op in (">=", ">")
@@ -210,6 +213,12 @@ def _judge(limit: Limit, m: Measurement, level: float, digests: Mapping[str, str
     n = needed_n(m.value, low, high, limit.bound, m.n)
     does = f"about {n:,} rows would decide" if n else "the value is the limit itself, so no number of rows will decide"
     return row("inconclusive", f"{limit.area}.underpowered", f"{shown} on {m.n:,} rows spans the limit; {does}", n)
+
+
+def _models(m: Measurement) -> int:
+    """The how-manieth its rows have judged; where that is no number, more than any interval is for."""
+    said = m.details.get("test_models", 1)
+    return said if type(said) is int and said > 0 else 10**9
 
 
 def _short(digest: str | None) -> str:

@@ -27,7 +27,7 @@ Files = list[dict[str, str | int]]  # path, sha256, size; sorted by path
 class Finding:
     """One way in which a folder is not what its manifest says."""
 
-    kind: str  # changed, added, removed, renamed, linked, manifest, signature
+    kind: str  # changed, added, removed, renamed, linked, manifest, signature; of the database (whole.py): trail, database
     path: str
     text: str
 
@@ -42,7 +42,7 @@ def canonical(files: Files) -> bytes:
 
 
 def model_digest(files: Files) -> str:
-    """`evidence.model_digest` of the object's model/, from its list: without reading the files again, and without what that module brings."""
+    """`digests.model_digest` of the object's model/, from its list: without reading the files again, and without what that module brings."""
     lines = [f"{str(f['path']).removeprefix('model/')}\0{f['sha256']}\n" for f in files if str(f["path"]).startswith("model/")]
     return f"sha256:{hashlib.sha256(''.join(lines).encode()).hexdigest()}"
 

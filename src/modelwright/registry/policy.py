@@ -29,8 +29,7 @@ def read(name: str, root: str | Path = ".", where: str = "audit.policy") -> Poli
     is_file = "/" in name or "\\" in name or name.endswith((".yaml", ".yml"))
     path = Path(root) / name if is_file else READY / f"{name}.yaml"
     if not path.is_file():
-        ready = sorted(p.stem for p in READY.glob("*.yaml"))
-        fix = "name a file beside the task" if is_file else f"{did_you_mean(name, ready)} (a file is written ./{name}.yaml)"
+        fix = "name a file beside the task" if is_file else f"{did_you_mean(name, [p.stem for p in ready()])} (a file is written ./{name}.yaml)"
         raise refuse("policy.missing", f"there is no policy {name!r}", where=where, fix=fix)
     tree = strict.read(path, "policy")
     if not isinstance(tree, dict) or not isinstance(tree.get("require"), dict) or not tree["require"]:
@@ -47,6 +46,15 @@ def read(name: str, root: str | Path = ".", where: str = "audit.policy") -> Poli
     if problems:
         raise Refusal(problems)
     return found
+
+
+def ready() -> list[Path]:
+    """The policies that come with the package."""
+    return sorted(READY.glob("*.yaml"))
+
+
+def about(path: Path) -> str:
+    return str(strict.read(path, "policy").get("about", ""))
 
 
 def merged(name: str | None, require: Mapping[str, str], root: str | Path = ".", where: str = "audit") -> Policy:
@@ -107,6 +115,15 @@ def as_json(policy: Policy) -> list[dict[str, Any]]:
 
 def from_json(limits: Iterable[Mapping[str, Any]]) -> list[Limit]:
     return [Limit(**limit) for limit in limits]
+
+
+def unchanged(digest: str, limits: Iterable[Mapping[str, Any]]) -> list[Limit]:
+    """Limits that the registry kept by their digest; refused where that is not theirs any more."""
+    found = from_json(limits)
+    if gate.policy_of(found).digest != digest:
+        what, fix = f"the limits {digest[:19]} were changed in the registry after a test split was opened under them", "restore it from a backup"
+        raise refuse("registry.tampered", what, where="the registry's table of limits", fix=fix)
+    return found
 
 
 def as_require(policy: Policy) -> dict[str, str]:

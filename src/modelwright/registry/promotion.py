@@ -10,18 +10,17 @@ in the trail and on every card and report, and lapses after its last day (`alias
 from __future__ import annotations
 
 import datetime
+import unicodedata
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import Problem, Refusal, refuse
 from ..home import now
+from .base import Base
 from .gate import Policy
-from .judge import Reasons, judge
-from .references import named
+from .judge import Reasons, judge, reason
+from .references import INVISIBLE, distinct, named
 from .versions import Version
-
-if TYPE_CHECKING:
-    from .store import Registry
 
 
 @dataclass
@@ -45,7 +44,7 @@ class Promotion:
 
 
 def promote(
-    registry: Registry,
+    registry: Base,
     reference: str,
     alias: str = "production",
     *,
@@ -57,11 +56,13 @@ def promote(
 ) -> Promotion:
     """reference: NAME (its newest version), NAME@3, NAME@sha256:..., NAME@OTHER-ALIAS. extra: the limits of --policy. override: who, why, until."""
     at = at or now()
-    named(alias, "alias", "--alias")
+    distinct(named(alias, "alias", "--alias"), ["production", *(e.alias for e in registry.history(reference.partition("@")[0]) if e.alias)], "alias")
     if override is not None:
         override = _checked(override, at[:10])
     version = registry.find(reference, at[:10])
     found = judge(registry, version, extra)
+    if override is not None and override["until"] > f"{int(at[:4]) + 1}{at[4:10]}":
+        found.warnings.append(reason("override.far", f"the override counts until {override['until']}, more than a year from now"))
     whole = not any(r["code"] == "gate.tampered" for r in found.reasons)
     overridden = found.verdict != "pass" and override is not None and whole
     moved = found.verdict == "pass" or overridden
@@ -77,23 +78,14 @@ def _checked(override: dict[str, str], today: str) -> dict[str, str]:
     problems = [
         Problem("override.incomplete", f"an override needs {k}", "it stays on the record", f"--{k}", example)
         for k, example in (("who", "--who 'Dr. Li'"), ("why", "--why 'the old model fails on the new scanner'"), ("until", "--until 2027-01-31"))
-        if not str(override.get(k) or "").strip()
+        if not any(c.isalnum() for c in unicodedata.normalize("NFKC", str(override.get(k) or "")) if c not in INVISIBLE)
     ]
     if problems:
         raise Refusal(problems)
     try:
         until = datetime.date.fromisoformat(override["until"]).isoformat()
-    except ValueError as e:
+    except (ValueError, TypeError) as e:
         raise refuse("override.until", f"{override['until']!r} is no date", where="--until", fix="year-month-day: 2027-01-31") from e
     if until < today:
         raise refuse("override.until", f"{until} has passed: it is {today}", where="--until", fix="a day to come")
     return {"who": override["who"].strip(), "why": override["why"].strip(), "until": until}
-
-
-def overrides(registry: Registry, version: Version) -> list[dict[str, Any]]:
-    """Every override of these bytes, lapsed or not: what cards, reports and services show."""
-    return [
-        {"alias": e.alias, "who": e.who, "why": e.why, "at": e.at, "until": e.until, "reasons": e.details["reasons"]}
-        for e in registry.history()
-        if e.what == "override" and e.digest == version.digest
-    ]

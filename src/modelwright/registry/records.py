@@ -24,20 +24,21 @@ if TYPE_CHECKING:  # these bring torch, and `registry list` should answer at onc
 class Audited:
     """What a run or an audit measured of a model's bytes, and when."""
 
-    id: int  # of its line in the trail; 0 where it is older than such lines
+    id: int  # of its line in the trail
     at: str
     source: str  # the name of the run's or the audit's folder
     digest: str  # of the text of its evidence.json
     evidence: Mapping[str, Any]
 
 
-def open_test(db: Session, digest: str, who: str, limits: Policy | None, targets: Iterable[str]) -> int:
+def open_test(db: Session, digest: str, who: str, limits: Policy | None, targets: Iterable[str], model: str | None = None) -> int:
     if limits is not None:
         from . import policy  # which is there: it made the limits
 
         text = json.dumps(policy.as_json(limits), ensure_ascii=False)
         db("INSERT INTO policy (digest, limits) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING", limits.digest, text)
     row = (digest, who, limits.digest if limits is not None else None, _listed(targets))
+    trail.add(db, "open", digest=digest, details={"source": who, "policy": row[2], "targets": row[3], "model": model})
     db("INSERT INTO test_opening (digest, who, policy, targets) VALUES (?, ?, ?, ?)", *row)
     return db("SELECT count(*) FROM test_opening WHERE digest = ?", digest)[0][0]
 
@@ -47,14 +48,20 @@ def openings(db: Session, digest: str) -> list[dict[str, str]]:
     return [{"who": who, "at": at} for who, at in rows]
 
 
-def first_limits(db: Session, digest: str, targets: Iterable[str]) -> list[Any]:
-    """As JSON."""
+def judged(db: Session, digest: str) -> list[str]:
+    """The models that were measured on these test rows, by their bytes, in the order in which each was first."""
+    lines = db("SELECT details FROM event WHERE what = 'open' AND digest = ? ORDER BY id", digest)
+    return list(dict.fromkeys(model for (text,) in lines if (model := json.loads(text).get("model"))))
+
+
+def first_limits(db: Session, digest: str, targets: Iterable[str]) -> tuple[str, list[Any]] | None:
+    """Digest and limits, as JSON, of the first opening with limits whose targets are some of these."""
     sql = (
-        "SELECT p.limits FROM test_opening o JOIN policy p ON p.digest = o.policy "
-        "WHERE o.digest = ? AND o.targets = ? AND p.limits <> '[]' ORDER BY o.opening LIMIT 1"
+        "SELECT o.targets, p.digest, p.limits FROM test_opening o JOIN policy p ON p.digest = o.policy "
+        "WHERE o.digest = ? AND o.targets IS NOT NULL AND p.limits <> '[]' ORDER BY o.opening"
     )
-    rows = db(sql, digest, _listed(targets))
-    return json.loads(rows[0][0]) if rows else []
+    targets = set(targets)
+    return next(((policy, json.loads(limits)) for of, policy, limits in db(sql, digest) if targets & {*json.loads(of)}), None)
 
 
 def limits_of(db: Session, digest: str) -> list[Any] | None:
@@ -73,20 +80,17 @@ def record(db: Session, evidence: Mapping[str, Any], body: str, source: str, **o
 
 
 def recorded(db: Session, digest: str) -> dict[str, Any] | None:
-    rows = db("SELECT body FROM evidence WHERE digest = ?", digest)
+    rows = db("SELECT r.body FROM evidence r JOIN event e ON e.digest = r.digest AND e.what = 'audit' WHERE r.digest = ?", digest)
     return json.loads(rows[0][0]) if rows else None
 
 
 def audits(db: Session, model: str) -> list[Audited]:
-    """Of exactly these bytes, oldest first; what is older than the trail's lines comes first, in the order of its openings."""
+    """Of exactly these bytes, oldest first. What has no line in the trail was put there by hand (or by a Modelwright before such lines): not heard."""
     sql = (
-        "SELECT e.id, e.at, e.details, r.digest, r.body FROM evidence r LEFT JOIN event e ON e.digest = r.digest AND e.what = 'audit' WHERE r.model = ?"
+        "SELECT e.id, e.at, e.details, r.digest, r.body FROM evidence r JOIN event e ON e.digest = r.digest AND e.what = 'audit' WHERE r.model = ?"
     )
-    found = []
-    for number, at, details, digest, body in db(sql, model):
-        source = json.loads(details)["source"] if details else ""
-        found.append(Audited(number or 0, at or "", source, digest, json.loads(body)))
-    return sorted(found, key=lambda a: (a.id, a.evidence.get("test_openings", 0), a.digest))
+    found = [Audited(number, at, json.loads(details)["source"], digest, json.loads(body)) for number, at, details, digest, body in db(sql, model)]
+    return sorted(found, key=lambda a: a.id)
 
 
 def _listed(targets: Iterable[str]) -> str:

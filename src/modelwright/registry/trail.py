@@ -23,7 +23,7 @@ class Event:
     id: int
     at: str  # UTC, as 2026-01-31T12:00:00Z
     who: str
-    what: str  # register, promote, override, rollback, refuse, collect
+    what: str  # open, audit, register, promote, override, rollback, refuse, collect
     name: str
     version: int | None = None
     digest: str | None = None  # of the object
@@ -41,11 +41,17 @@ COLUMNS = tuple(f.name for f in fields(Event))
 SELECT = f"SELECT {', '.join(COLUMNS)}"
 
 
+def plain(text: str) -> str:
+    """One line that shows what it holds: no line breaks, no escapes of a terminal, no marks that turn the direction of writing."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
 def add(db: Session, what: str, *, who: str | None = None, at: str | None = None, name: str = "", why: str = "", **more: Any) -> None:
     """who and at: by default the user and the time of the front door."""
-    last = db("SELECT id, chain FROM event ORDER BY id DESC LIMIT 1")
-    number, chain = (last[0][0] + 1, last[0][1]) if last else (1, "")
-    line = {"id": number, "at": at or now(), "who": who or user(), "what": what, "name": name, "why": why} | more
+    before, chain = last(db) or (0, "")
+    line = {"id": before + 1, "at": at or now(), "who": who or user(), "what": what, "name": name, "why": why} | more
+    if line["who"] != user() and what not in ("open", "audit"):  # a name is claimed; the account is known
+        line["details"] = {**line.get("details", {}), "account": user()}
     line["details"] = json.dumps(line.get("details", {}), ensure_ascii=False, sort_keys=True)
     assert not line.keys() - set(COLUMNS), line.keys()
     values = [line.get(k) for k in COLUMNS]
@@ -56,6 +62,12 @@ def read(db: Session, name: str | None = None) -> list[Event]:
     """In order; of one name, or all."""
     rows = db(f"{SELECT} FROM event" + (" WHERE name = ?" if name else "") + " ORDER BY id", *([name] if name else []))
     return [Event(**dict(zip(COLUMNS, row, strict=True)) | {"details": json.loads(row[-1])}) for row in rows]
+
+
+def last(db: Session) -> tuple[int, str] | None:
+    """id and chain of the last line."""
+    found = db("SELECT id, chain FROM event ORDER BY id DESC LIMIT 1")
+    return tuple(found[0]) if found else None
 
 
 def broken(db: Session) -> int | None:

@@ -18,5 +18,8 @@ def write(folder: Path, story: Story) -> None:
     files = {"report.html": page.render(story), "card.md": card.render(story)}
     for name, text in files.items():
         part = Path(folder) / f".{name}.part"
-        part.write_bytes(text.encode("utf-8", "replace"))
-        os.replace(part, Path(folder) / name)
+        try:
+            part.write_bytes(text.encode("utf-8", "replace"))
+            os.replace(part, Path(folder) / name)
+        finally:
+            part.unlink(missing_ok=True)

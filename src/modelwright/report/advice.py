@@ -12,6 +12,7 @@ from typing import Any
 
 from .story import Story
 from .text import clean, finite, interval, lower_is_better, number
+from .words import meaning
 
 FAR = 20  # times the test rows: more will hardly be brought
 REPAIRS = {  # of an area whose limit is violated
@@ -37,6 +38,7 @@ def decided(story: Story) -> str:
     """What was decided and how surely, in a sentence or two."""
     limits = [e for e in story.lines() if e.get("limit")]
     count = {v: sum(e.get("verdict") == v for e in limits) for v in WORDS}
+    blank = sum(e.get("verdict") == "fail" and e.get("value") is None for e in limits)
     of = f"of {len(limits)} declared limits" if len(limits) != 1 else "the one declared limit"
     match verdict(story):
         case "pass":
@@ -45,7 +47,9 @@ def decided(story: Story) -> str:
         case "fail" if count["fail"]:
             undecided = f" {count['inconclusive']} more could not be decided." if count["inconclusive"] else ""
             fails = f"{count['fail']} {of}" if len(limits) != 1 else "The one declared limit"
-            return f"{fails} {'is' if count['fail'] == 1 else 'are'} violated or could not be judged.{undecided} The gate refuses this model."
+            how = "could not be measured" if blank == count["fail"] else "violated or could not be measured" if blank else "violated"
+            be = "" if blank == count["fail"] else "is " if count["fail"] == 1 else "are "
+            return f"{fails} {be}{how}.{undecided} The gate refuses this model."
         case "fail":
             return "The gate refuses this model."
         case "inconclusive":
@@ -70,7 +74,9 @@ def robust(story: Story) -> list[str]:
 def falls_short(story: Story) -> list[str]:
     """Where the model falls short, most serious first."""
     found = []
-    for reason in (story.evidence.get("decision") or {}).get("reasons") or ():
+    reasons = list((story.evidence.get("decision") or {}).get("reasons") or ())
+    reasons.sort(key=lambda r: isinstance(r, Mapping) and str(r.get("code")).endswith(("underpowered", "no_interval")))  # what is violated first
+    for reason in reasons:
         found.append(clean(reason.get("text", reason) if isinstance(reason, Mapping) else reason, 300))
     found += unmeasured(story)
     if story.ahead:
@@ -83,7 +89,9 @@ def falls_short(story: Story) -> list[str]:
         spread = interval(weak.get("low"), weak.get("high"))
         found.append(f"Slice {clean(weak['slice'], 80)}: {clean(weak['metric'], 40)} {number(weak['value'])} {spread}, clearly worse than overall.")
     if (opened := story.evidence.get("test_openings") or 0) > 1:
-        found.append(f"The test split has been opened {opened} times: every choice made after the first makes its figures a little too good.")
+        models = max((e["details"].get("test_models") or 1 for e in story.lines()), default=1)
+        wider = f", and this is model number {models} that it judges, whose intervals are wider for it" * (models > 1)
+        found.append(f"The test split has been opened {opened} times{wider}: every choice made after the first makes its figures a little too good.")
     found += findings(story)
     found += [clean(w, 300) for w in story.plan.get("warnings") or ()]
     return list(dict.fromkeys(found))
@@ -116,13 +124,17 @@ def findings(story: Story, most: int = 8) -> list[str]:
         of = ", ".join(clean(c, 40) for c in ([of] if isinstance(of, str) else list(of)[:6]))
         spread = f" {interval(e['low'], e['high'])}" if finite(e.get("low")) and e["low"] != e.get("high") else ""
         no = "" if e.get("limit") else ", no limit is on it"
-        found.append(f"Found: {clean(e['metric'], 60)} {number(e['value'])}{spread}{f' ({of})' if of else ''}{no}.")
+        means = f", {m}" if (m := meaning(e["metric"])) else ""
+        found.append(f"Found: {clean(e['metric'], 60)}{means}: {number(e['value'])}{spread}{f' ({of})' if of else ''}{no}.")
     return found[:most] + [f"{len(found) - most} more findings in the data stand below."] * (len(found) > most)
 
 
 def next_steps(story: Story) -> list[str]:
     """What to try next, each for a stated reason."""
-    steps = []
+    violated = _violated(story)
+    steps = [words for area, words in REPAIRS.items() if area in violated]
+    if any("." not in area for area in violated - REPAIRS.keys()):
+        steps.append("Repair the model itself: more or better training rows, other inputs, another model; more test rows will not make a violated limit hold.")
     needed = [int(n.replace(",", "")) for r in falls_short(story) for n in re.findall(r"about ([\d,]+) rows would decide", r)]
     have = (story.headline() or {}).get("n") or 0
     near, far = [n for n in needed if n <= FAR * max(have, 100)], [n for n in needed if n > FAR * max(have, 100)]
@@ -131,12 +143,12 @@ def next_steps(story: Story) -> list[str]:
     if far:
         count = "One open limit lies" if len(far) == 1 else f"{len(far)} open limits lie"
         steps.append(f"{count} so near the measured value that only a better model, or another limit, will decide; more rows will not.")
-    steps += [words for area, words in REPAIRS.items() if area in _violated(story)]
     if _wrong_way_round(story):
         steps.append("It ranks the classes the wrong way round: list the target's labels in the model's order (target: {NAME: {category: {labels: [...]}}}).")
     if story.ahead and story.elsewhere:
         name = clean(story.ahead, 60)
-        steps.append(f"Ask whether the model is worth its cost: the {name} baseline does as well (a run with model: {{instead: {name}}} saves it).")
+        does = "does as well" if by_chance(story.lines()) else "is better"
+        steps.append(f"Ask whether the model is worth its cost: the {name} baseline {does} (a run with model: {{instead: {name}}} saves it).")
     elif story.ahead:
         name = clean(story.ahead, 60)
         steps.append(f"Choose the {name} baseline (model: {{instead: {name}}} in the task), or pre-train, or give the model more data.")

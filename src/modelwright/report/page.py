@@ -21,6 +21,7 @@ from markupsafe import Markup
 
 from . import advice, plots, text
 from .story import Explained, Story
+from .words import CAPTIONS, meaning
 
 ROWS, COLUMNS, WORST, THUMB = 200, 8, 12, 224  # at most shown: rows of a table, columns of an example, examples; a thumbnail's side in pixels
 SAMPLES = 40  # pictures that a model made
@@ -37,6 +38,7 @@ def render(story: Story) -> str:
     env = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=lenient)
     env.filters |= {"number": text.number, "clean": text.clean, "seconds": text.seconds, "megabytes": text.megabytes, "picture": picture}
     env.globals |= {"interval": text.interval, "sign": SIGNS.get, "word": advice.WORDS.get, "picture_of": picture}
+    env.globals |= {"meaning": meaning, "caption": CAPTIONS.get}
     limits = sorted((e for e in story.lines() if e.get("limit")), key=lambda e: ORDER.get(e.get("verdict"), 3))
     others = [e for e in story.lines() if not e.get("limit")]
     explainers = [e for e in others if story.explained and str(e.get("slice")).startswith("explainer=")]
@@ -109,7 +111,8 @@ def _curves(stage: Mapping[str, Any]) -> list[Figure]:
 
 
 def _target(name: str, drawn: Any) -> dict[str, Any]:
-    figures, labels = [], [text.clean(n, 60) for n in drawn.labels]
+    labels = [text.clean(n, 60) for n in drawn.labels]
+    figures: list[Figure | None] = []
     if drawn.before is not None or drawn.after is not None:
         figures.append(_figure(plots.reliability, drawn.before, drawn.after, title="Calibration"))
     if drawn.roc is not None:

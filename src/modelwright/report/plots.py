@@ -42,6 +42,7 @@ def _style() -> dict[str, Any]:
         **{"svg.fonttype": "none", "svg.hashsalt": "report"},
         **{"text.parse_math": False, "axes.formatter.use_mathtext": False, "axes.unicode_minus": True},
         **{"font.family": ["DejaVu Sans", *(f for f in CJK if f in installed)], "font.size": 9, "text.color": INK},
+        **{"axes.facecolor": "none"},  # on whatever paper
         **{"axes.edgecolor": "#c4ccd4", "axes.linewidth": 0.8, "axes.labelcolor": SOFT, "axes.titlesize": 9.5, "axes.titleweight": "bold"},
         **{"axes.titlelocation": "left", "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.color": PALE},
         **{"grid.linewidth": 0.7, "axes.axisbelow": True, "xtick.color": "#c4ccd4", "ytick.color": "#c4ccd4", "xtick.labelcolor": SOFT},
@@ -171,6 +172,10 @@ def curves(ax: Axes, lines: Mapping[str, tuple[Any, Any]], title: str, y: str = 
             continue
         drawn, marked = True, name in marks
         marker, width = ("o" if marked and len(x) <= 60 else None), (1.8 if marked else 1.1)
+        if not marked and len(v) >= 60:  # of single batches: their running mean is what can be read
+            ax.plot(x, v, color=colour, linewidth=0.6, alpha=0.3)
+            k = len(v) // 20
+            v = np.convolve(np.pad(v, (k // 2, k - 1 - k // 2), mode="edge"), np.ones(k) / k, mode="valid")
         ax.plot(x, v, color=colour, marker=marker, markersize=3.5, linewidth=width, label=clean(name, 24))
     if not drawn:
         return False

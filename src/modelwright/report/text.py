@@ -25,7 +25,8 @@ def number(x: Any) -> str:
         return clean(x, 40)
     if x is None or math.isnan(x):
         return "–"
-    if isinstance(x, Integral) or math.isinf(x):
+    if isinstance(x, Integral) or math.isinf(x) or x == 0 or 10 <= abs(x) < 1e6 and x == int(x):
+        x = x if math.isinf(x) else int(x)
         return f"{x:,}".replace("inf", "∞")
     if x != 0 and not 1e-3 <= abs(x) < 1e6:
         return f"{x:.2e}"
@@ -33,7 +34,8 @@ def number(x: Any) -> str:
 
 
 def interval(low: Any, high: Any) -> str:
-    return "–" if low is None and high is None else f"[{number(low)}, {number(high)}]"
+    """[0.81, 0.9]; `exact` where both ends are one: a count, a size."""
+    return "–" if low is None and high is None else "exact" if low == high else f"[{number(low)}, {number(high)}]"
 
 
 def seconds(x: Any) -> str:

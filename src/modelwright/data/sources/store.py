@@ -56,6 +56,8 @@ def kept(key: str, context: Context) -> tuple[pa.Table, list[str]] | None:
         table = _map(path)
         notes = json.loads(path.with_suffix(".json").read_text("utf-8"))
         table.validate()
+        if not isinstance(notes, list):
+            raise ValueError("the notes are not as they were written")
     except FileNotFoundError:
         return None
     except (OSError, ValueError):  # ArrowInvalid is a ValueError
@@ -91,9 +93,12 @@ def _spill(batches: Iterable[pa.RecordBatch], schema: pa.Schema, context: Contex
 
 
 def _write(path: Path, content: bytes) -> None:
-    part = path.with_suffix(".part")
-    part.write_bytes(content)
-    os.replace(part, path)
+    part = path.with_suffix(f".{os.getpid()}.part")  # another process may keep the same file at this moment
+    try:
+        part.write_bytes(content)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def _map(path: Path) -> pa.Table:
