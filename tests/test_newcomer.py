@@ -119,6 +119,29 @@ def test_weights_beside_the_code_of_a_model_are_found_beside_it(tmp_path):
     assert Worker(f"{tmp_path / 'mine.py'}:factory").table(people(3)).tolist() == [[0.25, 0.75]] * 3
 
 
+def test_an_onnx_file_that_names_its_classes_is_read_by_their_names(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    from onnx import TensorProto, helper
+
+    table = pa.table({"a": [0.9, 0.2], "b": [0.1, 0.8], "y": ["否", "是"]})
+    for classes in (["是", "否"], ["其他", "否"]):  # the first column's class stands second in the alphabet
+        node = helper.make_node("ZipMap", ["x"], ["said"], domain="ai.onnx.ml", classlabels_strings=classes)
+        given = helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 2])
+        kind = helper.make_sequence_type_proto(helper.make_map_type_proto(TensorProto.STRING, helper.make_tensor_type_proto(TensorProto.FLOAT, [])))
+        graph = helper.make_graph([node], "zip", [given], [helper.make_value_info("said", kind)])
+        opsets = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 3)]
+        onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=8), tmp_path / f"{classes[0]}.onnx")
+    schema = Schema({n: make("kinds", "number") for n in "ab"}, {"y": make("kinds", "category")})
+    schema.fit(table)
+    found = Foreign(str(tmp_path / "是.onnx"), schema).predict(table)["y"]
+    place = schema.targets["y"].labels_.index("是")
+    np.testing.assert_allclose(found.probabilities[:, place], [0.9, 0.2], atol=1e-6)
+    with pytest.raises(Refusal, match="其他") as e:
+        Foreign(str(tmp_path / "其他.onnx"), schema).predict(table)
+    assert e.value.problems[0].code == "model.labels"
+
+
 def test_code_is_no_version_and_the_refusal_says_what_is(tmp_path, monkeypatch, capsys):
     (tmp_path / "mine.py").write_text("factory = None")
     code, _, refused = commanded(monkeypatch, capsys, "registry", "import", f"{tmp_path / 'mine.py'}:factory", "--name", "m")
@@ -152,6 +175,12 @@ def test_a_folder_in_use_says_by_whom(tmp_path):
         assert e.value.problems[0].code == "run.busy" and "--resume" not in e.value.problems[0].fix
     with pytest.raises(Refusal, match="already holds a run"):
         ran(done.folder, people())
+
+
+def test_a_name_with_colons_is_no_emoji():
+    with show.out.capture() as said:
+        show.out.print("mine.py:factory: the model's code")
+    assert said.get() == "mine.py:factory: the model's code\n"
 
 
 def test_figures_without_intervals_have_no_question_marks():

@@ -24,7 +24,7 @@ _HOMES = {
     "load": "artifact:open_model",
     "Registry": "registry.store:Registry",
 }
-__all__ = ["Registry", "load", "load_task", "plan", "run", "task_of"]  # noqa: F822 - see __getattr__
+__all__ = ["Registry", "audit", "load", "load_task", "plan", "run", "task_of"]  # noqa: F822 - see __getattr__
 
 
 def __getattr__(name: str) -> Any:

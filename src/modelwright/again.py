@@ -25,12 +25,13 @@ from .subject import Subject
 
 ASKED, FICKLE = 64, 0.02  # rows asked about again; the share that ties and the last bits of a sum may turn
 STEPPED, KNOWS = 512, 0.01  # rows that are moved; by how much more the first step may surely change
+NONE = {"accuracy.fickle": "it decides otherwise when asked again", "accuracy.knows_rows": "the test rows are special to the model"}
 ASKS = ("robustness", "explanation")  # audits that ask about rows near the test rows, often
 RESTS = ("accuracy", "slices", "calibration", "conformal", "fairness", *ASKS)  # whose figures rest on what is said of the test rows
 
 
-def mark(subject: Subject, measured: list[Measurement]) -> None:
-    """Takes the intervals from figures that such a model has no right to, and says why."""
+def mark(subject: Subject, measured: list[Measurement], before: bool = False) -> None:
+    """Takes the intervals from figures that such a model has no right to, and says why. before: it was asked again once already, before time ran out."""
     lines = [m for m in measured if m.audit in RESTS and m.target is not None and m.value is not None and m.method != "not measured"]
     for target in dict.fromkeys(m.target for m in lines):
         if subject.schema.targets[target].labels_ is None:
@@ -42,10 +43,10 @@ def mark(subject: Subject, measured: list[Measurement]) -> None:
         except Exception as e:  # noqa: BLE001 - it answered before: whatever happens now is a finding
             codes, why = [e.problems[0].code if isinstance(e, Refusal) else "audit.error"], {"asked_again": f"{type(e).__name__}: {e}"}
         for line in lines if codes else ():
-            if line.target == target and not (line.audit in ASKS and codes == ["audit.budget"]):  # they use the time that there is
+            if line.target == target and not ((before or line.audit in ASKS) and codes == ["audit.budget"]):  # these use the time that there is
                 line.low = line.high = None
-                line.reasons, line.details = [*line.reasons, *codes], {**line.details, **why}
-                line.method = "none: " + ("it decides otherwise when asked again" if "accuracy.fickle" in codes else "the test rows are special to the model")
+                line.reasons, line.details = list(dict.fromkeys([*line.reasons, *codes])), {**line.details, **why}
+                line.method = f"none: {NONE.get(codes[0], 'it could not be asked again')}"
 
 
 def fickle(subject: Subject, target: str) -> float:

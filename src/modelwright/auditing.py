@@ -103,16 +103,16 @@ ROLES = ("train", "validation", "calibration", "test", "reference", "ood", "trus
 
 
 def audit(
-    model: str | Path | None, data: Mapping[str, Any] | None = None, task: Task | None = None, out: str | Path = "audit", *, budget: float | None = None,
-    only: list[str] | None = None, explainer: str | None = None, repeat: dict[str, dict[str, Any]] | None = None, models: int | None = None,
-    log: Log = lambda event, facts: None,
+    model: str | Path | None, data: Mapping[str, Any] | None = None, task: Task | str | Path | None = None, out: str | Path = "audit", *,
+    budget: float | None = None, only: list[str] | None = None, explainer: str | None = None, repeat: dict[str, dict[str, Any]] | None = None,
+    models: int | None = None, log: Log = lambda event, facts: None,
 ) -> Audited:  # fmt: skip
     """Audit any model: a run folder, a version of the registry, a Hugging Face folder, an ONNX file, `file.py:factory`; or data alone (model None).
 
     data: {role: source}; without it a run's own splits. task: columns, target and limits; a run brings its own. budget: seconds after which no further
     audit begins. only: the names of some audits. explainer: `file.py:explain`, which is audited in place of ours; of the other costly audits then only
     those that a limit asks for. repeat: see `Subject`; models: see `conclude`. Raises a Refusal where model, data and task do not fit each other."""
-    folder = Path(out)
+    folder, task = Path(out), load_task(task) if isinstance(task, str | Path) else task
     for name in only or ():
         find.find("audits", name, "--only")
     unwritten(folder, WRITES)
@@ -142,15 +142,17 @@ def audit(
     digest = model_digest(model, predictor.digest if isinstance(predictor, Foreign) else None) if model is not None else NO_MODEL
     kept = Path(model, "lineage.json") if ours else None
     lineage = home.kept(kept, "stages") if kept and kept.is_file() else {"stages": []}
+    said = lineage.get("calibration")  # of a file that somebody rewrote, anything
+    lineage["calibration"] = {t: told for t, told in said.items() if isinstance(told, dict)} if isinstance(said, dict) else {}
     policy = policies.of_task(task) if task else gate.parse({})
     slices = list(dict.fromkeys([*(task.audit.slices if task else []), *gate.slices_of(policy)]))
-    rivals: dict[str, Any] = {}
+    rivals, seed = {}, task.seed if task else 0
     if predictor is not None and "train" in of.tables:
-        rivals = baselines.fit(of.schema, of.schema.encode(of.tables["train"]), 0)
+        rivals = baselines.fit(of.schema, of.schema.encode(of.tables["train"]), seed)
     if isinstance(predictor, Chosen):
         rivals.pop(predictor.baseline.name, None)
     subject = Subject(
-        predictor, of.schema, of.tables, slices, gate.level_for(policy), task.audit.clusters if task else None, {**lineage, "code": code}, rivals
+        predictor, of.schema, of.tables, slices, gate.level_for(policy), task.audit.clusters if task else None, {**lineage, "code": code}, rivals, seed
     )
     if task:
         subject.declare(task.audit)
@@ -169,7 +171,7 @@ def audit(
         subject.explainers = {explainer: explaining.Theirs(explainer, str(model), predictor)}
         only = only or due({limit.area for limit in policy.limits} | {"explanation"})
     digests = {role: table_digest(t) for role, t in of.tables.items()}
-    facts = {"model": str(model or "none: the data alone"), "explainer": explainer}
+    facts = {"model": str(given or "none: the data alone"), "explainer": explainer}
     again = {"model": relative(given, folder), "data": {r: relative(f, folder) for r, f in (data or {}).items()}}
     again["task"] = None if task is None else relative(Path(task.root, task.file), folder)
     again |= {"explainer": relative(explainer, folder), "only": only, "budget": budget}
@@ -298,6 +300,8 @@ def measure(
         for worker in (w for w in (*theirs, *subject.explainers.values()) if isinstance(w, Worker | Onnx)):
             worker.until = began + budget
     for i, name in enumerate(names):
+        if name in late[:1]:  # those may use up the time, and what was measured before them should not be lost for it
+            again.mark(subject, measured)
         start = time.perf_counter()
         if budget is not None and start - began > budget and subject.repeat is None:
             measured.append(_without(subject, name, "the time allowed was spent before it", "audit.budget"))
@@ -314,7 +318,7 @@ def measure(
         except Exception as e:  # noqa: BLE001 - whatever an audit meets must end in the evidence, not in a lost run
             measured.append(_without(subject, name, f"{type(e).__name__}: {e}", "audit.error"))
     if subject.predictor is not None:
-        again.mark(subject, measured)
+        again.mark(subject, measured, before=bool(late))
     return measured
 
 

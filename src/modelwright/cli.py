@@ -81,7 +81,7 @@ def main() -> None:
             sys.exit(2)
         _ours(e)
     if status == 130:  # typer's own answer to Ctrl-C
-        exec("pass")  # noqa: S102 - CPython leaves by the signal, not by the status, where Ctrl-C fell into an exec of text (a dataclass being made)
+        exec("")  # noqa: S102 - under `python -m`, CPython leaves by the signal after a Ctrl-C inside an exec of text (a dataclass being made), till the next exec
         _complain([Problem("run.interrupted", "interrupted", fix="a run goes on with --resume" * ("run" in sys.argv[1:2]))])
     sys.exit(status if isinstance(status, int) else 0)
 
@@ -295,6 +295,8 @@ def audit(
     print(json.dumps(done.as_json(), default=str, ensure_ascii=False)) if as_json else show_audit(done)
     if done.decision is not None and done.decision["verdict"] != "pass":
         raise typer.Exit(3)
+    if not as_json and done.decision and model and ".py:" not in model and not Path(model).exists():
+        print(f"next:   modelwright promote {model} --alias production")
 
 
 def _seconds(text: str | None) -> float | None:

@@ -92,6 +92,8 @@ def history(name: Annotated[str | None, typer.Argument()] = None, url_env: UrlEn
     registry = opened(url_env)
     models = {v.model: v.reference for v in reversed(registry.versions(name))}
     events = [e for e in registry.history() if name in (None, e.name) or e.what == "audit" and e.details["model"] in models]
+    if name is not None and not events:
+        registry.find(name)  # refuses, with the nearest name
     lines = [
         f"{e.at}  {_who(e)}  {e.what}  {_what(e, models)} {e.alias or ''}" + f" until {e.until}" * bool(e.until) + f"  ({plain(e.why)})" * bool(e.why)
         for e in events

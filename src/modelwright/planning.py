@@ -12,6 +12,7 @@ import resource
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,7 @@ from .registry.store import Registry
 from .settings import Settings
 from .strategy import Context
 from .subject import due
-from .task import Task
+from .task import Task, load_task
 
 CORES = torch.get_num_threads()
 
@@ -138,8 +139,9 @@ class Plan:
         }  # fmt: skip
 
 
-def make(task: Task, decided: dict[str, Any] | None = None) -> Plan:
+def make(task: Task | str | Path, decided: dict[str, Any] | None = None) -> Plan:
     """decided: an earlier plan.json whose measured choices are reused, so that a resumed run is the same run."""
+    task = load_task(task) if isinstance(task, str | Path) else task
     policy = policies.of_task(task)
     found = prepare(task)
     task, schema, tables = found.task, found.schema, found.tables

@@ -346,7 +346,10 @@ def _strata(table: pa.Table, schema: Schema) -> np.ndarray:
     name, kind = next(iter(schema.truths.items()))
     column = table.column(name)
     if kind.head == "regression":
-        x = np.nan_to_num(pc.cast(column, pa.float64(), safe=False).to_numpy())
+        try:
+            x = np.nan_to_num(pc.cast(column, pa.float64(), safe=False).to_numpy())
+        except pa.ArrowInvalid:  # words: the kind refuses them when it is fitted
+            return np.zeros(len(column), np.int64)
         return np.searchsorted(np.quantile(x, [0.25, 0.5, 0.75]), x)
     if pa.types.is_nested(column.type) or kind.form not in ("none", "table") or kind.place == "none":  # a text, a picture: no two are of one class
         return np.zeros(len(column), np.int64)

@@ -163,11 +163,12 @@ def _by_name(whole: dict[str, Any]) -> dict[str, list[Line]]:
     """Lines by what they speak of, without what differs from time to time; what must be the file's own counts as such."""
     found = defaultdict(list)
     for e in whole["evidence"]:
-        own = {"code": e["digests"].get("code") in (whole["code"], None), "openings": e["details"].get("test_openings") in (whole["test_openings"], None)}
+        of, told = e["digests"].get("code"), e["details"].get("test_openings")
+        own = {"code": of in (whole["code"], None), "openings": told == (whole["test_openings"] if e["split"] == "test" and e["audit"] != "gate" else None)}
         details = {k: v for k, v in e["details"].items() if k != "test_openings" and "seconds" not in k}
         details |= {"test_models": details.get("test_models", 1)}  # older files say nothing of it
         line = {k: v for k, v in e.items() if k not in ("seconds", "details", "digests")}
-        found[_name(e)].append(line | {"details": details, "digests": {**e["digests"], "code": None}, "of this file": own})
+        found[_name(e)].append(line | {"details": details, "digests": e["digests"] | dict.fromkeys({"code"} & e["digests"].keys()), "of this file": own})
     return found
 
 

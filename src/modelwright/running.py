@@ -37,7 +37,7 @@ from .registry import gate
 from .registry import policy as policies
 from .registry.store import Registry
 from .subject import Subject, due
-from .task import Task
+from .task import Task, load_task
 
 WRITES = ("task.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "model", "rows.safetensors", "lineage.json", "evidence.json", "card.md", "report.html")
 
@@ -63,9 +63,9 @@ class Run:
         return shown | {"baselines": self.baselines, "ahead": self.ahead, "seconds": round(self.seconds, 2)}
 
 
-def run(task: Task, out: str | Path, *, resume: bool = False, log: Log = lambda event, facts: None) -> Run:
+def run(task: Task | str | Path, out: str | Path, *, resume: bool = False, log: Log = lambda event, facts: None) -> Run:
     """Do all of it. Raises `Refusal` before work, `Stopped` where the world ends it."""
-    folder, began = Path(out), time.perf_counter()
+    folder, began, task = Path(out), time.perf_counter(), load_task(task) if isinstance(task, str | Path) else task
     if folder.is_file():
         raise refuse("run.folder", f"{folder} is a file", fix="name a folder with --out")
     Lock.free(folder)

@@ -137,6 +137,10 @@ def test_keys_are_made_once_and_are_private(runs, registry, tmp_path):
     runs.register(weights="two")
     assert path.read_bytes() == before and signing.trusted(registry.keys) == {signing.public(signing.key_at(path))}
     other = tmp_path / "mine" / "key.pem"
+    with pytest.raises(Refusal, match="does not exist"):  # a slip in a name is no wish for another key
+        registry.register(runs.make(weights="three"), "m", key=other)
+    assert not other.exists()
+    signing.key_at(other)
     made = registry.register(runs.make(weights="three"), "m", key=other)
     assert stat.S_IMODE(other.stat().st_mode) == 0o600 and kinds(registry, made) == set()
     assert json.loads((made.folder / objects.MANIFEST).read_bytes())["key"] == signing.public(signing.key_at(other))

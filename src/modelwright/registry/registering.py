@@ -23,6 +23,8 @@ def register(registry: Base, folder: Path, name: str, *, key: Path | None, who: 
         files = objects.stage(folder, half)
         digest, model = objects.digest_of(files), objects.model_digest(files)
         lineage = _lineage(half)
+        if key is not None and not key.is_file():  # only the home's own is made on first use
+            raise refuse("key.missing", f"{key} does not exist", where=str(key), fix="name a file with a key, or none: the home's own is taken")
         secret = signing.key_at(key or registry.keys / signing.DEFAULT)
         signing.trust(registry.keys, signing.public(secret))
         (half / objects.MANIFEST).write_text(signing.manifest(files, secret), "utf-8")
