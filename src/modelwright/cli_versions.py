@@ -160,12 +160,11 @@ def _brought(registry: Registry, place: Path, name: str | None, task: str | None
 
 def _task_text(path: Path, registry: Registry) -> str:
     """A task file as a version keeps it: defaults filled in, limits written out, paths as seen from the store."""
-    import yaml
-
+    from . import strict
     from .running import resolved
     from .task import load_task
 
-    return yaml.safe_dump(resolved(load_task(path), registry.objects / "VERSION"), allow_unicode=True, sort_keys=False)
+    return strict.dump(resolved(load_task(path), registry.objects / "VERSION"))
 
 
 def add_to(app: typer.Typer) -> None:

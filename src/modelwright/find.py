@@ -73,6 +73,7 @@ def split(spec: Spec) -> tuple[str, Any]:
     raise refuse("component.form", f"{spec!r} is not a component", fix="write a name (lora) or one name with its settings ({lora: {rank: 8}})")
 
 
+@cache
 def settings_model(cls: type) -> type:
     """A pydantic model of a constructor's keyword arguments."""
     import pydantic

@@ -17,9 +17,8 @@ from typing import Any
 
 import numpy as np
 import torch
-import yaml
 
-from . import __version__, baselines, find, home, planning, retraining, seen
+from . import __version__, baselines, find, home, planning, retraining, seen, strict
 from .artifact import Loaded, open_model, save
 from .auditing import VALIDATION, code_digest, conclude, player
 from .curves import Curves, Log
@@ -95,7 +94,7 @@ def run(task: Task | str | Path, out: str | Path, *, resume: bool = False, log: 
             )
         if not used:  # first of all files: a folder without it holds no run, and what else lies there is somebody's
             write(folder / "plan.json", home.sealed(plan.as_json() | {"task": rests}))
-        write(folder / "task.yaml", yaml.safe_dump(resolved(task, folder), allow_unicode=True, sort_keys=False))
+        write(folder / "task.yaml", strict.dump(resolved(task, folder)))
         return _run(plan, folder, log, began)
 
 

@@ -53,6 +53,19 @@ Loader.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"^[-+]?((\d+
 Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(0|[1-9]\d*)$"), list("-+0123456789"))
 
 
+class Dumper(yaml.SafeDumper):
+    """Writes what Loader reads back as it was: words that it would take for numbers are quoted, and nothing is an alias."""
+
+    yaml_implicit_resolvers = {k: [*v, *Loader.yaml_implicit_resolvers.get(k, ())] for k, v in yaml.SafeDumper.yaml_implicit_resolvers.items()}
+
+    def ignore_aliases(self, data):
+        return True
+
+
+def dump(tree: Any) -> str:
+    return yaml.dump(tree, Dumper=Dumper, allow_unicode=True, sort_keys=False)
+
+
 def read(path: str | Path, area: str) -> Any:
     """The tree in a file. Raises `Refusal` with the line."""
     path = Path(path)

@@ -53,6 +53,9 @@ class Slices(Audit):
             table, right = table.filter(pa.array(~confirm)), right[~confirm]
         if min(np.isfinite(right).sum(), (confirm & np.isfinite(rest)).sum()) < 4 * self.least:
             return self._nothing(subject, target, confirm, began, f"fewer than {4 * self.least} rows to find slices on, or to confirm them on")
+        if table.num_rows > SEARCHED:
+            few = np.sort(np.random.default_rng(subject.seed).choice(table.num_rows, SEARCHED, replace=False))
+            table, right = table.take(pa.array(few)), right[few]
         enough = max(self.least, min(2 * self.least, table.num_rows // 20))
         names = search(table, right, columns_of(subject, table, target), enough, self.keep)
         kept = list(dict.fromkeys([*subject.slices, *names]))
@@ -107,6 +110,7 @@ class Slices(Audit):
 
 
 LEARNT = 4.0  # standard errors by which validation may be better
+SEARCHED = 100_000  # rows that are searched: a slice that these do not show is small or mild; all test rows confirm
 FEW, MOST = 50, 200  # values of a column beside the inputs; of an input, the most frequent
 
 

@@ -133,14 +133,15 @@ def _near_texts(test: pa.ChunkedArray, train: pa.ChunkedArray, cosine: float = 0
 def entities(tables: Iterable[pa.Table], declared: str | None, leave: set[str]) -> list[str]:
     """Columns whose values are persons or things with several rows: the declared one, and those that are named or written so and repeat."""
     found, tables = [declared] if declared else [], list(tables)
-    names = [n for n in tables[0].column_names if all(n in t.column_names for t in tables)]
+    shared = set.intersection(*({*t.column_names} for t in tables))  # pyarrow makes its list anew each time
+    names = [n for n in tables[0].column_names if n in shared]
     table = pa.concat_tables([t.select(names) for t in tables], promote_options="permissive")
-    for name in table.column_names:
-        if name in leave or name in found or pa.types.is_nested(table.column(name).type):
+    for name, column in zip(names, table.columns, strict=True):
+        if name in leave or name in found or pa.types.is_nested(column.type):
             continue
-        if not ENTITY.fullmatch(name.strip()) and not pseudonyms(table.column(name)):
+        if not ENTITY.fullmatch(name.strip()) and not pseudonyms(column):
             continue
-        distinct = pc.count_distinct(table.column(name)).as_py()
+        distinct = pc.count_distinct(column).as_py()
         if 20 <= distinct <= 0.8 * table.num_rows:
             found.append(name)
     return found

@@ -52,8 +52,9 @@ def parts(column: pa.ChunkedArray) -> dict[str, list[str]]:
 def overlap(train: pa.Table, test: pa.Table, leave: set[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Of each column of time: (N,) bool, the test rows that are no later than the last training row; and when that was."""
     hits, ends = {}, {}
+    both = {*train.column_names} - leave
     for n in test.column_names:
-        then, now = (moments(t.column(n), n) if n not in leave and n in train.column_names else None for t in (train, test))
+        then, now = (moments(t.column(n), n) if n in both else None for t in (train, test))
         if then is None or now is None or not np.isfinite(then).any():
             continue
         hits[n], ends[n] = now <= np.nanmax(then), str(max(v for v in train.column(n).to_pylist() if v is not None))

@@ -29,9 +29,10 @@ class Boolean(Kind):
     def guess(cls, column: Profile) -> float:
         if pa.types.is_boolean(column.type):
             return 1.0
-        text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type)
+        if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+            return 0.0
         words = {str(v).strip().lower() for v in column.sample}
-        return 0.8 if text and 0 < len(words) <= 4 and words <= YES | NO and words & YES and words & NO else 0.0
+        return 0.8 if 0 < len(words) <= 4 and words <= YES | NO and words & YES and words & NO else 0.0
 
     def encode(self, values: pa.ChunkedArray) -> Stored:
         return {"values": np.array([_read(v) for v in values.to_pylist()], np.int64) + 1}
