@@ -4,11 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from sklearn.datasets import load_iris
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfTransformer
 
 import modelwright as mw
-from modelwright import boosted, find
+from modelwright import baselines, boosted, find, predictor
 from modelwright.baselines import Baseline, summaries
 from modelwright.data.schema import Schema
 from modelwright.errors import Refusal
@@ -75,3 +76,21 @@ def test_a_baseline_is_chosen_saved_audited_and_served(data, target, name, tmp_p
 def test_a_baseline_that_cannot_learn_the_task_is_refused():
     with pytest.raises(Refusal, match="trees cannot learn"):
         mw.plan(mw.task_of({"data": "sklearn://digits", "target": "digit", "model": {"instead": "trees"}}))
+
+
+def test_a_large_table_is_answered_in_parts_and_learnt_from_some_rows(tmp_path, monkeypatch):
+    table = load_iris(as_frame=True).frame.rename(columns={"target": "kind"})
+    task = {"data": table, "target": {"kind": "category"}, "stages": [{"train": {"steps": 5, "threads": 1}}]}
+    mw.run(mw.task_of(task), tmp_path / "run")
+    rows, loaded = pa.Table.from_pandas(table), mw.load(tmp_path / "run")
+    train = loaded.schema.encode(rows)
+    whole = {name: p.predict(rows)["kind"] for name, p in {"net": loaded, **baselines.fit(loaded.schema, train, 0)}.items()}
+    monkeypatch.setattr(predictor, "CHUNK", 7)
+    for name, p in {"net": loaded, **baselines.fit(loaded.schema, train, 0)}.items():
+        said = p.predict(rows)["kind"]
+        torch.testing.assert_close(said.probabilities, whole[name].probabilities)
+        assert torch.equal(said.value, whole[name].value)
+    monkeypatch.setattr(baselines, "ROWS", 60)
+    few = baselines._some(train, 0)
+    assert len(few) == 60 == len(few.inputs["table"]["numbers"]) == len(few.targets["kind"]["values"])
+    assert not torch.allclose(baselines.fit(loaded.schema, train, 0)["linear"].predict(rows)["kind"].probabilities, whole["linear"].probabilities)

@@ -29,9 +29,9 @@ from .data.streams import in_order
 from .errors import Problem, Refusal, Stopped, refuse
 from .forms import Batch, Prediction, Tabular
 from .model import Model
+from .predictor import in_chunks
 
 FORMAT = 1
-CHUNK = 65_536  # rows that are encoded at a time
 DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)  # what reading an edited file may end in
 
 
@@ -205,13 +205,9 @@ class Loaded:
         self.model, self.schema, self.batch_size = model.eval(), schema, batch_size
 
     def predict(self, table: pa.Table, rng: torch.Generator | None = None) -> dict[str, Prediction]:
-        """Row after row as in the table, whatever order was fastest to compute; CHUNK rows in memory at a time."""
+        """Row after row as in the table, whatever order was fastest to compute."""
         drawn = rng or torch.Generator().manual_seed(0)  # columns that are drawn go on from chunk to chunk
-        parts: dict[str, list[Prediction]] = {t: [] for t in self.schema.targets}
-        for start in range(0, max(1, table.num_rows), CHUNK):
-            for target, prediction in self._chunk(table.slice(start, CHUNK), drawn, rng).items():
-                parts[target].append(prediction)
-        return {t: Prediction.cat(p) for t, p in parts.items()}
+        return in_chunks(table, lambda part: self._chunk(part, drawn, rng))
 
     def _chunk(self, table: pa.Table, drawn: torch.Generator, rng: torch.Generator | None) -> dict[str, Prediction]:
         data = self.schema.encode(table, targets=False)

@@ -70,8 +70,8 @@ def conclude(
     """Open the test rows (which is counted), measure, decide, and write evidence.json, card.md and report.html.
 
     model: digest of the bytes; digests: of each split's rows; facts: of the model, for the report; beside: measurements made elsewhere; told, lines, cost:
-    of training. budget: seconds after which no further audit begins. only: these audits; None: all. models: the how-manieth this is
-    that the test rows judge, where it was measured before; None: as the registry counts."""
+    of training. budget: seconds after which no further audit begins. only: these audits; None: all. models: this one's place
+    among those that the test rows judged, from 1, where it was measured before; None: as the registry counts."""
     began = time.perf_counter()
     rows, registry = rows_digest(subject.splits["test"]), Registry()
     of.warnings += registry.edited_limits(rows, of.task.targets, policy)
@@ -152,7 +152,7 @@ def audit(
     if isinstance(predictor, Chosen):
         rivals.pop(predictor.baseline.name, None)
     subject = Subject(
-        predictor, of.schema, of.tables, slices, gate.level_for(policy), task.audit.clusters if task else None, {**lineage, "code": code}, rivals, seed
+        predictor, of.schema, of.tables, slices, clusters=task.audit.clusters if task else None, lineage={**lineage, "code": code}, baselines=rivals, seed=seed
     )
     if task:
         subject.declare(task.audit)

@@ -20,11 +20,11 @@ from . import boosted
 from .data.dataset import TABLE, Dataset
 from .data.schema import Schema
 from .forms import Prediction
+from .predictor import in_chunks
 
 Arrays = dict[str, np.ndarray]
 VALUES = 20_000_000  # some ten seconds
 ROWS = 500_000  # of which features fit into memory
-CHUNK = 65_536  # rows in memory at a time
 
 
 class Baseline:
@@ -116,12 +116,11 @@ class Baseline:
         return parts[0] if isinstance(parts[0], np.ndarray) else sp.hstack(parts).tocsr()
 
     def predict(self, table: pa.Table) -> dict[str, Prediction]:
-        parts: dict[str, list[Prediction]] = {target: [] for target in self.schema.targets}
-        for start in range(0, max(1, table.num_rows), CHUNK):
-            x = self.features(self.schema.encode(table.slice(start, CHUNK), targets=False))
-            for target, kind in self.schema.targets.items():
-                parts[target].append(self._say(self.arrays[f"target.{target}"], x, kind))
-        return {target: Prediction.cat(said) for target, said in parts.items()}
+        return in_chunks(table, self._chunk)
+
+    def _chunk(self, table: pa.Table) -> dict[str, Prediction]:
+        x = self.features(self.schema.encode(table, targets=False))
+        return {target: self._say(self.arrays[f"target.{target}"], x, kind) for target, kind in self.schema.targets.items()}
 
     def _say(self, arrays: Arrays, x: Any, kind: Any) -> Prediction:
         if "constant" in arrays:

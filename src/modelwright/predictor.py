@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
 from torch import Tensor
 
 from .forms import Prediction
+
+CHUNK = 65_536  # rows that are encoded at a time
 
 
 class Predictor(Protocol):
@@ -42,3 +45,9 @@ class Opened(Protocol):
     def features(self, x: Tensor, rows: Tensor) -> Tensor | None:
         """(B, D): what the head reads, summarised; None where the model does not say."""
         ...
+
+
+def in_chunks(table: pa.Table, ask: Callable[[pa.Table], dict[str, Prediction]]) -> dict[str, Prediction]:
+    """What is said of a table, CHUNK rows in memory at a time."""
+    said = [ask(table.slice(start, CHUNK)) for start in range(0, max(1, table.num_rows), CHUNK)]
+    return {target: Prediction.cat([part[target] for part in said]) for target in said[0]}

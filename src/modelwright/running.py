@@ -156,17 +156,15 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
     write(folder / "lineage.json", home.sealed(lineage))
     same_answers(model, folder, plan)
     slices = list(dict.fromkeys([*task.audit.slices, *gate.slices_of(plan.policy)]))
-    level = gate.level_for(plan.policy)
     subject = Subject(
         open_model(folder / "model", plan.schema.root),
         plan.schema,
         plan.tables,
         slices,
-        level,
-        task.audit.clusters,
-        lineage,
-        candidates,
-        task.seed,
+        clusters=task.audit.clusters,
+        lineage=lineage,
+        baselines=candidates,
+        seed=task.seed,
         play=None if plan.environment is None else player(plan, model),
     )
     subject.declare(task.audit)

@@ -164,7 +164,7 @@ def of_column(name: str, column: pa.ChunkedArray) -> list[str]:
         values, counts = counted.field("values"), counted.field("counts")
         names = pc.cast(values, pa.string())  # as booleans are written too: true, false
         order = pc.sort_indices(pa.table({"n": counts, "name": names}), [("n", "descending"), ("name", "ascending")])[:MOST]
-        shown = names.take(order) if text else map(str, values.take(order).to_pylist())
+        shown = (names if text else values).take(order).to_pylist()
         return found + [f"{name}={v}" for v in map(str, shown) if v and v == v.strip() and " & " not in v]
     x = column.drop_null().to_numpy().astype(np.float64)
     if pa.types.is_integer(column.type) and len(counted) <= MOST:  # numbers of stores, say

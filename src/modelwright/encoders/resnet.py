@@ -38,7 +38,7 @@ class ResNet(Encoder):
         """width: of the first stage; 4 times as much is handed on. depth: convolutions in each residual block, 0: none. patch: pixels a side that the stem
         makes one of; None: such that about 32 x 32 remain (fewer pixels find smaller things, for boxes and masks). views: once trained, the vector is
         the mean over so many views of the picture, under a linear head the mean of their logits: 2, with its mirror image (Krizhevsky et al. 2012,
-        section 4.1); 6, both moved by a pixel up and left and down and right as well, these at half the weight (Jordan 2024, section 3.5)."""
+        section 4.1); 6, both moved by a pixel up and left and down and right as well, these at half the weight (after Jordan 2024)."""
         super().__init__()
         if width < 1 or depth < 0 or (patch is not None and patch < 1):
             raise ValueError(f"width ({width}) and patch ({patch}) must be at least 1 and depth ({depth}) at least 0")

@@ -160,7 +160,7 @@ def normal_slice(text: str) -> str:
 
 
 def level_for(policy: Policy, models: int = 1) -> float:
-    """The level that intervals must have for this policy, this being the how-manieth model that its test rows judge."""
+    """The level that intervals must have for this policy. models: this one's place among those that its test rows judged, from 1."""
     return 1 - ERROR / max(1, models * (models - 1)) / max(1, len(policy.limits))
 
 
@@ -216,7 +216,7 @@ def _judge(limit: Limit, m: Measurement, level: float, digests: Mapping[str, str
 
 
 def _models(m: Measurement) -> int:
-    """The how-manieth its rows have judged; where that is no number, more than any interval is for."""
+    """Its place among the models that its rows judged; where that is no number, later than any interval is for."""
     said = m.details.get("test_models", 1)
     return said if type(said) is int and said > 0 else 10**9
 
