@@ -7,7 +7,7 @@ import torch
 from scipy.stats import beta
 
 from modelwright import auditing, find, metrics
-from modelwright.audits import calibration
+from modelwright.audits import calibration, slices
 from modelwright.audits.calibration import above, each_class, top_label
 from modelwright.audits.conformal import class_scores, threshold
 from modelwright.audits.efficiency import order_interval
@@ -134,6 +134,20 @@ def test_the_weakest_pair_is_found_and_confirmed():
     kinds = {"site": find.make("kinds", "category"), "age": find.make("kinds", "number")}
     found = search(pa.table(columns), right, kinds, 25, 3)
     assert "site=w" in found[0] and "age>" in found[0]
+
+
+def test_a_weak_slice_is_found_on_some_rows_and_confirmed_on_all(monkeypatch):
+    monkeypatch.setattr(slices, "SEARCHED", 1000)
+    s = subject(test=weak_women(4000, 6), validation=weak_women(4000, 7))
+    found = figures(s, "slices")["slice.worst_accuracy"]
+    assert found.details["worst"] == "sex=f" and found.n == (np.array(s.splits["test"].column("sex").to_pylist()) == "f").sum()
+
+
+def weak_women(n, seed):
+    rows = table(n, seed)
+    wrong = (np.array(rows.column("sex").to_pylist()) == "f") & (np.arange(n) % 2 == 0)
+    y = np.where(wrong, np.random.default_rng(seed).integers(0, 3, n), rows.column("y").to_numpy())
+    return rows.set_column(rows.column_names.index("y"), "y", pa.array(y))
 
 
 def test_slices_of_a_uniform_model_are_not_worse():
