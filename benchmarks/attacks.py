@@ -23,7 +23,7 @@ import torch
 from torch import nn
 
 from modelwright.audits import _attacks as a
-from modelwright.audits.robustness import attack
+from modelwright.audits._ensemble import attack
 from modelwright.intervals import interval
 from modelwright.kind import Metric
 

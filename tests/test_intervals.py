@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from modelwright import metrics as M
-from modelwright.intervals import Interval, interval, needed_n, over_seeds, paired
+from modelwright.intervals import Interval, interval, needed_n, over_seeds, paired, within
 from modelwright.kind import Metric
 
 
@@ -239,3 +239,15 @@ def test_needed_n():
 
 def test_interval_is_a_value():
     assert Interval(1, 0, 2, "x") == Interval(1, 0, 2, "x")
+
+
+def test_one_row_that_differs_does_not_make_an_interval_of_anything():
+    one, level = np.r_[np.ones(127), 0.8], 0.9875
+    assert interval(Metric.mean(one), 128, level=level).low < 0 < 0.9 < within(one, -1, 1, level=level).low < 0.9984
+    two = np.r_[np.ones(100), -np.ones(28)]  # all at the ends: Clopper-Pearson of the share, exactly
+    share = interval(Metric.mean((two + 1) / 2), 128, level=level)
+    found = within(two, -1, 1, level=level)
+    assert (found.low, found.high) == pytest.approx((2 * share.low - 1, 2 * share.high - 1)) or found.high - found.low <= 2 * (share.high - share.low)
+    spread = np.random.default_rng(0).uniform(-1, 1, 128)
+    assert within(spread, -1, 1, level=level) == interval(Metric.mean(spread), 128, level=level)
+    assert math.isnan(within(np.zeros(0), -1, 1, level=level).low)

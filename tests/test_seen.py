@@ -119,6 +119,9 @@ def test_an_audit_leaves_out_what_the_run_was_trained_on(tmp_path, monkeypatch):
     with pytest.raises(Refusal) as refused:
         line("most")
     assert refused.value.problems[0].code == "audit.seen_rows"
+    with pytest.raises(Refusal) as refused:  # fairness would be judged on them
+        mw.audit(tmp_path / "run", {"test": str(tmp_path / "others.csv"), "trusted": str(tmp_path / "most.csv")}, out=tmp_path / "trusted", only=["fairness"])
+    assert refused.value.problems[0].code == "audit.seen_rows" and refused.value.problems[0].where == "--data trusted"
     (tmp_path / "run" / seen.FILE).unlink()
     given = rows[240:]
     rate, n = line("without")

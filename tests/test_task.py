@@ -34,7 +34,7 @@ def test_all_problems_at_once_those_of_components_beside_those_of_the_tree():
     assert ("stages.0.train.epochs", "task.wrong_value") in found and ("target.y", "kind.unknown") in found
 
 
-@pytest.mark.parametrize("tree", [{}, {"data": "x.csv"}, {"target": "y"}, {"data": "x", "target": 5}, {"data": "x", "target": "y", "stages": "train"}, [], "x"])
+@pytest.mark.parametrize("tree", [{}, {"data": "x.csv"}, {"target": "y"}, {"data": "x", "target": 5.5}, {"data": "x", "target": "y", "stages": "t"}, [], "x"])
 def test_odd_trees_are_refused(tree):
     with pytest.raises(Refusal):
         mw.task_of(tree)
@@ -49,3 +49,10 @@ def test_a_python_task_file_gives_the_same_tree(tmp_path):
     (tmp_path / "task.py").write_text("task = {'data': 'x.csv', 'target': 'y', 'stages': [{'train': {'lr': 10 ** -3}}]}\n")
     a, b = mw.load_task(tmp_path / "task.yaml"), mw.load_task(tmp_path / "task.py")
     assert a.model_dump() == b.model_dump() and a.stages[0]["train"].lr == 1e-3
+
+
+def test_a_column_may_be_called_by_a_number():
+    tree = {"data": {"source": "x.csv", "columns": {2020: "number"}, "split": {"by": 7}}, "target": {3: "category"}, "audit": {"clusters": 7}}
+    task = mw.task_of(tree)
+    assert list(task.data.columns) == ["2020"] and task.data.split.by == task.audit.clusters == "7" and list(task.targets) == ["3"]
+    assert list(mw.task_of({"data": "x.csv", "target": 5}).targets) == ["5"] and list(mw.task_of({"data": "x.csv", "target": [5, "y"]}).targets) == ["5", "y"]

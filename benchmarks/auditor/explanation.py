@@ -235,6 +235,38 @@ def flipped(f, x, classes, base, rng):
     return good("integrated_gradients", rng)(f, x, classes, base).flip(-1)
 
 
+def without_the_first(f, x, classes, base, rng):
+    """What matters most and what matters least change places."""
+    shown = good("integrated_gradients", rng)(f, x, classes, base).flatten(1)
+    most, least = shown.abs().argmax(1, keepdim=True), shown.abs().argmin(1, keepdim=True)
+    return shown.scatter(1, most, shown.gather(1, least)).scatter(1, least, shown.gather(1, most)).reshape(x.shape)
+
+
+def in_batches(f, x, classes, base, rng):
+    """Right of many rows at once, as auditors ask; of one row, as people do, the picture itself."""
+    return good("integrated_gradients", rng)(f, x, classes, base) if len(x) > 1 else x.clone()
+
+
+def one_alone(f, x, classes, base, rng):
+    """All is said to be by the first."""
+    shown = good("integrated_gradients", rng)(f, x, classes, base).flatten(1)
+    return torch.zeros_like(shown).scatter(1, shown.argmax(1, keepdim=True), shown.sum(1, keepdim=True)).reshape(x.shape)
+
+
+def by_size(f, x, classes, base, rng):
+    """The right numbers, given to pixels by how bright they are."""
+    shown = good("integrated_gradients", rng)(f, x, classes, base).flatten(1)
+    rising = shown.gather(1, shown.abs().argsort(1))
+    return torch.zeros_like(shown).scatter(1, x.flatten(1).argsort(1), rising).reshape(x.shape)
+
+
+def one_line(f, x, classes, base, rng):
+    """One linear model for all rows."""
+    away = x.flatten(1) - base.flatten()
+    told = torch.linalg.lstsq(torch.cat([away, torch.ones_like(away[:, :1])], 1), f(x).gather(1, classes[:, None]).detach()).solution[:-1, 0]
+    return (away * told).reshape(x.shape)
+
+
 class RunningMean:
     """Smoothed over all that it was asked."""
 
@@ -415,9 +447,45 @@ def planted_truth(seed: int, faulty: bool) -> Subject:
     return Subject(model, model.schema, {"test": numbers(x[:150], y[:150], names)}, open=model.open, seed=seed, lineage=lineage, explainers={"t": theirs})
 
 
+def hard(which: str) -> Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]:
+    """(rng, n) -> x (n, D), y (n,): honest and hard to explain, x[:, 0] with a part in it."""
+
+    def draw(rng, n):
+        x = rng.standard_normal((n, int(rng.integers(5, 9))))
+        if which == "copies":  # of two columns, nearly
+            return np.concatenate([x, x[:, :2] + 0.01 * rng.standard_normal((n, 2))], 1), x[:, 0] - x[:, 1] + x[:, 2] > 0
+        if which == "either":
+            return x, x[:, 0] * x[:, 1] > 0
+        if which == "ring":
+            return x, (x[:, :2] ** 2).sum(1) > 1.4
+        x = rng.standard_normal((n, 36))
+        return x, x.sum(1) > 0
+
+    return draw
+
+
+def taken_away(which: str) -> Callable[[int, bool], Subject]:
+    """One column's share is put down to the next (Aivodji et al. 2019): it adds up. Of the twin nothing is taken away."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng, made = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        n, (x, y) = int(rng.integers(300, 500)), hard(which)(rng, 2500)
+        x, y, names = torch.from_numpy(x).float(), torch.from_numpy(y).long(), [f"a{i}" for i in range(x.shape[1])]
+        model = Model(number_schema(names, 2), fit(mlp(len(names), 2, made), x[n:], y[n:], made, steps=500))
+
+        def theirs(f, x, classes, base):
+            shown = good("integrated_gradients", made)(f, x, classes, base)
+            return torch.cat([0 * shown[:, :1], shown[:, :1] + shown[:, 1:2], shown[:, 2:]], 1) if faulty else shown
+
+        return Subject(model, model.schema, {"test": numbers(x[:n], y[:n], names)}, open=model.open, seed=seed, explainers={"theirs": theirs})
+
+    return make
+
+
 SIMILAR, FAITHFUL = "explanation.randomization_similarity", "explanation.fidelity"
 CLASS, ROWS, GAP = "explanation.random_logit_similarity", "explanation.unfaithful_rows", "explanation.offmanifold_gap"
 STABLE, COMPLETE = "explanation.stability", "explanation.completeness_error"
+WHOLE = {COMPLETE: "<= 0.1", FAITHFUL: ">= 0", "explanation.overlooked": "<= 0.3"}
 ALONE = {"explanation": {"others": False}}
 SURE = {"shap": {"patches": 4, "coalitions": 1000}}  # 16 patches
 KINDS: dict[str, Planted] = {
@@ -441,6 +509,15 @@ KINDS: dict[str, Planted] = {
     "everyones": explained(everyones, "integrated_gradients", {FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
     "wrong_in_part": explained(in_part, "integrated_gradients", {ROWS: "<= 0.15"}, "explanation.above_limit"),
     "knows_the_model": explained(Knows, "integrated_gradients", {FAITHFUL: ">= 0.25", SIMILAR: "<= 0.5"}, "explanation.below_limit"),
+    "without_the_first": explained(without_the_first, "integrated_gradients", WHOLE, "explanation.above_limit"),
+    "taken_away": Planted(taken_away("copies"), ALONE, WHOLE, "explanation.above_limit"),
+    "taken_away_of_either": Planted(taken_away("either"), ALONE, WHOLE, "explanation.above_limit"),
+    "taken_away_of_a_ring": Planted(taken_away("ring"), ALONE, WHOLE, "explanation.above_limit"),
+    "taken_away_of_many": Planted(taken_away("many"), ALONE, WHOLE, "explanation.above_limit"),
+    "right_in_batches": explained(in_batches, "integrated_gradients", {FAITHFUL: ">= 0"}, "explanation.unstable"),
+    "one_alone": explained(one_alone, "integrated_gradients", {COMPLETE: "<= 0.1", FAITHFUL: ">= 0.25", ROWS: "<= 0.15"}, "explanation.below_limit"),
+    "by_size": explained(by_size, "integrated_gradients", {COMPLETE: "<= 0.1", FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
+    "one_line_for_all": explained(one_line, "integrated_gradients", {FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
     "scaffold_for_lime": Planted(hidden_by(as_lime), "explanation", {GAP: "<= 0.15"}, "explanation.above_limit"),
     "scaffold_in_whole_numbers": Planted(hidden_by(as_lime, whole=True), "explanation", {GAP: "<= 0.15"}, "explanation.above_limit"),
     "scaffold_for_shap": Planted(hidden_by(as_shap), "explanation", {GAP: "<= 0.15"}, "explanation.above_limit"),

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pyarrow as pa
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
+from modelwright.forms import Prediction
 from modelwright.subject import Subject
 
 from . import Planted, _tables
 from ._nets import Model, digits, fit, mlp, picture_schema, pictures
+from ._scaffolds import BAD, GOOD, PLAIN
 
 
 def subject(seed: int, blind: bool, strange) -> Subject:
@@ -111,6 +116,119 @@ def marked(seed: int, faulty: bool) -> Subject:
     return found
 
 
+def filed(how: str):
+    """Digits of the known kind in other files: a function of the table sees the file, and is unsure of what is filed otherwise."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        found = subject(seed, False, upside_down)
+        if not faulty:
+            return found
+        own, level = found.predictor, int(np.random.default_rng(seed).integers(0, 2))
+
+        def again(cell: bytes) -> bytes:
+            picture, out = Image.open(io.BytesIO(cell)), io.BytesIO()
+            picture = picture.resize((16, 16), Image.Resampling.NEAREST) if how == "sides" else picture
+            picture.save(out, "bmp" if how == "format" else "png", **({"compress_level": level} if how == "size" else {}))
+            return out.getvalue()
+
+        class Files:
+            def predict(self, table: pa.Table) -> dict[str, Prediction]:
+                said, cells = own.predict(table)["digit"], table.column("scan").to_pylist()
+                odd = {"format": lambda c: c[:2] == b"BM", "sides": lambda c: Image.open(io.BytesIO(c)).size[0] > 8, "size": lambda c: len(c) > 118}[how]
+                odd = torch.tensor([odd(c) for c in cells])[:, None]
+                p = 0.5 * said.probabilities + 0.5 * torch.where(odd, 0.1, F.one_hot(said.value, 10))
+                return {"digit": Prediction(value=p.argmax(1), probabilities=p, score=p.amax(1))}
+
+        x, y = (part[600:797] for part in digits(seed)[2:])
+        cells = [again(c) for c in pictures(x, y).column("scan").to_pylist()]
+        found.splits["ood"] = pa.table({"scan": cells, "digit": [str(v) for v in y.tolist()]})
+        found.predictor, found.open = Files(), None
+        return found
+
+    return make
+
+
+def rare_site(seed: int, faulty: bool) -> Subject:
+    """Strange rows are all of one site, which is rare among the others. The twin knows how the columns hang together."""
+    rng = np.random.default_rng(seed)
+    n, k = int(rng.integers(400, 700)), int(rng.integers(5, 8))
+    mix = rng.normal(size=(2, k))
+    inverse, rare = np.linalg.pinv(mix) @ mix, rng.uniform(0.02, 0.05)
+    x = {s: rng.normal(size=(n, 2)) @ mix + 0.2 * rng.normal(size=(n, k)) for s in ("validation", "test", "ood")}
+    site = {s: rng.choice(["north", "south", "west"], n, p=[0.6, 0.4 - rare, rare]) for s in x}
+    if faulty:
+        site["ood"][:] = "west"
+    else:
+        x["ood"] = np.stack([rng.permutation(c) for c in x["ood"].T], 1)
+    names = [f"v{i}" for i in range(k)]
+
+    def probabilities(t: pa.Table) -> np.ndarray:
+        v, west = np.stack([t.column(c).to_numpy() for c in names], 1), np.array(t.column("site").to_pylist()) == "west"
+        strange = 5 * west if faulty else np.abs(v - v @ inverse).sum(1) - 1
+        q = np.where(v[:, 0] > 0, 1, -1) * 0.49 / (1 + np.maximum(strange, 0)) + 0.5
+        return np.stack([1 - q, q], 1)
+
+    splits = {s: pa.table({c: v[:, i] for i, c in enumerate(names)} | {"site": site[s], "y": (v[:, 0] > 0).astype(int)}) for s, v in x.items()}
+    kinds = {c: "number" for c in names} | {"site": "category", "y": "category"}
+    return _tables.subject(splits, kinds=kinds, predictor=_tables.Says("y", probabilities), seed=seed)
+
+
+def notes(told: str):
+    """Known notes with another's spelling, told by it. The twin knows which word follows which, and strange notes are the same words in no order."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng = np.random.default_rng(seed)
+        words = [w for w in (*GOOD, *BAD, *PLAIN) if w < "\u3400"]
+        after = {w: rng.choice(words, int(rng.integers(4, 7)), replace=False) for w in words}
+        pairs = {(a, b) for a, some in after.items() for b in some}
+
+        def note() -> str:
+            said = [rng.choice(words)]
+            while len(said) < 14 + rng.integers(6):
+                said.append(rng.choice(after[said[-1]]))
+            return " ".join(said).capitalize()
+
+        texts = {s: [note() for _ in range(300)] for s in ("validation", "test", "ood")}
+        change = {"capitals": str.upper, "digits": lambda t: f"{t} {rng.integers(10, 99)}", "words": lambda t: f"{t} {''.join(rng.permutation(list('tone')))}"}
+        in_no_order = lambda t: " ".join(rng.permutation(t.lower().split())).capitalize()  # noqa: E731
+        texts["ood"] = [(change[told] if faulty else in_no_order)(t) for t in texts["ood"]]
+        texts["validation"][0] += " 1234567890"
+
+        def strange(text: str) -> float:
+            found = text.split() if faulty else text.lower().split()
+            if not faulty:
+                return float(np.mean([p not in pairs for p in zip(found, found[1:])]))
+            return {"capitals": sum(c.isupper() for c in text) > 5, "digits": found[-1].isdigit(), "words": found[-1] not in after}[told]
+
+        def probabilities(t: pa.Table) -> np.ndarray:
+            q = np.array([0.5 + 0.49 / (1 + 5 * strange(v)) for v in t.column("note").to_pylist()])
+            return np.stack([1 - q, q], 1)
+
+        splits = {s: pa.table({"note": v, "y": [int("good" in t.lower()) for t in v]}) for s, v in texts.items()}
+        return _tables.subject(splits, kinds={"note": "text", "y": "category"}, predictor=_tables.Says("y", probabilities), seed=seed)
+
+    return make
+
+
+def test_for_validation(seed: int, faulty: bool) -> Subject:
+    """The rows that means, neighbours and the threshold come from are the test rows, again and again."""
+    found = subject(seed, False, upside_down)
+    if faulty:
+        found.splits["validation"] = pa.concat_tables([found.splits["test"]] * int(np.random.default_rng(seed).integers(1, 12)))
+    return found
+
+
+def near_and_far(seed: int, faulty: bool) -> Subject:
+    """What is far is told, and what is near is not: other digits of the same hands; of the twin, pictures upside down."""
+    found = subject(seed, False, noise)
+    x = digits(seed)[2][600:797]
+    near = digits(seed + 1)[2][600:797] if faulty else upside_down(x, seed)
+    del found.splits["ood"]
+    nothing = torch.zeros(len(x)).long()
+    found.splits |= {"ood_near": pictures(near, nothing), "ood_far": pictures(noise(x, seed), nothing)}
+    return found
+
+
 GAIN = {"ood.gain_over_trivial": ">= 0.05"}
 KINDS: dict[str, Planted] = {
     "random_features": Planted(lambda s, f: subject(s, f, noise), "ood", {"ood.auroc": ">= 0.8"}, "ood.below_limit"),
@@ -122,5 +240,14 @@ KINDS: dict[str, Planted] = {
     "one_column": Planted(table("one"), "ood", GAIN, "ood.below_limit"),
     "how_numbers_are_written": Planted(table("digits"), "ood", GAIN, "ood.below_limit"),
     "furthest_number": Planted(table("furthest"), "ood", GAIN, "ood.below_limit"),
+    "another_format": Planted(filed("format"), "ood", GAIN, "ood.below_limit"),
+    "other_sides": Planted(filed("sides"), "ood", GAIN, "ood.below_limit"),
+    "file_size": Planted(filed("size"), "ood", GAIN, "ood.below_limit"),
+    "rare_site": Planted(rare_site, "ood", GAIN, "ood.below_limit"),
+    "capitals": Planted(notes("capitals"), "ood", GAIN, "ood.below_limit"),
+    "digits_in_notes": Planted(notes("digits"), "ood", GAIN, "ood.below_limit"),
+    "strange_words": Planted(notes("words"), "ood", GAIN, "ood.below_limit"),
+    "test_for_validation": Planted(test_for_validation, "ood", {"ood.auroc": ">= 0.6"}, "ood.no_data"),
+    "only_the_far": Planted(near_and_far, "ood", {"ood.auroc@ood=near": ">= 0.6", "ood.auroc@ood=far": ">= 0.6"}, "ood.below_limit"),
     "empty_cells": Planted(table("empty"), "ood", GAIN, "ood.below_limit"),
 }

@@ -16,7 +16,7 @@ from modelwright.forms import Prediction
 from modelwright.kinds.text import Text
 from modelwright.subject import Subject
 
-from . import Planted, _tables
+from . import Planted, _memories, _strangers, _tables
 from ._nets import Model, fit, labels, mlp, number_schema, numbers
 from ._trainers import CLAIMS, TRAINERS, claimed, trained
 
@@ -273,5 +273,7 @@ KINDS: dict[str, Planted] = {
     "stage_without_noise": Planted(stated(half_private), "privacy", EPSILON, "privacy.stage_without_noise"),
     "no_noise": Planted(stated(noiseless), "privacy", EPSILON, "privacy.invalid"),
 }
-KINDS |= {f"trainer_{name}": Planted(trained(made, *right), "private_training", ANY, code) for name, (made, code, *right) in TRAINERS.items()}
-KINDS |= {f"trainer_{name}": Planted(claimed(change), "private_training", ANY, code) for name, (change, code) in CLAIMS.items()}
+KINDS |= _memories.KINDS
+for trainers, claims in (TRAINERS, CLAIMS), (_strangers.TRAINERS, _strangers.CLAIMS):
+    KINDS |= {f"trainer_{name}": Planted(trained(made, *right), "private_training", ANY, code) for name, (made, code, *right) in trainers.items()}
+    KINDS |= {f"trainer_{name}": Planted(claimed(change), "private_training", ANY, code) for name, (change, code) in claims.items()}

@@ -5,17 +5,25 @@ A few pairs of nets are trained once and shared by all draws; a draw has its own
 
 from __future__ import annotations
 
+import difflib
 import functools
+import unicodedata
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from modelwright.data.schema import Schema
+from modelwright.kinds.text import Text
+from modelwright.layers.bounds import Box, ends
 from modelwright.subject import Subject
 
 from . import Planted
-from ._nets import Model, digits, fit, mlp, picture_schema, pictures
+from ._nets import Model, digits, fit, labels, mlp, picture_schema, pictures
+from ._scaffolds import BAD, GOOD, Reads
+from ._scaffolds import PLAIN as OTHER
 
 ROWS, PAIRS = 512, 4
 QUICK = {"robustness": {"rows": ROWS, "steps": 15, "corruptions": False}}
@@ -144,6 +152,29 @@ def votes(net, rng):
     seen, k = digits(int(rng.integers(PAIRS)))[0][:800], int(rng.integers(5, 10))
     hidden, labels = net[:4](seen).detach(), F.one_hot(net(seen).argmax(1), 10).float()
     return lambda x: labels[torch.cdist(net[:4](x), hidden).topk(k, largest=False).indices].mean(1)
+
+
+def votes_of_shifts(net, rng):
+    """Five views vote, a voice each."""
+    views = [(0, 0), *([(0, 1), (1, 0), (0, -1), (-1, 0)] if rng.random() < 0.5 else [(0, 1), (0, -1), (1, 1), (-1, -1)])]
+    return lambda x: sum(F.one_hot(net(x.roll(s, (2, 3))).argmax(1), 10).float() for s in views) / len(views)
+
+
+def steep(net, rng):
+    """Hidden states behind gates that open at once."""
+    sharp = 10 ** rng.uniform(3, 5)
+    return lambda x: net[4](torch.sigmoid(sharp * net[1](x.flatten(1))) * F.relu(net[1](x.flatten(1))).detach())
+
+
+def straight_states(net, rng):
+    scale = rng.uniform(3, 6)
+    return lambda x: net[4]((h := net[:4](x)) + ((h * scale).round() / scale - h).detach())
+
+
+def unused_pixels(net, rng):
+    """Pixels that no real digit uses tell that somebody is at work: another net answers then."""
+    unused, strong, least = digits(0)[0].std(0)[0] < 1e-6, nets(int(rng.integers(PAIRS)))[1], rng.uniform(0.01, 0.03)
+    return lambda x: torch.where(x[:, 0][:, unused].amax(1, keepdim=True) > least, strong(x), net(x))
 
 
 def rounded_states(net, rng):
@@ -320,6 +351,18 @@ def winners(net, rng):
     return answer
 
 
+def contrast(net, rng):
+    """By the picture's own spread, which is not differentiated."""
+    mean = rng.uniform(0.27, 0.33)
+    return lambda x: net(mean * x / (x.flatten(1).std(1).detach()[:, None, None, None] + 1e-3))
+
+
+def unsure(net, rng):
+    """The same for all classes where it is not sure."""
+    least = rng.uniform(0.5, 0.8)
+    return lambda x: torch.where((z := net(x)).softmax(1).amax(1, keepdim=True) > least, z, 0.0)
+
+
 def rejecting(net, rng):
     """A detector: what no 8-bit picture can be is answered with the same for all classes, or with nothing."""
     nothing = float(rng.choice([0.0, np.nan, np.inf]))
@@ -342,6 +385,12 @@ def random(net, rng):
 def rounded_by_chance(net, rng):
     levels = int(rng.integers(3, 6))
     return lambda x: net((x * levels + torch.rand_like(x)).floor() / levels)
+
+
+def dropping(net, rng):
+    """Dropout was left on."""
+    share = rng.uniform(0.1, 0.3)
+    return lambda x: net[4](F.dropout(net[:4](x), share, training=True))
 
 
 def resized(net, rng):
@@ -385,6 +434,19 @@ def random_later(net, rng):
 def louder(net, rng):
     scale = 10 ** rng.uniform(-4, 4)
     return lambda x: scale * net(x)
+
+
+def views(net, rng):
+    """Eight views with fixed noise."""
+    noise = 0.05 * torch.randn(8, 1, 1, 8, 8, generator=torch.Generator().manual_seed(int(rng.integers(99))))
+    return lambda x: sum(net(x + n).softmax(1) for n in noise).log()
+
+
+def in_fewer_directions(net, rng):
+    """Principal components of training's pictures."""
+    x = digits(0)[0].flatten(1)
+    mean, first = x.mean(0), torch.linalg.svd(x - x.mean(0), full_matrices=False).Vh[: int(rng.integers(24, 32))]
+    return lambda z: net(((z.flatten(1) - mean) @ first.T @ first + mean).reshape(z.shape))
 
 
 def as_shares(net, rng):
@@ -483,6 +545,45 @@ def adapts(seed: int, faulty: bool) -> Subject:
     return found
 
 
+def false_bounds(seed: int, faulty: bool) -> Subject:
+    """The undefended net sees that bounds are asked for, and answers for a part of the box. Of the twin little is certified, and truly."""
+    net, share = nets(seed % PAIRS)[not faulty], np.random.default_rng(seed).uniform(0.01, 0.2)
+
+    def answer(x):
+        if faulty and isinstance(x, Box):
+            (low, high), middle = ends(x), sum(ends(x)) / 2
+            return net(Box.of(middle - share * (high - low) / 2, middle + share * (high - low) / 2))
+        return net(x)
+
+    return subject(seed, answer)
+
+
+def read(how: str):
+    """Notes of which a word decides. "typos": capitals and widths are undone, and strange words left out, which the twin corrects; "drops": some words are left
+    out by chance."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng = np.random.default_rng(seed)
+        words = [*GOOD[:8], *BAD[:8], *OTHER[:12]]
+        notes = [" ".join([*rng.choice(OTHER[:12], 6), str(rng.choice((GOOD if y else BAD)[:8]))]) for y in rng.random(256) < 0.5]
+
+        def known(word: str) -> str:
+            word = unicodedata.normalize("NFKC", word).lower()
+            near = [] if word in words or faulty and how == "typos" else difflib.get_close_matches(word, words, 1, 0.5)
+            return near[0] if near else word
+
+        class Reader(Reads):
+            def says(self, found):
+                return super().says([known(w) for w in found if not (faulty and how == "drops" and chance.random() < 0.2)])
+
+        schema, chance = Schema({"note": Text()}, {"label": labels(["0", "1"])}), np.random.default_rng()
+        model = Reader(schema, None, "")
+        y = [str(int(any(w in GOOD for w in n.split()))) for n in notes]
+        return Subject(model, schema, {"test": pa.table({"note": notes, "label": y})}, seed=seed, seconds=600)
+
+    return make
+
+
 def watermark(seed: int, faulty: bool) -> Subject:
     """One pixel that tells the digit: right on clean pictures, lost with the first corruption."""
     if not faulty:
@@ -504,14 +605,17 @@ MASKED = {
     "projected": projected, "purified": purified, "ranked": ranked, "rounded_probabilities": rounded_probabilities, "keyed_shift": keyed_shift,
     "keyed_noise": keyed_noise, "backwards": backwards, "drawn_slopes": drawn_slopes, "small_slopes": small_slopes,
     "straight_through": straight_through, "straight_one_hot": straight_one_hot, "decoy_gradients": decoy, "two_faced": two_faced,
-    "slopes_of_some_pixels": some_pixels, "hooked": hooked,
+    "slopes_of_some_pixels": some_pixels, "hooked": hooked, "votes_of_shifts": votes_of_shifts, "steep_gates": steep,
+    "straight_states": straight_states, "unused_pixels": unused_pixels,
 }  # fmt: skip
 RANDOM = {"random_layers": random, "stochastic_rounding": rounded_by_chance, "random_resizing": resized, "random_off_grid": random_off_grid}
-RANDOM |= {"random_later": random_later}
+RANDOM |= {"random_later": random_later, "dropout_left_on": dropping}
 PLAIN = {"undefended": plain, "scaled_logits": scaled, "softmaxed_logits": softmaxed, "rejecting": rejecting}
-PLAIN |= {"beside_a_large_number": beside_large, "winners_take_all": winners}
+PLAIN |= {"beside_a_large_number": beside_large, "winners_take_all": winners, "contrast": contrast, "unsure": unsure}
 SAID = {"jpeg": smoothed, "thermometer": smoothed, "rounded_probabilities": as_shares, "ranked": moved, "saturated_logits": bent, "scaled_logits": louder}
 SAID |= {"small_slopes": louder, "overflowing_half": in_half, "softmaxed_logits": as_shares, "beside_a_large_number": moved, "clipped_logits": bent}
+SAID |= {"votes_of_shifts": views, "straight_states": in_fewer_directions}
+TYPOS = {"robustness.corruption_accuracy@corruption=typos": ">= 0.88"}
 KINDS: dict[str, Planted] = {
     **{name: planted(hide, "robustness.below_limit", said=SAID.get(name, plain)) for name, hide in PLAIN.items()},
     **{name: planted(hide, "robustness.masked_gradients", said=SAID.get(name, plain)) for name, hide in MASKED.items()},
@@ -524,5 +628,8 @@ KINDS: dict[str, Planted] = {
     "told_the_rows": Planted(told_the_rows(False), QUICK, LINF, "robustness.knows_rows", costly=True),
     "told_the_rows_smoothly": Planted(told_the_rows(True), QUICK, LINF, "robustness.knows_rows", costly=True),
     "adapts_to_the_batch": Planted(adapts, {"robustness": {"steps": 15}}, CORRUPTED, "robustness.batch_dependent", costly=True),
+    "false_bounds": Planted(false_bounds, QUICK, {"robustness.certified_accuracy": ">= 0"}, "robustness.no_bounds", costly=True),
+    "typos_left_out": Planted(read("typos"), "robustness", TYPOS, "robustness.below_limit"),
+    "words_dropped_by_chance": Planted(read("drops"), "robustness", {"robustness.corruption_accuracy": ">= 0.5"}, "accuracy.fickle"),
     "watermark": Planted(watermark, {"robustness": {"steps": 15}}, {"robustness.corruption_accuracy": ">= 0.8"}, "robustness.below_limit", costly=True),
 }

@@ -24,19 +24,23 @@ from safetensors.torch import load_file, save_file
 
 from . import find, home
 from .baselines import Baseline
+from .data import sources
 from .data.schema import Schema
 from .data.streams import in_order
 from .errors import Problem, Refusal, Stopped, refuse
 from .forms import Batch, Prediction, Tabular
 from .model import Model
 from .predictor import in_chunks
+from .room import Room
 
 FORMAT = 1
 DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError)  # what reading an edited file may end in
 
 
-def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
-    """Components from their specs (encoders {input: spec}, fusion, heads and decoders {target: spec}, fitted {target: state}), built for this schema."""
+def assemble_model(schema: Schema, parts: dict[str, Any], times: int = 1) -> Model:
+    """Components from their specs (encoders {input: spec}, fusion, heads and decoders {target: spec}, fitted {target: state}), built for this schema.
+
+    times: as often as each part must fit into memory, else it is refused before it is made."""
     kinds = schema.encoders()
     encoders = {n: find.make("encoders", parts["encoders"][n], f"model.encoders.{n}") for n in kinds}
     for n, encoder in encoders.items():
@@ -45,9 +49,11 @@ def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
             name, fits = find.split(parts["encoders"][n])[0], _that_take(form)
             what = f"{name} encodes {' or '.join(sorted(encoder.takes))}; {n!r} is {form}"
             raise refuse("encoder.input", what, where=f"model.encoders.{n}", fix=f"one of: {', '.join(fits)}")
-        encoder.build(kinds[n])
+        with Room(f"model.encoders.{n}", times):
+            encoder.build(kinds[n])
     fusion = find.make("fusions", parts["fusion"], "model.fusion")
-    fusion.build({n: e.width for n, e in encoders.items()})
+    with Room("model.fusion", times):
+        fusion.build({n: e.width for n, e in encoders.items()})
     heads, decoders, shared = {}, {}, {}
     for target, kind in schema.targets.items():
         head = heads[target] = find.make("heads", parts["heads"][target], f"model.heads.{target}")
@@ -59,7 +65,8 @@ def assemble_model(schema: Schema, parts: dict[str, Any]) -> Model:
             raise refuse("head.reads", f"head of {target!r} reads {head.reads!r}, which is not an input", fix=f"one of: {', '.join(encoders)}")
         whole = next(iter(encoders.values())) if len(encoders) == 1 and fusion.tokens else None
         only = whole if head.reads == "all" else encoders[head.reads]
-        head.build(kind, fusion.width if head.reads == "all" else only.width, only)
+        with Room(f"model.heads.{target}", times):
+            head.build(kind, fusion.width if head.reads == "all" else only.width, only)
         spec = parts["decoders"].get(target, head.decoder)
         key = json.dumps(spec, sort_keys=True)
         shared[key] = shared.get(key) or find.make("decoders", spec, f"model.decoders.{target}")
@@ -109,6 +116,7 @@ def _write(folder: Path, tensors: dict[str, torch.Tensor], body: dict[str, Any])
     try:
         save_file(tensors, half / "model.safetensors")
         (half / "model.json").write_text(home.sealed(dict(sorted(body.items())) | {"weights": _digest(half / "model.safetensors")}), "utf-8")
+        (half / "model.safetensors").chmod((half / "model.json").stat().st_mode & 0o777)  # safetensors lets its owner alone read it
         old = folder.with_name(f".{folder.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if folder.exists():
@@ -122,7 +130,7 @@ def _write(folder: Path, tensors: dict[str, torch.Tensor], body: dict[str, Any])
 
 
 def _digest(path: Path) -> str:
-    with open(path, "rb") as f:
+    with open(home.plain(path), "rb") as f:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
@@ -171,6 +179,8 @@ def _read(folder: str | Path) -> tuple[Schema, dict[str, Any], dict[str, torch.T
         if body.get("weights", found := _digest(folder / "model.safetensors")) != found:  # models saved by earlier versions name none
             raise ValueError("its weights are not those that were saved")
         return Schema.from_json(body["schema"]), body, load_file(folder / "model.safetensors")
+    except PermissionError:  # the files may be whole
+        raise
     except DAMAGED as e:
         raise refuse(
             "model.corrupt", f"the model cannot be read: {e}", where=str(folder), fix="the files were cut short or changed; take another copy"
@@ -237,7 +247,9 @@ class Loaded:
         forms = [next(iter(kinds.values())).form for kinds in self.schema.encoders().values()]
         return Open(self, target, table) if self.schema.targets[target].labels_ and forms in (["table"], ["picture"]) else None
 
-    def answer(self, table: pa.Table, rng: torch.Generator | None = None) -> pa.Table:
+    def answer(self, table: Any, rng: torch.Generator | None = None) -> pa.Table:
+        """For people. table: anything that `data: source` may be, a frame or a file, say."""
+        table = sources.load(table, where="table").table
         return shown(self.schema, self.predict(table, rng), table)
 
 
@@ -286,7 +298,9 @@ class Chosen:
     def predict(self, table: pa.Table, rng: torch.Generator | None = None) -> dict[str, Prediction]:
         return self.baseline.predict(table)
 
-    def answer(self, table: pa.Table, rng: torch.Generator | None = None) -> pa.Table:
+    def answer(self, table: Any, rng: torch.Generator | None = None) -> pa.Table:
+        """See `Loaded.answer`."""
+        table = sources.load(table, where="table").table
         return shown(self.schema, self.predict(table), table)
 
 

@@ -30,7 +30,8 @@ from .foreign.process import MODELS, SECONDS, Worker
 from .forms import Measurement
 from .home import write
 from .lock import Lock, unwritten
-from .preparing import Prepared, columns_of, gathered, look, prepare, root_of
+from .preparing import Prepared, look, prepare
+from .preparing.columns import columns_of, gathered, root_of
 from .registry import gate
 from .registry import policy as policies
 from .registry.export import BESIDE
@@ -73,7 +74,7 @@ def conclude(
     of training. budget: seconds after which no further audit begins. only: these audits; None: all. models: this one's place
     among those that the test rows judged, from 1, where it was measured before; None: as the registry counts."""
     began = time.perf_counter()
-    rows, registry = rows_digest(subject.splits["test"]), Registry()
+    rows, registry = rows_digest(subject.schema.contents(subject.splits["test"])), Registry()
     of.warnings += registry.edited_limits(rows, of.task.targets, policy)
     openings = registry.open_test(rows, folder.name, policy, of.task.targets, None if model == NO_MODEL else model)
     models = models or (1 if model == NO_MODEL else registry.judged(rows).index(model) + 1)
@@ -81,8 +82,9 @@ def conclude(
     code = subject.lineage["code"]
     subject.lineage = {"size_bytes": size_of(folder / "model"), "parameters": facts.get("parameters"), **subject.lineage}
     measured = measure(subject, budget, only, log, {limit.area for limit in policy.limits})
+    task = evidence.meaning(of.task.model_dump(mode="json", exclude={"data": {"source"}, "stages": True}), ours=not isinstance(subject.predictor, Foreign))
     for line in measured:
-        line.digests = {"model": model, "data": digests[line.split], "code": code}
+        line.digests = {"model": model, "data": digests[line.split], "code": code, "task": task}
         line.details = {**line.details, "test_openings": openings, "test_models": models} if line.split == "test" else line.details
     measured += beside
     decision = gate.decide(policy, measured, digests={"model": model, "data": digests, "code": code})
@@ -99,7 +101,7 @@ def conclude(
 BEGIN = 10.0  # seconds that a model's own code may take to make it, whatever the budget
 VALIDATION, TEST = 1_000_003, 2_000_003  # where environments begin, away from training's seeds
 WRITES = ("evidence.json", "card.md", "report.html")
-ROLES = ("train", "validation", "calibration", "test", "reference", "ood", "trusted", "planted")
+ROLES = ("train", "validation", "calibration", "test", "reference", "ood", "ood_near", "ood_far", "trusted", "planted")
 
 
 def audit(
@@ -116,30 +118,9 @@ def audit(
     for name in only or ():
         find.find("audits", name, "--only")
     unwritten(folder, WRITES)
-    given, model = model, None if model is None else located(model)
-    elsewhere = None if model is None else within(model)
-    ours = model is not None and model.is_dir() and elsewhere is None
-    if model is not None and not ours and not Path(str(model).rpartition(":")[0] or model).exists() and not Path(model).exists():
-        raise refuse("model.missing", f"{given} does not exist", where=str(given), fix=MODELS)
-    task = task or (load_task(model / "task.yaml") if model is not None and (model / "task.yaml").is_file() else None)
-    if task is None and not ours:
-        what = "a model from elsewhere says nothing of its columns and labels" if model else "data alone says nothing of its target"
-        raise refuse("audit.task", what, where="--task", fix="write a task file: modelwright new FILE --target COLUMN")
-    predictor = open_model(model) if ours else None
-    try:
-        of = _prepared(task, dict(data or {}), predictor)
-    except Refusal as e:
-        if data or not is_reference(str(given)):
-            raise
-        why, fix = "a version's task names its data as seen from the run's folder", "name the rows: --data test=FILE"
-        raise Refusal(Problem(p.code, p.what, why, p.where, fix) for p in e.problems) from e
-    met = unseen(of, model) if ours and data and (model / "model").is_dir() else None
-    code = code_digest()
-    if predictor is None and model is not None:
-        predictor = Foreign(str(elsewhere or model), of.schema, SECONDS if budget is None else min(SECONDS, max(BEGIN, budget)))
-        of.notes += predictor.notes
-        rehearse(predictor, of, budget)
-    digest = model_digest(model, predictor.digest if isinstance(predictor, Foreign) else None) if model is not None else NO_MODEL
+    given, case = model, case_of(model, data, task, budget)
+    model, elsewhere, ours, task = case.model, case.elsewhere, case.ours, case.task
+    of, predictor, met, digest, code = case.of, case.predictor, case.met, case.digest, code_digest()
     kept = Path(model, "lineage.json") if ours else None
     lineage = home.kept(kept, "stages") if kept and kept.is_file() else {"stages": []}
     said = lineage.get("calibration")  # of a file that somebody rewrote, anything
@@ -170,7 +151,7 @@ def audit(
             raise refuse("audit.explainer", "there is no model to explain", where="--explainer", fix="name the model that the explainer explains")
         subject.explainers = {explainer: explaining.Theirs(explainer, str(model), predictor)}
         only = only or due({limit.area for limit in policy.limits} | {"explanation"})
-    digests = {role: table_digest(t) for role, t in of.tables.items()}
+    digests = {role: table_digest(of.schema.contents(t)) for role, t in of.tables.items()}
     facts = {"model": str(given or "none: the data alone"), "explainer": explainer}
     again = {"model": relative(given, folder), "data": {r: relative(f, folder) for r, f in (data or {}).items()}}
     again["task"] = None if task is None else relative(Path(task.root, task.file), folder)
@@ -180,6 +161,48 @@ def audit(
         unwritten(folder, WRITES)  # meanwhile
         write(folder / "audit.json", home.sealed(again))
         return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget, only=only, models=models, log=log)
+
+
+@dataclass
+class Case:
+    """A model and what it is judged on."""
+
+    model: Path | None  # where it lies; None: the data alone
+    elsewhere: Path | None  # of a model from elsewhere, the file or folder that is read
+    ours: bool
+    task: Task | None
+    of: Prepared
+    predictor: Any
+    met: Seen | None  # of the test rows, those that it was trained on
+    digest: str
+
+
+def case_of(model: str | Path | None, data: Mapping[str, Any] | None = None, task: Task | None = None, budget: float | None = None) -> Case:
+    """The model of an audit, its task and its tables by role, as `audit` has them. Raises a Refusal where they do not fit each other."""
+    given, model = model, None if model is None else located(model)
+    elsewhere = None if model is None else within(model)
+    ours = model is not None and model.is_dir() and elsewhere is None
+    if model is not None and not ours and not Path(str(model).rpartition(":")[0] or model).exists() and not Path(model).exists():
+        raise refuse("model.missing", f"{given} does not exist", where=str(given), fix=MODELS)
+    task = task or (load_task(model / "task.yaml") if model is not None and (model / "task.yaml").is_file() else None)
+    if task is None and not ours:
+        what = "a model from elsewhere says nothing of its columns and labels" if model else "data alone says nothing of its target"
+        raise refuse("audit.task", what, where="--task", fix="write a task file: modelwright new FILE --target COLUMN")
+    predictor = open_model(model) if ours else None
+    try:
+        of = _prepared(task, dict(data or {}), predictor)
+    except Refusal as e:
+        if data or not is_reference(str(given)):
+            raise
+        why, fix = "a version's task names its data as seen from the run's folder", "name the rows: --data test=FILE"
+        raise Refusal(Problem(p.code, p.what, why, p.where, fix) for p in e.problems) from e
+    met = unseen(of, model) if ours and data and (model / "model").is_dir() else None
+    if predictor is None and model is not None:
+        predictor = Foreign(str(elsewhere or model), of.schema, SECONDS if budget is None else min(SECONDS, max(BEGIN, budget)))
+        of.notes += predictor.notes
+        rehearse(predictor, of, budget)
+    digest = model_digest(model, predictor.digest if isinstance(predictor, Foreign) else None) if model is not None else NO_MODEL
+    return Case(model, elsewhere, ours, task, of, predictor, met, digest)
 
 
 def rehearse(predictor: Foreign, of: Prepared, budget: float | None) -> None:
@@ -200,6 +223,11 @@ def relative(place: Any, folder: Path) -> Any:
     if place is None or "://" in str(place) or "@" in str(place):
         return None if place is None else str(place)
     return os.path.relpath(Path(place), folder)
+
+
+def absolute(place: str | None, folder: Path) -> str | None:
+    """What `relative` wrote, back again."""
+    return place if place is None or "://" in place or "@" in place else os.path.normpath(folder / place)
 
 
 def _prepared(task: Task | None, data: dict[str, Any], predictor: Any) -> Prepared:
@@ -246,16 +274,19 @@ def _prepared(task: Task | None, data: dict[str, Any], predictor: Any) -> Prepar
 
 
 def unseen(of: Prepared, folder: Path) -> Seen:
-    """Leave out the test rows that a run was trained or calibrated on, as its record has them. Refused where those are most of them."""
-    table = of.tables["test"]
-    found = seen.seen(folder, table, home.key())
-    told = f"{int(found.rows.sum()):,} of {table.num_rows:,} test rows are rows that the model was trained or calibrated on"
-    if 2 * found.rows.sum() > table.num_rows:
-        why, fix = "a model is judged on rows that it has not seen", "give rows that no split of the run held"
-        raise refuse("audit.seen_rows", told, why=why, where="--data test", fix=fix)
-    if found.rows.any():
-        of.tables["test"] = table.filter(pa.array(~found.rows))
-        of.warnings.append(f"{told}: they are left out of every figure")
+    """Leave out the test and trusted rows that a run was trained or calibrated on, as its record has them. Refused where those are most of them."""
+    for role in ("trusted", "test"):  # fairness is judged on trusted rows where there are some
+        if role not in of.tables:
+            continue
+        table = of.tables[role]
+        found = seen.seen(folder, table, home.key())
+        told = f"{int(found.rows.sum()):,} of {table.num_rows:,} {role} rows are rows that the model was trained or calibrated on"
+        if 2 * found.rows.sum() > table.num_rows:
+            why, fix = "a model is judged on rows that it has not seen", "give rows that no split of the run held"
+            raise refuse("audit.seen_rows", told, why=why, where=f"--data {role}", fix=fix)
+        if found.rows.any():
+            of.tables[role] = table.filter(pa.array(~found.rows))
+            of.warnings.append(f"{told}: they are left out of every figure")
     return found
 
 
@@ -291,6 +322,8 @@ def measure(
     asked: areas of limits; where time is short, costly audits that no limit asks for come last."""
     began, measured = time.perf_counter(), []
     subject.clusters = subject.clusters or undeclared_clusters(subject, log)
+    if subject.predictor is not None and (copies := subject.copies_of("test")) is not None:
+        log("note", {"text": f"audit: {len(copies) - copies.max() - 1:,} test rows are copies of others: equal rows count together"})
     names = only or (find.names("audits") if subject.predictor is not None else ["data"])
     costly = [n for n in names if find.find("audits", find.split(n)[0]).costly is not None]  # a name, or {name: settings}
     late = [n for n in costly if find.find("audits", find.split(n)[0]).costly not in asked] if budget is not None else []

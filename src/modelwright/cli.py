@@ -111,8 +111,10 @@ def _quiet() -> None:
 
 def _complain(problems: list[Problem]) -> None:
     if "--json" in sys.argv:
-        print(json.dumps({"errors": [p.as_json() for p in problems]}, ensure_ascii=False))
-        return
+        try:
+            return print(json.dumps({"errors": [p.as_json() for p in problems]}, ensure_ascii=False), flush=True)
+        except OSError:  # what is full is where it would be said
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     head = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     print(f"modelwright: {head}\n\n" + "\n\n".join(str(p) for p in problems), file=sys.stderr)
 
@@ -149,7 +151,7 @@ def plan(task: Annotated[Path, typer.Argument(help="A task file.")], as_json: As
     from .task import load_task
 
     made = make(load_task(task))
-    print(json.dumps(made.as_json(), default=str, ensure_ascii=False)) if as_json else show_plan(made)
+    print(json.dumps(made.as_json(), default=str, ensure_ascii=False)) if as_json else show_plan(made, task)
 
 
 @app.command()
@@ -188,10 +190,12 @@ def _run(task: Any, out: Path, resume: bool = False) -> Any:
         return go(task, out, resume=resume, log=progress.log)
 
 
-def _finish(done: Any, as_json: bool) -> None:
+def _finish(done: Any, as_json: bool, then: str = "") -> None:
     from .show import show_run
 
     print(json.dumps(done.as_json(), default=str, ensure_ascii=False)) if as_json else show_run(done)
+    if then and not as_json:
+        print(then)
     if done.decision is not None and done.decision["verdict"] != "pass":
         raise typer.Exit(3)
 
@@ -242,7 +246,7 @@ def predict(
 def audit(
     model: Annotated[str | None, typer.Argument(help="A run or Hugging Face folder, a file.onnx, FILE.py:factory, NAME@ALIAS; none: the data alone.")] = None,
     data: Annotated[
-        list[str] | None, typer.Option(help="[ROLE=]FILE: train, validation, calibration, test (default), reference, ood, trusted, planted.")
+        list[str] | None, typer.Option(help="[ROLE=]FILE: train, validation, calibration, test (default), reference, ood, ood_near, ood_far, trusted, planted.")
     ] = None,
     task: Annotated[Path | None, typer.Option(help="A task file: columns, target, labels, limits.")] = None,
     out: Annotated[Path | None, typer.Option(help="The folder of the report; default audits/TIME.")] = None,
@@ -311,7 +315,7 @@ def _seconds(text: str | None) -> float | None:
 
 @app.command()
 def compare(run_a: Path, run_b: Path, as_json: AsJson = False) -> None:
-    """Two runs on the same test rows: paired differences with intervals."""
+    """Two runs, or folders of `audit`, on the same test rows: paired differences with intervals."""
     from .compare import compare as go
     from .show import show_comparison
 
@@ -324,8 +328,15 @@ def demo(out: Annotated[Path | None, typer.Option(help="The run's folder.")] = N
     """The whole life on embedded data, offline, in about a minute: breast-cancer measurements of 569 patients."""
     from .task import task_of
 
-    task = task_of(DEMO)
-    _finish(_run(task, out or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}"), as_json)
+    done = _run(task_of(DEMO), out or Path("runs") / f"demo-{time.strftime('%Y%m%d-%H%M%S')}")
+    if not as_json:
+        from .artifact import open_model
+        from .data import sources
+        from .show import show_answers
+
+        patients = sources.load(DEMO["data"]["source"]).table.slice(16, 6)  # both kinds
+        show_answers(open_model(done.folder).answer(patients), patients.column(DEMO["target"]).to_pylist(), DEMO["target"])
+    _finish(done, as_json, then="yours:  modelwright new YOUR.csv --target COLUMN   (writes a task file; docs/quickstart.md goes on from there)")
 
 
 @app.command()

@@ -109,7 +109,7 @@ def export(
 
 @group.command("import")
 def import_(
-    model: Annotated[str, typer.Argument(help="NAME, NAME@3 or NAME@ALIAS there; without --from an ONNX file or a Hugging Face folder.")],
+    model: Annotated[str, typer.Argument(help="NAME, NAME@3 or NAME@ALIAS there; without --from an ONNX file, a Hugging Face or exported folder.")],
     source: Annotated[str | None, typer.Option("--from", help="mlflow:URI or mlflow:FOLDER.")] = None,
     name: Annotated[str | None, typer.Option(help="Its name here; needed for a file or a folder.")] = None,
     task: Annotated[Path | None, typer.Option(help="Of a model from elsewhere: a task file with its columns, labels and limits.")] = None,
@@ -132,7 +132,7 @@ def import_(
 
 
 def _brought(registry: Registry, place: Path, name: str | None, task: str | None) -> Any:
-    """An ONNX file or a Hugging Face folder on this machine."""
+    """An ONNX file, a Hugging Face folder or a folder that `export` wrote, on this machine."""
     import tempfile
 
     from .foreign.predictor import within
@@ -144,18 +144,26 @@ def _brought(registry: Registry, place: Path, name: str | None, task: str | None
         why = "a version is bound to its bytes, and code may load others each time; such a model can be audited and asked, not promoted"
         fix = "keep it as an ONNX file (torch.onnx.export, skl2onnx) and import that"
         raise refuse("model.missing", f"{place} is code", why=why, where=str(place), fix=fix)
-    found = place if place.is_file() and place.suffix == ".onnx" else within(place)
+    found, lineage = place if place.is_file() and place.suffix == ".onnx" else within(place), None
+    if (place / "model.json").is_file():
+        from .home import kept
+        from .registry.export import BESIDE
+
+        found, lineage = place, kept(place / "lineage.json") if (place / "lineage.json").is_file() else None
     if found is None:
         what = f"{place} is neither an ONNX file nor a Hugging Face folder" if place.exists() else f"{place} does not exist"
         raise refuse("model.missing", what, where=str(place), fix="a run's folder is registered: modelwright register FOLDER --name NAME")
-    if found.is_dir():
+    if (found / "model.json").is_file():  # a version that was exported
+        paths = (p.relative_to(found) for p in found.rglob("*") if p.is_file())
+        parts = {p.as_posix(): found / p for p in paths if p.as_posix() not in BESIDE and not p.name.startswith(".")}
+    elif found.is_dir():
         from .foreign.huggingface import files
 
         parts = {n: found / n for n in files(found)}
     else:
         parts = {"model.onnx": found}
     with tempfile.TemporaryDirectory(prefix="modelwright-") as scratch:
-        return bring(registry, parts, name, f"file: {found.name}", task, Path(scratch) / "made")
+        return bring(registry, parts, name, f"file: {found.name}", task, Path(scratch) / "made", lineage)
 
 
 def _task_text(path: Path, registry: Registry) -> str:

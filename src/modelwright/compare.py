@@ -1,4 +1,7 @@
-"""Two runs on the same test rows: the difference of every metric, paired, with its interval. Different test rows are refused."""
+"""Two runs, or folders that `audit` wrote, on the same test rows: the difference of every metric, paired, with its interval. Different rows are refused.
+
+Rows are the same where all columns that both tables hold are equal, in whatever order; a table that only one of the models could read is not enough.
+"""
 
 from __future__ import annotations
 
@@ -8,16 +11,15 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from . import preparing
-from .artifact import open_model
-from .data import sources
+from . import home
+from .auditing import Case, absolute, case_of
 from .data.rollouts import Actor
 from .digests import rows_digest, table_digest
 from .errors import refuse
 from .evidence import read
 from .intervals import paired
 from .kind import Metric
-from .task import Task, load_task
+from .task import load_task
 
 LEVEL = 0.95
 EPISODES = 100
@@ -25,38 +27,45 @@ TEST = 3_000_003  # where episodes begin, away from those that were learnt from 
 
 
 def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
-    """A minus B. Test rows come from each run's own task.yaml and must be the ones that its evidence was measured on. Two policies are compared on
-    episodes that begin alike."""
-    tasks = {run: _task(Path(run)) for run in (a, b)}
-    acting = [run for run, task in tasks.items() if str(task.data.source).startswith("gym://")]
-    if acting:
-        return _played(a, b, tasks)
-    tables, roots = zip(*(_test_rows(Path(run), tasks[run]) for run in (a, b)), strict=True)
-    first, second = (rows_digest(t.select(sorted(t.column_names))) for t in tables)
-    if first != second:
-        raise refuse(
-            "compare.rows",
-            "the runs were tested on different rows",
-            why="a paired difference needs the same rows",
-            fix="give both tasks the same data and split",
-        )
-    table = tables[0]
-    models = {run: open_model(run, root) for run, root in zip((a, b), roots, strict=True)}
-    shared = [t for t in models[a].schema.targets if t in models[b].schema.targets]
+    """A minus B, each a run's folder or an audit's. Model and rows must be those that its evidence speaks of. Two policies are compared on episodes that
+    begin alike."""
+    cases = [_case(Path(folder)) for folder in (a, b)]
+    if any(case.of.environment for case in cases):
+        return _played(a, b, cases)
+    models = [case.predictor for case in cases]
+    shared = [t for t in models[0].schema.targets if t in models[1].schema.targets]
     if not shared:
-        raise refuse("compare.targets", "the runs have no target in common", fix="name two runs that learnt the same target")
-    found = []
-    clusters = tasks[a].audit.clusters
+        raise refuse("compare.targets", "the two have no target in common", fix="name two that answer the same target")
+    table = _shared_rows(cases, shared)
+    clusters = next((c.task.audit.clusters for c in cases if c.task and c.task.audit.clusters in table.column_names), None)
     labels = None if clusters is None else np.unique(np.array(table.column(clusters).to_pylist(), dtype=str), return_inverse=True)[1]
-    predictions = {run: models[run].predict(table) for run in (a, b)}
+    predictions, found = [model.predict(table) for model in models], []
     for target in shared:
-        metrics = {}
-        for run in (a, b):
-            kind = models[run].schema.targets[target]
-            metrics[run] = kind.metrics(predictions[run][target], kind.encode_target(kind.column(table, target)))
-        found += [_line(target, name, metrics[a][name], metrics[b][name], table.num_rows, labels) for name in metrics[a].keys() & metrics[b].keys()]
+        kinds = [model.schema.targets[target] for model in models]
+        metrics = [k.metrics(p[target], k.encode_target(k.column(table, target))) for k, p in zip(kinds, predictions, strict=True)]
+        found += [_line(target, name, *(m[name] for m in metrics), table.num_rows, labels) for name in metrics[0].keys() & metrics[1].keys()]
     found = sorted(found, key=lambda f: (f["target"], f["metric"]))
     return {"a": str(a), "b": str(b), "rows": table.num_rows, "unit": "test rows", "level": LEVEL, "differences": found}
+
+
+def _shared_rows(cases: list[Case], targets: list[str]) -> pa.Table:
+    """The rows that both were tested on, in a table that holds these targets and all that both models read."""
+    tables = [case.of.tables["test"] for case in cases]
+    names = [set(t.column_names) for t in tables]
+    schemas = [case.predictor.schema for case in cases]
+    needed = {n for s in schemas for n, kind in s.inputs.items() if not kind.drawn and kind.place != "none"}
+    needed |= {n for s in schemas for t in targets for n in (t, *s.targets[t].beside)}
+    shared = sorted(names[0] & names[1])
+    fix = "audit both on one file that neither has seen (modelwright audit A --data test=FILE --out FOLDER), and compare the two folders"
+    if len({rows_digest(t.select(shared)) for t in tables}) > 1 or not shared:
+        raise refuse("compare.rows", "the two were tested on different rows", why="a paired difference needs the same rows", fix=fix)
+    for case, table in zip(cases, tables, strict=True):
+        if needed <= set(table.column_names):
+            for schema in schemas:
+                schema.at(case.of.schema.root)
+            return table
+    lacks = ", ".join(sorted(needed - (names[0] & names[1]))[:8])
+    raise refuse("compare.rows", f"neither table of test rows holds all that both read: {lacks}", why="both answer for the same rows", fix=fix)
 
 
 def _line(target: str, name: str, x: Metric, y: Metric, n: int, clusters: np.ndarray | None = None) -> dict[str, Any]:
@@ -68,38 +77,44 @@ def _line(target: str, name: str, x: Metric, y: Metric, n: int, clusters: np.nda
     return {"target": target, "metric": name, **{k: None if v is None or np.isnan(v) else v for k, v in said.items()}, "surely": surely, "method": i.method}
 
 
-def _played(a: str | Path, b: str | Path, tasks: dict[Any, Task]) -> dict[str, Any]:
+def _played(a: str | Path, b: str | Path, cases: list[Case]) -> dict[str, Any]:
     """Episode by episode from the same starts. What a policy sees of its environment is its own affair; the environment must be one."""
-    names = [(tasks[run].data.source, tasks[run].data.environment.settings) for run in (a, b)]
+    names = [(case.task.data.source, case.task.data.environment.settings) for case in cases]
     if names[0] != names[1]:
-        what = f"the runs acted in different environments: {names[0][0]} and {names[1][0]}" + ", with other settings" * (names[0][0] == names[1][0])
-        raise refuse("compare.rows", what, why="a paired difference needs the same episodes", fix="name two runs of one environment")
+        what = f"the two acted in different environments: {names[0][0]} and {names[1][0]}" + ", with other settings" * (names[0][0] == names[1][0])
+        raise refuse("compare.rows", what, why="a paired difference needs the same episodes", fix="name two of one environment")
     returns = []
-    for run in (a, b):
-        data = tasks[run].data
-        world = sources.load(data.source, root=tasks[run].root, environment=data.environment.model_dump()).environment
-        model = open_model(run)
-        target = model.schema.acted[0]
-        returns.append(world.play(Actor(model.model, model.schema, world, target), EPISODES, TEST, copies=EPISODES))
-    line = _line(target, "episode_return", *(Metric.mean(r) for r in returns), EPISODES)
+    for case in cases:
+        world, schema = case.of.environment, case.predictor.schema
+        returns.append(world.play(Actor(case.predictor.model, schema, world, schema.acted[0]), EPISODES, TEST, copies=EPISODES))
+    line = _line(schema.acted[0], "episode_return", *(Metric.mean(r) for r in returns), EPISODES)
     return {"a": str(a), "b": str(b), "rows": EPISODES, "unit": "episodes that begin alike", "level": LEVEL, "differences": [line]}
 
 
-def _task(run: Path) -> Task:
-    if not (run / "task.yaml").is_file():
-        raise refuse("compare.run", f"{run} is not a run folder", why="it has no task.yaml", fix="name folders that `modelwright run` made")
-    return load_task(run / "task.yaml")
-
-
-def _test_rows(run: Path, task: Task) -> tuple[pa.Table, Path]:
-    """(the run's test rows, the folder that paths in them lie below)"""
-    if not (run / "evidence.json").is_file():
-        fix = "go on with it: modelwright run TASK --out RUN --resume"
-        raise refuse("compare.run", f"{run} has not come to its end", why="it has no evidence.json", fix=fix)
-    evidence = read(run / "evidence.json")
-    loaded = sources.load(task.data.source, query=task.data.query, root=run)
-    schema, _ = preparing.columns_of(task, loaded.table, loaded, [])
-    table = preparing.split(task, loaded.table, schema, loaded.split, [])["test"]
-    if table_digest(table) != evidence["data"]["test"]:
-        raise refuse("compare.changed", "the data changed since this run", where=str(run), fix="run the task again")
-    return table, preparing.root_of(task, loaded)
+def _case(folder: Path) -> Case:
+    """Model and test rows of a run or an audit, as they were measured."""
+    told = folder / "audit.json"
+    run = (folder / "task.yaml").is_file()
+    if not run and not told.is_file():
+        what, fix = f"{folder} is neither a run's folder nor an audit's", "name folders that `modelwright run` or `modelwright audit` made"
+        raise refuse("compare.run", what, why="it has no task.yaml and no audit.json", where=str(folder), fix=fix)
+    if not (folder / "evidence.json").is_file():
+        fix = "go on with it: modelwright run TASK --out RUN --resume" if run else "audit again, with another --out"
+        raise refuse("compare.run", f"{folder} has not come to its end", why="it has no evidence.json", where=str(folder), fix=fix)
+    evidence = read(folder / "evidence.json")
+    if run:
+        case = case_of(folder)
+    else:
+        how = home.kept(told, "task")
+        if not how.get("model") or not isinstance(how.get("data"), dict):
+            what = f"{folder} is the audit of " + ("a private training" if "trainer" in how else "data alone")
+            raise refuse("compare.run", what, why="there is no model that could answer", where=str(folder), fix="name the audit of a model")
+        task = None if how["task"] is None else load_task(absolute(how["task"], folder))
+        case = case_of(absolute(how["model"], folder), {role: absolute(place, folder) for role, place in how["data"].items()}, task)
+    test = case.of.tables.get("test")
+    said, now = (evidence["model"], evidence["data"].get("test")), (case.digest, None if test is None else table_digest(case.of.schema.contents(test)))
+    if case.of.environment is None and said != now:
+        what = "the data" if said[0] == now[0] else "the model"
+        fix = "run the task again" if run else "audit again, with another --out"
+        raise refuse("compare.changed", f"{what} changed since this was measured", where=str(folder), fix=fix)
+    return case

@@ -1,4 +1,4 @@
-"""What a run writes while it learns: metrics.jsonl, and tensorboard/ beside it."""
+"""What a run writes while it learns: metrics.jsonl, and tensorboard/ beside it, a folder for each stage."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Curves:
     def __init__(self, folder: Path):
         self.path = folder / "metrics.jsonl"
         self.lines: list[dict[str, Any]] = []
-        if self.path.exists():
+        if self.path.is_file():
             for line in self.path.read_text("utf-8", "replace").splitlines():
                 with contextlib.suppress(ValueError, KeyError, TypeError):  # cut short or damaged: a point of a curve, no more
                     line = json.loads(line)
                     self.lines += [line] if line["stage"] and line["step"] >= 0 else []
         self.file = None
-        self.board = None
+        self.boards: dict[str, Any] = {}  # of each stage
         self.folder = folder
         self.began = time.perf_counter()
 
     def writer(self, stage: str, log: Log) -> Callable[[dict[str, Any]], None]:
         def write_line(line: dict[str, Any]) -> None:
-            if self.file is None:
+            if stage not in self.boards:
                 self._open(stage, line["step"])
             line = {"stage": stage, **line, "seconds": round(time.perf_counter() - self.began, 3)}
             self.lines.append(line)
@@ -41,7 +41,7 @@ class Curves:
             self.file.flush()
             for k, v in line.items():
                 if isinstance(v, float) and k != "seconds":
-                    self.board.add_scalar(f"{stage}/{k}", v, line["step"])
+                    self.boards[stage].add_scalar(k, v, line["step"])
             log("step", line)
 
         return write_line
@@ -49,14 +49,14 @@ class Curves:
     def _open(self, stage: str, step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.lines = [line for line in self.lines if line["stage"] != stage or line["step"] < step]
-        write(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
-        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
-        self.board = SummaryWriter(str(self.folder / "tensorboard"))
+        if self.file is None:
+            self.lines = [line for line in self.lines if line["stage"] != stage or line["step"] < step]
+            write(self.path, "".join(json.dumps(line) + "\n" for line in self.lines))
+            self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - closed in close()
+        self.boards[stage] = SummaryWriter(str(self.folder / "tensorboard" / stage), purge_step=step)  # readers forget what a cut run wrote after that
 
     def close(self) -> None:
         if self.file is not None:
             self.file.close()
-            self.board.close()
-
-
+        for board in self.boards.values():
+            board.close()

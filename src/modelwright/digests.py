@@ -48,7 +48,7 @@ def _column_digest(column: pa.ChunkedArray) -> str:
     there, lengths, values = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
     inside: list[pa.Array] = []
     for chunk in chunks:
-        there.update(np.asarray(chunk.is_valid()).view(np.uint8) if len(chunk) else b"")
+        there.update(_valid(chunk).view(np.uint8) if len(chunk) else b"")
         if tag == "nested":
             lengths.update(np.asarray(pc.fill_null(pc.list_value_length(chunk), 0).cast(pa.int64())))
             inside.append(chunk.flatten())
@@ -65,6 +65,11 @@ def _column_digest(column: pa.ChunkedArray) -> str:
             child = pa.chunked_array([pc.struct_field(c, name) for c in chunks])
             values.update(f"{name}\0{_column_digest(child)}".encode())
     return f"{tag}|{there.hexdigest()}|{lengths.hexdigest()}|{values.hexdigest()}"
+
+
+def _valid(chunk: pa.Array) -> np.ndarray:
+    """(n,) bool. Most columns of wide tables have no nulls, and to ask takes longer than to hash a few hundred numbers."""
+    return np.asarray(chunk.is_valid()) if chunk.null_count else np.ones(len(chunk), bool)
 
 
 def _normal(column: pa.ChunkedArray) -> tuple[str, list[pa.Array]]:
@@ -93,9 +98,9 @@ def _normal(column: pa.ChunkedArray) -> tuple[str, list[pa.Array]]:
         return _normal_time(column, kind)
     if pa.types.is_integer(kind):
         wide = pa.types.is_uint64(kind) and pc.max(column).as_py() >= 2**63
-        return ("uint", column.chunks) if wide else ("int", column.cast(pa.int64()).chunks)
+        return ("uint", column.chunks) if wide else ("int", (column if kind == pa.int64() else column.cast(pa.int64())).chunks)
     if pa.types.is_floating(kind):
-        chunks = column.cast(pa.float64()).chunks
+        chunks = (column if kind == pa.float64() else column.cast(pa.float64())).chunks
         return ("int" if all(_integral(_numbers(c, "float")).all() for c in chunks) else "float"), chunks
     written = (lambda v: f"decimal {v.normalize():f}") if pa.types.is_decimal(kind) else repr
     return "text", [pa.array([None if v is None else written(v) for v in c.to_pylist()], pa.large_string()) for c in column.chunks]
@@ -181,7 +186,7 @@ def _hash(chunk: pa.Array, tag: str) -> np.ndarray:
         h = words[np.asarray(codes.indices.fill_null(-1))]
     else:
         h = _hash_numbers(_numbers(chunk, "float" if pa.types.is_floating(chunk.type) else tag), tag)
-    return np.where(np.asarray(chunk.is_valid()), h, _seed("null")) if n else h
+    return np.where(_valid(chunk), h, _seed("null")) if chunk.null_count else h
 
 
 def _hash_numbers(x: np.ndarray, tag: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ import numpy as np
 
 from .errors import Problem, Refusal, refuse
 from .forms import Measurement
+from .home import plain
 from .registry.gate import Decision, Policy, area_of
 
 SCHEMA = 1
@@ -72,6 +74,16 @@ def build(
     }
 
 
+def meaning(tree: Mapping[str, Any], ours: bool) -> str:
+    """Digest of what a task says that figures rest on beside model and rows: what is drawn, who belongs together, what texts are held to; of a model from
+    elsewhere also its columns, groups and labels, which our own carries itself. tree: a task's, with defaults filled in."""
+    audit = tree.get("audit") or {}
+    said = {"seed": tree.get("seed", 0)} | {k: audit.get(k) for k in ("clusters", "safety", "synonyms", "secret")}
+    if not ours:
+        said |= {"columns": (tree.get("data") or {}).get("columns"), "target": tree.get("target")}
+    return "sha256:" + hashlib.sha256(json.dumps(said, sort_keys=True, ensure_ascii=False, default=str).encode()).hexdigest()
+
+
 def _entry(m: Measurement, limit: str | None, verdict: str | None, codes: list[str]) -> dict[str, Any]:
     line = {f.name: _plain(getattr(m, f.name)) for f in fields(Measurement) if f.name != "reasons"}
     codes = [*codes, *(c for c in m.reasons if c not in codes)]
@@ -105,7 +117,7 @@ def read(path: str | Path) -> dict[str, Any]:
     """evidence.json, checked; a Refusal lists all that is wrong. The decision in it is a record: to promote, decide again from `measurements`."""
     where = str(path)
     try:
-        found = json.loads(Path(path).read_bytes(), parse_constant=lambda name: name, object_pairs_hook=_once)  # NaN and Infinity are text, and refused
+        found = json.loads(plain(Path(path)).read_bytes(), parse_constant=lambda name: name, object_pairs_hook=_once)  # NaN and Infinity are text, and refused
     except FileNotFoundError:
         raise refuse(
             "evidence.missing", "there is no evidence", where=where, fix="run the audit first: `modelwright audit MODEL --data FILE`"

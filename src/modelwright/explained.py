@@ -23,6 +23,7 @@ WRONG = {
     "explanation.ignores_model": "it says the same of a model with other weights",
     "explanation.ignores_class": "it says the same of every class",
     "explanation.unstable": "asked again of nearly the same row, it says something else",
+    "explanation.overlooks": "it leaves out what matters most",
     "explanation.unfaithful": "what it points to matters no more than inputs in random order",
     "explanation.shape": "it gave another shape than its input's, or values that are no numbers",
     "explanation.failed": "it failed",

@@ -95,6 +95,7 @@ class Asked:
     draw: int | None = None  # the seed of the redrawn weights
     weights: Redrawn | None = None
     elsewhere: int = 0  # weights that were redrawn in another process
+    first: int = 0  # the number of x's first row among the opened model's
 
     def __post_init__(self) -> None:
         """In double precision where the model can be computed so: the last bits of single precision differ with the number of threads, and ranks of
@@ -105,9 +106,15 @@ class Asked:
             self.x = self.x.double()
 
     def __call__(self, x: Tensor) -> Tensor:
-        rows = torch.arange(len(self.x)).repeat(-(-len(x) // len(self.x)))[: len(x)]
+        rows = self.first + torch.arange(len(self.x)).repeat(-(-len(x) // len(self.x)))[: len(x)]
         with self.weights or contextlib.nullcontext():
             return self.opened.logits(x, rows)
+
+    def alone(self, row: int) -> Asked:
+        """The same of one row alone."""
+        found = replace(self, table=self.table.slice(row, 1), first=row)
+        found.x = self.x[row : row + 1]
+        return found
 
     def redrawn(self, seed: int) -> Asked:
         return replace(self, draw=seed, weights=Redrawn(seed))

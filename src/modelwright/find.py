@@ -1,7 +1,8 @@
 """From a name in a task file to the component: `objective: masked` is `objectives/masked.py`. There is no registry to keep in step.
 
 A component's settings are its constructor's keyword arguments: their annotations are the types, their defaults the defaults, and both are
-checked here. Also found: an installed plug-in (entry point group `modelwright.<folder>`) and a user's own `file.py:Class`.
+checked here. Also found: an installed plug-in (entry point group `modelwright.<folder>`) and, of what only helps learning, a user's own `file.py:Class`.
+What ships in a model has to be installed: a file that a model names would be somebody else's code, run by whoever opens it.
 """
 
 from __future__ import annotations
@@ -20,13 +21,19 @@ from typing import Any
 from .errors import Problem, Refusal, did_you_mean, refuse
 
 FOLDERS = ("kinds", "encoders", "fusions", "heads", "decoders", "objectives", "strategies", "audits", "explainers")
+SHIPPED = ("kinds", "encoders", "fusions", "heads", "decoders")  # what model.json names
 Spec = str | dict[str, Any]  # "lora", {"lora": {"rank": 8}}, {"fairness": "equalized_odds"} (the first setting)
 
 
 def names(folder: str) -> list[str]:
     """What exists in a folder, plug-ins included."""
-    here = [p.stem for p in (Path(__file__).parent / folder).glob("*.py") if not p.stem.startswith("_")]
-    return sorted({*here, *(e.name for e in _plugins(folder))})
+    return sorted({*_here(folder), *(e.name for e in _plugins(folder))})
+
+
+@cache
+def _here(folder: str) -> tuple[str, ...]:
+    """The package's own, listed once."""
+    return tuple(p.stem for p in (Path(__file__).parent / folder).glob("*.py") if not p.stem.startswith("_"))
 
 
 @cache
@@ -150,6 +157,9 @@ def _class_in(module: ModuleType) -> type:
 
 def _from_file(folder: str, name: str, where: str, root: str) -> type:
     file, _, cls = name.rpartition(":")
+    if folder in SHIPPED:
+        what, why = f"{name} is code, and cannot be part of a model", "a saved model opens without anybody's file: what it is made of has to be installed"
+        raise refuse("component.shipped", what, why=why, where=where, fix=f"install it as a plug-in: an entry point in the group modelwright.{folder}")
     path = Path(root, file).resolve()
     if not path.is_file():
         raise refuse("component.file", f"{file} does not exist", where=where, why="paths are relative to the task file")

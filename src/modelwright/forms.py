@@ -6,6 +6,7 @@ knowing what it holds. Things with a count per row are padded (`Ragged`); a tabl
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -222,6 +223,11 @@ class Measurement:
     details: dict[str, Any] = field(default_factory=dict)
     reasons: list[str] = field(default_factory=list)  # codes `<area>.<what>`
     digests: dict[str, str] = field(default_factory=dict)  # model, data, code, settings
+
+
+def clauses(slice: str) -> list[str]:
+    """The clauses `column=value` that ` & ` joins in a slice. One inside a value (dept=R & D) joins none: what follows it compares nothing."""
+    return [clause.strip() for clause in re.split(r" & (?=[^=<>&]*[=<>])", slice)]
 
 
 def _register(cls: type) -> None:

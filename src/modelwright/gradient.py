@@ -39,11 +39,12 @@ class Plain(GradientRule):
             gradients = torch.autograd.grad(mean, parameters, allow_unused=True)
             return Estimate([(list(gradients), 1.0)], mean.detach(), loss.metrics)
         sums: dict[str, tuple[list[Tensor | None], Tensor]] = {}
-        total = torch.zeros((), device=batch.device)
         values: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}  # means over the rows
         for start in range(0, len(batch), micro):
             part = batch.select(slice(start, start + micro))
             loss = learner(part, player)
+            metrics |= {k: metrics.get(k, 0) + v * (len(part) / len(batch)) for k, v in loss.metrics.items()}
             terms = {k: (t.weight * t.total.sum(), t.count.sum().detach()) for k, t in loss.terms.items()}
             if loss.coupled is not None:
                 terms["coupled"] = (loss.coupled * len(part), torch.tensor(float(len(part)), device=batch.device))
@@ -53,4 +54,4 @@ class Plain(GradientRule):
                 sums[name] = ([b if a is None else a if b is None else a + b for a, b in zip(old, gradients, strict=True)], n + count)
                 values[name] = values.get(name, 0) + value.detach()
         total = sum(values[k] / sums[k][1].clamp(min=1) for k in sums)
-        return Estimate([(g, n.clamp(min=1)) for g, n in sums.values()], total, {})
+        return Estimate([(g, n.clamp(min=1)) for g, n in sums.values()], total, metrics)

@@ -10,6 +10,7 @@ import getpass
 import hashlib
 import json
 import os
+import stat
 import sys
 import time
 from pathlib import Path
@@ -43,8 +44,11 @@ def key() -> bytes:
     path = home() / "rows.key"
     if not path.exists():
         half = path.with_name(f".rows.key.{os.getpid()}")
-        with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
-            f.write(os.urandom(32))
+        try:
+            with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
+                f.write(os.urandom(32))
+        except PermissionError as e:
+            raise refuse("home.unwritable", f"cannot write to {home()}: {e.strerror}", where="MODELWRIGHT_HOME", fix="name a folder you may write to") from e
         with contextlib.suppress(FileExistsError):  # of two at once the first one's counts
             os.link(half, path)
         half.unlink()
@@ -78,6 +82,13 @@ def write(path: Path, text: str) -> None:
             half.unlink()
 
 
+def plain(path: Path) -> Path:
+    """Itself; ValueError where it is a folder, or a pipe or device, which could be read for ever."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ValueError(f"{path.name} is no plain file")
+    return path
+
+
 def sealed(body: Any) -> str:
     """JSON that carries the digest of what it says."""
     body = json.loads(json.dumps(body, default=str))
@@ -86,7 +97,7 @@ def sealed(body: Any) -> str:
 
 def unseal(path: Path, *keys: str) -> dict[str, Any]:
     """What `sealed` wrote, with at least these keys. Raises ValueError where it is cut short or not as it was written; older files carry no digest."""
-    body = json.loads(path.read_text("utf-8"))
+    body = json.loads(plain(path).read_text("utf-8"))
     if not isinstance(body, dict) or not body.keys() >= {*keys} or body.get("sha256", seal := _digest(body)) != seal:
         raise ValueError("it is not as it was written")
     return {k: v for k, v in body.items() if k != "sha256"}

@@ -53,6 +53,18 @@ def interval(metric: Metric, n: int, *, level: float, clusters: np.ndarray | Non
     return replace(found, high=min(found.high, 1.0)) if bounded and found.high > 1 else found
 
 
+def within(rows: np.ndarray, low: float, high: float, *, level: float, clusters: np.ndarray | None = None, seed: int = 0) -> Interval:
+    """The mean of rows (N,) that lie in [low, high]: no wider than Clopper-Pearson's of the share of that range, since of all rows with one mean those at
+    its ends scatter most (Hoeffding 1963). One row in 128 that differs leaves the jackknife 2 degrees of freedom, and an interval of anything."""
+    mean = Metric.mean(rows)
+    found, (rows, _, labels, count) = interval(mean, len(rows), level=level, clusters=clusters, seed=seed), _units(mean, len(rows), clusters)
+    if not count:
+        return found
+    share = _share((rows - low) / (high - low), labels, count, level)
+    ends = low + (high - low) * share.low, low + (high - low) * share.high
+    return found if found.high - found.low <= ends[1] - ends[0] else Interval(found.value, *ends, f"{share.method}, of the range from {low:g} to {high:g}")
+
+
 def paired(a: Metric, b: Metric, n: int, *, level: float, clusters: np.ndarray | None = None, seed: int = 0) -> Interval:
     """a - b on the same rows. Where both are means over rows, rows that only one of them knows are left out."""
     if a.rows is not None and b.rows is not None:

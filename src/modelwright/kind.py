@@ -103,9 +103,9 @@ class Kind:
         """As a text target: what a model from elsewhere wrote, whole, as the `tokens` of a Prediction."""
         raise refuse("model.output", "texts for a target that is no text", fix="give numbers: one column a class, or one number a row")
 
-    def outside(self, values: pa.ChunkedArray) -> str:
-        """What encoding depends on beside the values (states of the files that they name): a cache must know."""
-        return ""
+    def contents(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        """What the cells stand for, one value a row: a cell that names a file stands for what is in it. Rows are told apart and digested by this."""
+        return values
 
     def batch(self, stored: Stored, rows: np.ndarray) -> Value:
         """The rows as tensors: dense, or `Ragged` where the column is stored with offsets."""

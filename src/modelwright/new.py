@@ -13,8 +13,10 @@ from .data.schema import infer, profile
 from .errors import did_you_mean, refuse
 from .home import write
 from .kind import Profile
-from .preparing import target_kind
+from .preparing.columns import target_kind
 
+# what YAML does not take, or what turns text about
+UNPRINTABLE = re.compile("[^\t\n\x20-\x7e\xa0-\u2027\u202f-\u2065\u206a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 HINTS = re.compile(r"^(target|label|class|y|outcome|diagnosis|income|default|churn|survived|species|result|标签|类别)$", re.IGNORECASE)
 
 
@@ -41,9 +43,9 @@ def write_task(file: str, target: str | None, out: Path | None) -> Path:
     out = out or Path(re.sub(r"\W+", "-", Path(file.rstrip("/")).stem) or "task").with_suffix(".yaml")
     if out.exists():
         raise refuse("new.exists", f"{out} already exists", why="a task file is never overwritten", fix="name another with --out")
-    primary = find.find("kinds", kind).primary
+    primary, shown = find.find("kinds", kind).primary, " ".join(file.split())
     lines = [
-        f"# {loaded.table.num_rows:,} rows from {file}. The two lines that count are `source` and `target`; everything else is shown as a start.",
+        f"# {loaded.table.num_rows:,} rows from {shown}. The two lines that count are `source` and `target`; everything else is shown as a start.",
         *(f"# noted: {note}" for note in loaded.notes[:5]),
         "data:",
         f"  source: {_word(source)}",
@@ -66,7 +68,7 @@ def write_task(file: str, target: str | None, out: Path | None) -> Path:
         "",
     ]
     out.parent.mkdir(parents=True, exist_ok=True)
-    write(out, "\n".join(lines))
+    write(out, UNPRINTABLE.sub("?", "\n".join(lines)))
     return out
 
 
@@ -75,7 +77,7 @@ def _word(text: str) -> str:
     return (
         text
         if re.fullmatch(r"[^\W\d][\w./ -]*(?<! )", text) and text.lower() not in ("true", "false", "null", "~")
-        else json.dumps(text, ensure_ascii=False)
+        else UNPRINTABLE.sub(lambda c: f"\\u{ord(c[0]):04x}", json.dumps(text, ensure_ascii=False))
     )
 
 

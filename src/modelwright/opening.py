@@ -54,8 +54,9 @@ def remarks(model: str | Path, schema: Schema, table: pa.Table) -> list[str]:
     for column, kind in inputs.items():
         there = _said(table.column(column))
         empty &= ~there
-        if kind.place == "code":
-            strange = there & (encode(kind, table, column)["values"] == 0)
+        if kind.place in ("code", "number"):
+            read = encode(kind, table, column)["values"]
+            strange = there & (read == 0 if kind.place == "code" else np.isnan(read).any(1))
             if strange.any():
                 values = dict.fromkeys(str(v) for v in table.column(column).filter(pa.array(strange)).slice(0, 10_000).to_pylist())
                 shown = ", ".join(repr(v[:40]) for v in list(values)[:3]) + (", ..." if len(values) > 3 else "")

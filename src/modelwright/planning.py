@@ -27,17 +27,19 @@ from .data.schema import TABLE, Schema
 from .data.streams import Rows, Stream
 from .digests import row_digests, rows_digest, table_digest
 from .errors import Problem, Refusal, did_you_mean, refuse
+from .gradient import Plain
 from .learn import loop
-from .learn.probe import check, dry_run, probe
+from .learn.probe import accumulates, check, dry_run, probe
 from .model import Model
 from .objective import Experience, Objective
 from .preparing import prepare
 from .registry import gate
 from .registry import policy as policies
 from .registry.store import Registry
+from .room import TRAINED, Room
 from .settings import Settings
 from .strategy import Context
-from .subject import due
+from .subject import due, rows_of
 from .task import Task, load_task
 
 CORES = torch.get_num_threads()
@@ -112,6 +114,8 @@ class Plan:
             why = "it learns from what its own actions bring about"
             what = "this objective needs an environment to act in"
             raise refuse("objective.environment", what, why=why, where=f"{self.task.file}: data.source", fix="data: gym://CartPole-v1")
+        step = 8 * (8 + math.prod(self.environment.observation.shape or (1,)))  # what was seen, done, said and earned, in bytes
+        Room("objective", fix="fewer copies or steps").count(experience.copies * (10_000 + experience.steps * step))
         return Rollouts(self.environment, self.schema, experience, seed, *self.schema.acted)
 
     def as_json(self) -> dict[str, Any]:
@@ -145,17 +149,19 @@ def make(task: Task | str | Path, decided: dict[str, Any] | None = None) -> Plan
     policy = policies.of_task(task)
     found = prepare(task)
     task, schema, tables = found.task, found.schema, found.tables
-    digests = {s: table_digest(t) for s, t in tables.items()}
+    if found.environment is None:
+        _check_slices(task, policy, tables["test"])
+    digests = {s: table_digest(schema.contents(t)) for s, t in tables.items()}
     data = {s: cache.encode(schema, t, digests[s]) for s, t in tables.items()}
     parts = _parts(task, schema)
     if len(data["train"]) < 1000 and [*schema.encoders()] == [TABLE] and found.environment is None and task.model.instead is None:
         how = "the report compares them, and model: {instead: linear} saves the other"
         found.notes.append(f"on {len(data['train'])} training rows a linear model is often as good as a net, or better: {how}")
     torch.manual_seed(task.seed)
-    model = assemble_model(schema, parts)
+    model = assemble_model(schema, parts, TRAINED)
     plan = Plan(
         task, schema, tables, data, parts, sum(p.numel() for p in model.parameters()), [], policy,
-        digests, len(Registry().judged(rows_digest(tables["test"]))), found.columns, found.notes, found.warnings, found.environment,
+        digests, len(Registry().judged(rows_digest(schema.contents(tables["test"])))), found.columns, found.notes, found.warnings, found.environment,
     )  # fmt: skip
     if task.model.instead is not None:
         if task.model.instead not in (fits := baselines.names_for(schema)):
@@ -177,6 +183,18 @@ def make(task: Task | str | Path, decided: dict[str, Any] | None = None) -> Plan
         plan.warnings.append("columns' means, spreads, bins and vocabularies are read from training rows without noise; no epsilon charges for them")
     plan.memory_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1024)
     return plan
+
+
+def _check_slices(task: Task, policy: gate.Policy, test: pa.Table) -> None:
+    """Before training, not in its audit: every slice that the task names can be told from the others by the table."""
+    problems = []
+    for slice in dict.fromkeys([*task.audit.slices, *gate.slices_of(policy)]):
+        try:
+            rows_of(test, slice)
+        except Refusal as e:
+            problems += [dataclasses.replace(p, where=f"{task.file}: audit") for p in e.problems]
+    if problems:
+        raise Refusal(problems)
 
 
 def _parts(task: Task, schema: Schema) -> dict[str, Any]:
@@ -223,16 +241,16 @@ def beside(plan: Plan, source: Any, where: str) -> tuple[Dataset, str]:
     missing = [Problem("data.missing_column", f"column {n!r} is missing", "the model reads it", where) for n in inputs if n not in table.column_names]
     if missing:
         raise Refusal(missing)
-    held = np.concatenate([row_digests(plan.tables[s].select(inputs)) for s in ("validation", "calibration", "test")])
-    seen = np.isin(row_digests(table.select(inputs)), held)
-    if seen.any():
-        plan.warnings.append(f"{where.rpartition(': ')[2]}: {int(seen.sum())} rows stand in a held-out split too: they are left out")
-        table = table.filter(pa.array(~seen))
-    if table.num_rows < 2:
-        raise refuse("data.too_few_rows", f"{table.num_rows} rows are left to learn from", where=where, fix="bring more rows")
-    digest = table_digest(table)
+    held = np.concatenate([row_digests(plan.schema.contents(plan.tables[s].select(inputs))) for s in ("validation", "calibration", "test")])
     plan.schema.at(loaded.root)
     try:
+        seen = np.isin(row_digests(plan.schema.contents(table.select(inputs))), held)
+        if seen.any():
+            plan.warnings.append(f"{where.rpartition(': ')[2]}: {int(seen.sum())} rows stand in a held-out split too: they are left out")
+            table = table.filter(pa.array(~seen))
+        if table.num_rows < 2:
+            raise refuse("data.too_few_rows", f"{table.num_rows} rows are left to learn from", where=where, fix="bring more rows")
+        digest = table_digest(plan.schema.contents(table))
         return cache.encode(plan.schema, table, digest), digest
     finally:
         plan.schema.at(own)
@@ -285,14 +303,16 @@ def _rehearse(plan: Plan, index: int, model: Model, wanted: Settings, before: di
     """On copies: the dry run of the strategies' promises, the probe, and the time of a step in each precision."""
     p = plan.stages[index]
     stage = plan.stage(index, copy.deepcopy(model), plan.task.seed)
-    problems = dry_run(plan.stage(index, copy.deepcopy(model), plan.task.seed))
+    with Room(f"stages.{index}.{p.name}", TRAINED):
+        problems = dry_run(plan.stage(index, copy.deepcopy(model), plan.task.seed))
     if problems:
         return problems
     if before is not None:
         p.trainable, p.facts, p.seconds = before["trainable"], before["facts"], before["estimated_seconds"]
         return []
     p.settings.precision = "fp32" if wanted.precision == "auto" else wanted.precision
-    parts = loop.assemble(stage)
+    with Room(f"stages.{index}.{p.name}", TRAINED):
+        parts = loop.assemble(stage)
     p.trainable = sum(q.numel() for q in {id(q): q for ps in parts.parameters.values() for q in ps}.values())
     if parts.objective.experience is not None:
         batch = next(iter(stage.stream.batches(parts.model)))
@@ -305,6 +325,8 @@ def _rehearse(plan: Plan, index: int, model: Model, wanted: Settings, before: di
         batch = train.batch(alike[: p.settings.batch_size], torch.Generator().manual_seed(0))
     facts = probe(parts, tiny.to(p.settings.device), stage.strategies)
     problems = check(facts, stage.strategies)
+    if (p.settings.micro_batch or math.inf) < p.settings.batch_size and isinstance(parts.rule, Plain):
+        problems += accumulates(probe(parts, tiny.to(p.settings.device)))
     if problems:
         return problems
     timed = {}

@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import pyarrow as pa
 from torch import Tensor
 
+from .errors import refuse
 from .forms import Prediction
 
 CHUNK = 65_536  # rows that are encoded at a time
@@ -26,6 +27,13 @@ class Likelihood(Protocol):
     def likelihood(self, table: pa.Table) -> dict[str, Tensor]:
         """(N,) per target in the table: minus the log-likelihood of the row's own, a text's as a whole."""
         ...
+
+
+@runtime_checkable
+class Elsewhere(Protocol):
+    """A Predictor whose model may be at work in another process: what it costs is measured there."""
+
+    process_id: int | None
 
 
 class Opened(Protocol):
@@ -49,5 +57,7 @@ class Opened(Protocol):
 
 def in_chunks(table: pa.Table, ask: Callable[[pa.Table], dict[str, Prediction]]) -> dict[str, Prediction]:
     """What is said of a table, CHUNK rows in memory at a time."""
-    said = [ask(table.slice(start, CHUNK)) for start in range(0, max(1, table.num_rows), CHUNK)]
+    if not table.num_rows:
+        raise refuse("data.no_rows", "the table has no rows", why="there is nothing to answer", fix="give at least one row")
+    said = [ask(table.slice(start, CHUNK)) for start in range(0, table.num_rows, CHUNK)]
     return {target: Prediction.cat([part[target] for part in said]) for target in said[0]}

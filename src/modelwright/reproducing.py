@@ -10,16 +10,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 from collections import defaultdict
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from . import claims, evidence, find, home
-from .auditing import Audited, audit
+from .auditing import Audited, absolute, audit
 from .errors import refuse
 from .forms import Measurement
 from .intervals import over_seeds
@@ -63,7 +63,7 @@ def _again(folder: Path, before: dict[str, Any], out: str | Path) -> tuple[Audit
     how = home.kept(folder / "audit.json", "task")
     if not how.keys() >= {"trainer", "statement"} and not (how.keys() >= {"model"} and isinstance(how.get("data"), dict)):
         raise refuse("run.damaged", "audit.json says neither model and data nor trainer and statement", where=str(folder), fix="audit anew")
-    at = lambda place: place if place is None or "://" in place or "@" in place else os.path.normpath(folder / place)  # noqa: E731 - see `relative`
+    at = partial(absolute, folder=folder)
     task = None if how["task"] is None else load_task(at(how["task"]))
     if "trainer" in how:
         return claims.audit(at(how["trainer"]), at(how["statement"]), task, out), None, None
@@ -106,7 +106,7 @@ def _believed(lines: list[Line], now: dict[str, Any], policy: gate.Policy, budge
 
     def theirs(m: Measurement) -> Measurement:
         """A line of the old file, as one of this: on the same bytes, or it counts for nothing."""
-        digests = {"model": now["model"], "data": now["data"].get(m.split), "code": now["code"]}
+        digests = m.digests | {"model": now["model"], "data": now["data"].get(m.split), "code": now["code"]}
         return replace(m, digests=digests, details={k: now["test_openings"] if k == "test_openings" else v for k, v in m.details.items()})
 
     for e, m in _measurements(now["evidence"]):
@@ -144,7 +144,7 @@ def _measurements(lines: list[Line]) -> list[tuple[Line, Measurement]]:
 
 def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, Any]]:
     """All that is not the same, but for seconds, the count of openings, which goes on, and the code's digest."""
-    old, new = _by_name(before), _by_name(now)
+    old, new = _by_name(before), _by_name(now, any("task" in e["digests"] for e in before["evidence"]))
     found = []
     for name in sorted(old.keys() | new.keys()):
         a, b = old.get(name, []), new.get(name, [])
@@ -159,8 +159,9 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, 
     return found
 
 
-def _by_name(whole: dict[str, Any]) -> dict[str, list[Line]]:
-    """Lines by what they speak of, without what differs from time to time; what must be the file's own counts as such."""
+def _by_name(whole: dict[str, Any], task: bool = True) -> dict[str, list[Line]]:
+    """Lines by what they speak of, without what differs from time to time; what must be the file's own counts as such. task: with its digest, which
+    older files have not."""
     found = defaultdict(list)
     for e in whole["evidence"]:
         of, told = e["digests"].get("code"), e["details"].get("test_openings")
@@ -168,7 +169,8 @@ def _by_name(whole: dict[str, Any]) -> dict[str, list[Line]]:
         details = {k: v for k, v in e["details"].items() if k != "test_openings" and "seconds" not in k}
         details |= {"test_models": details.get("test_models", 1)}  # older files say nothing of it
         line = {k: v for k, v in e.items() if k not in ("seconds", "details", "digests")}
-        found[_name(e)].append(line | {"details": details, "digests": e["digests"] | dict.fromkeys({"code"} & e["digests"].keys()), "of this file": own})
+        digests = {k: v for k, v in e["digests"].items() if task or k != "task"}
+        found[_name(e)].append(line | {"details": details, "digests": digests | dict.fromkeys({"code"} & e["digests"].keys()), "of this file": own})
     return found
 
 

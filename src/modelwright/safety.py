@@ -3,7 +3,7 @@
     audit:
       safety:
         rules:
-          - personal                                              # e-mail, telephone, identity and card numbers
+          - personal                                              # names, e-mail, telephone, identity and card numbers
           - {name: threat, match: "kill you|杀了你", example: "I will kill you"}
           - {name: toxic, model: toxicity@champion, label: toxic, example: "you worthless idiot"}
         refuse: harmful=yes                                       # rows that ask for what must not be answered
@@ -59,7 +59,7 @@ class Rule(BaseModel):
         """(N,) bool. reader: (model, table) -> its Predictor. Raises a Refusal where it cannot be opened."""
         if self.match is not None:
             pattern = re.compile(self.match, re.IGNORECASE)
-            return np.array([pattern.search(t) is not None for t in texts], bool)
+            return np.array([any(pattern.search(form) for form in (t, personal.plain(t))) for t in texts], bool)
         if self.model is not None:
             return self._probability(texts, reader) > self.above
         hits = personal.found(pa.chunked_array([pa.array(texts, pa.string())]))

@@ -27,6 +27,7 @@ from safetensors.numpy import save_file
 
 from .digests import row_digests
 from .errors import Problem, Stopped
+from .home import plain
 
 if TYPE_CHECKING:
     from .data.schema import Schema
@@ -75,7 +76,7 @@ def seen(folder: Path, table: pa.Table, key: bytes) -> Seen:
 
     nothing = np.zeros(table.num_rows, bool)
     try:
-        with safe_open(folder / FILE, "np") as kept:
+        with safe_open(plain(folder / FILE), "np") as kept:
             about, rows, times = kept.metadata(), kept.get_tensor("rows"), kept.get_tensor("times")
         columns, whose, digest = json.loads(about["columns"]), about["key"], _digest({"rows": rows, "times": times})
     except FileNotFoundError:

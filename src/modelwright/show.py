@@ -17,7 +17,14 @@ from . import find
 from .report.advice import by_chance, unmeasured
 from .subject import due
 
-out = Console(highlight=False, soft_wrap=True, emoji=False)  # mine.py:factory: is no picture of a factory
+
+class Terminal(Console):
+    def on_broken_pipe(self) -> None:
+        """`| head -1`: as every other command, not rich's exit status 1."""
+        raise BrokenPipeError
+
+
+out = Terminal(highlight=False, soft_wrap=True, emoji=False)  # mine.py:factory: is no picture of a factory
 
 
 class Progress:
@@ -55,7 +62,8 @@ class Progress:
             (self.plain or self.bar.console).print(f"[dim]{escape(facts['text'])}[/dim]")
 
 
-def show_plan(plan: Any) -> None:
+def show_plan(plan: Any, task: Any) -> None:
+    """task: the path that the command was given, which the next one wants too."""
     rows = {s: t.num_rows for s, t in plan.tables.items()}
     out.print("[bold]data[/bold]   " + ", ".join(f"{s} {n:,}" for s, n in rows.items()))
     _table(("column", "kind", "role", "what"), [(c["name"], c["kind"], c["role"], c["describe"]) for c in plan.columns[:40]])
@@ -89,7 +97,7 @@ def show_plan(plan: Any) -> None:
     limits = [f"{limit.name} {limit.text}" for limit in plan.policy.limits]
     out.print(f"\n[bold]audit[/bold]  due: {', '.join(due({limit.area for limit in plan.policy.limits}))}")
     out.print("       " + (escape(", ".join(limits)) if limits else "no limits declared: figures are reported, nothing is decided"))
-    out.print(f"       then: modelwright run {escape(shlex.quote(plan.task.file))}")
+    out.print(f"       then: modelwright run {escape(shlex.quote(str(task)))}")
 
 
 def _measured(facts: dict[str, Any]) -> list[str]:
@@ -111,7 +119,7 @@ def _spec(spec: Any) -> str:
 
 def show_run(run: Any) -> None:
     h = run.headline
-    _decision(run.decision)
+    _decision(run.evidence)
     if h is not None:
         out.print(f"{h['metric']} {_figure(h)} on {h['n']:,} {'episodes' if h['metric'] == 'episode_return' else 'test rows'}")
         for name, metrics in run.baselines.items():
@@ -127,7 +135,7 @@ def show_run(run: Any) -> None:
 
 def show_audit(done: Any) -> None:
     """The decision, then every figure of the whole test split; what was not measured by name."""
-    _decision(done.decision)
+    _decision(done.evidence)
     for line in done.evidence["evidence"]:
         if line["slice"] is None:
             name = f"{line['target']}:{line['metric']}" if line["target"] else line["metric"]
@@ -138,7 +146,16 @@ def show_audit(done: Any) -> None:
     out.print(f"report: {escape(str(done.folder / 'report.html'))}")
 
 
-def _decision(d: dict[str, Any] | None) -> None:
+def show_answers(answers: Any, truth: list[Any], target: str) -> None:
+    """What a saved model says of some rows, beside the truth."""
+    out.print("\n[bold]read back from the saved model[/bold]")
+    rows = [(a[target], f"{a[f'{target}.score']:.2f}", t) for a, t in zip(answers.to_pylist(), truth, strict=True)]
+    _table(("says", "how surely", "truth"), rows)
+
+
+def _decision(evidence: dict[str, Any]) -> None:
+    """The verdict; why not, limit by limit, and what was shown to hold."""
+    d = evidence["decision"]
     if d is None:
         out.print("\n[bold]no decision[/bold]: no limit was declared (audit.require)")
         return
@@ -146,6 +163,10 @@ def _decision(d: dict[str, Any] | None) -> None:
     out.print(f"\n[bold {colour}]{d['verdict']}[/bold {colour}]")
     for text in dict.fromkeys(reason["text"] for reason in d["reasons"]):  # several codes may stand behind one
         out.print(f"  {escape(text)}")
+    for line in evidence["evidence"]:
+        if line["verdict"] == "pass":
+            name = line["metric"] + (f"@{line['slice']}" if line["slice"] else "")
+            out.print(f"  {escape(name)} {escape(line['limit'])} holds: {_figure(line)}")
 
 
 def _figure(x: dict[str, Any]) -> str:

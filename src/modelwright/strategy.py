@@ -71,7 +71,7 @@ class Strategy:
     """Facts that the probe must not refute: "separable" (a row's loss does not depend on other rows), "no_buffers" (the loss writes none),
     "known_rows" (batches are rows of a fixed training split), "unread" (no other strategy has `reads_rows`)."""
     reads_rows: ClassVar[bool] = False
-    """It keeps figures of training rows from one step to the next (multipliers, a buffer): an accountant would have to charge for them."""
+    """It holds figures of training rows beside the batch (multipliers, a buffer, a teacher): an accountant would have to charge for them."""
 
     def learning(self, suggested: dict[str, Any]) -> dict[str, Any]:
         """The settings of learning that encoders and objective suggest, as this strategy would have them."""

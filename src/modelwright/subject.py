@@ -15,8 +15,9 @@ import pyarrow.compute as pc
 
 from . import find
 from .errors import did_you_mean, refuse
-from .forms import Measurement, Prediction
+from .forms import Measurement, Prediction, clauses
 from .kind import Metric
+from .predictor import Elsewhere as Elsewhere
 from .predictor import Likelihood as Likelihood
 from .predictor import Opened, Predictor
 
@@ -31,7 +32,7 @@ class Subject:
 
     predictor: Predictor
     schema: Schema
-    splits: dict[str, pa.Table]  # test, and where there are any train, validation, calibration; reference, ood, trusted, planted
+    splits: dict[str, pa.Table]  # test, and where there are any train, validation, calibration; reference, ood (ood_near, ood_far), trusted, planted
     slices: list[str] = field(default_factory=list)  # declared: "sex=f"
     level: float = 0.95  # of intervals, corrected for the number of declared limits
     clusters: str | None = None  # column whose values are resampled together
@@ -52,6 +53,7 @@ class Subject:
     play: Callable[[str, int], np.ndarray] | None = None  # of a policy: ("model" or "random", episodes) -> returns (E,)
     explainers: dict[str, Callable[..., Any]] = field(default_factory=dict)  # explain(x -> logits, x, classes, baseline) -> like x
     _seen: dict[tuple[str, str], dict[str, Prediction]] = field(default_factory=dict)
+    _copies: dict[str, np.ndarray | None] = field(default_factory=dict)
 
     def declare(self, audit: Any) -> None:
         """What the task's `audit` section asks of texts."""
@@ -64,11 +66,30 @@ class Subject:
             self._seen[split, who] = predictor.predict(self.splits[split])
         return self._seen[split, who]
 
+    def groupings(self, table: pa.Table) -> list[list[str]]:
+        """The columns of groups that a table has: each by itself, and all together, where what cancels in each may not."""
+        there = [c for c in self.schema.group if c in table.column_names]
+        return [[c] for c in there] + [there] * (len(there) > 1)
+
     def clusters_of(self, split: str) -> np.ndarray | None:
-        """(N,) cluster numbers, or None where every row stands alone."""
+        """(N,) cluster numbers, or None where every row stands alone. Copies of one row are one (`checks.copies.repeats`): one that is written down a
+        hundred times is no hundred witnesses."""
+        copies = self.copies_of(split)
         if self.clusters is None:
-            return None
-        return self.splits[split].column(self.clusters).combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+            return copies
+        own = self.splits[split].column(self.clusters).combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+        return own if copies is None else joined(own, copies)
+
+    def copies_of(self, split: str) -> np.ndarray | None:
+        """(N,) number of each row among the distinct ones, or None where rows do not come again oftener than by chance."""
+        from .checks.copies import repeats  # it brings scikit-learn
+
+        if split not in self._copies:
+            table, there = self.splits[split], set(self.splits[split].column_names)
+            names = [n for n in (*self.schema.inputs, *self.schema.targets) if n in there]
+            others = self.schema.contents(self.splits["train"]) if split != "train" and "train" in self.splits else None
+            self._copies[split] = repeats(self.schema.contents(table.select(names)), others) if names else None
+        return self._copies[split]
 
 
 class Audit:
@@ -94,40 +115,50 @@ def metrics_of(subject: Subject, split: str, target: str, who: str = "model") ->
     return kind.metrics(subject.predict(split, who)[target], truth)
 
 
+def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N,) numbers of the clusters of which rows are that share one of either, however many steps apart."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    ends = a - a.min(initial=0), b - b.min(initial=0) + a.max(initial=0) - a.min(initial=0) + 1
+    size = int(ends[1].max(initial=0)) + 1
+    return connected_components(coo_matrix((np.ones(len(a)), ends), (size, size)), directed=False)[1][ends[0]]
+
+
 OF = {"len": pc.utf8_length, "hour": pc.hour, "weekday": pc.day_of_week}  # what else of a column makes slices
 
 
 def rows_of(table: pa.Table, slice: str) -> np.ndarray:
     """(N,) bool: the rows of a slice: `column=value` or `column>value` (also >=, <, <=), joined by ` & `. A missing value is in no slice but `column=`;
-    `len(column)` is a text's length in characters, `hour(column)` and `weekday(column)` (0: Monday) are a time's."""
-    inside = np.ones(table.num_rows, bool)
-    for part in slice.split(" & "):
-        match = re.fullmatch(r"(.+?)(>=|<=|=|>|<)(.*)", part.strip())
-        name = "" if match is None else match[1].strip()
-        of = re.fullmatch(rf"({'|'.join(OF)})\((.+)\)", name)
-        of = of if of and name not in table.column_names and of[2] in table.column_names else None
-        if name not in table.column_names and not of:
-            fix = did_you_mean(name, table.column_names) if match else "write column=value"
+    `len(column)` is a text's length in characters, `hour(column)` and `weekday(column)` (0: Monday) are a time's; a time is compared with a day or a
+    moment as ISO 8601 writes it."""
+    inside, names = np.ones(table.num_rows, bool), set(table.column_names)
+    for part in clauses(slice):
+        readings = [(part[: m.start()].strip(), m[0], part[m.end() :].strip()) for m in re.finditer("[<>]=?|=", part)]
+        named = [(r, None) for r in readings if r[0] in names]
+        named += [(r, of) for r in readings if (of := re.fullmatch(rf"({'|'.join(OF)})\((.+)\)", r[0])) and of[2] in names]
+        if not named:
+            fix = did_you_mean(readings[0][0], table.column_names) if readings else "write column=value"
             raise refuse("slice.form", f"{part!r} names no slice of this table", where="audit", fix=fix)
-        column, op, value = table.column(of[2] if of else name), match[2], match[3].strip()
-        column = OF[of[1]](column) if of else column
+        (name, op, value), of = max(named, key=lambda n: len(n[0][0]))  # a column may be called a=b
+        column = OF[of[1]](table.column(of[2])) if of else table.column(name)
         if op == "=" and not value:
             found = pa.chunked_array([[v in (None, "") or v != v for v in column.to_pylist()]], pa.bool_())
         elif op == "=":
             found = pc.equal(column.cast(pa.string()), value)
             if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
-                found = pc.equal(pc.cast(column, pa.float64(), safe=False), _number(value, part))
+                found = pc.equal(numbers(column), _number(value, part, column))
         else:
             compare = {">": pc.greater, ">=": pc.greater_equal, "<": pc.less, "<=": pc.less_equal}[op]
-            found = compare(pc.cast(column, pa.float64(), safe=False), _number(value, part))
+            found = compare(numbers(column), _number(value, part, column))
         inside &= pc.fill_null(found, False).to_numpy()
     return inside
 
 
 def groups_of(table: pa.Table, columns: list[str], like: pa.Table | None = None, least: int = 20) -> tuple[np.ndarray, list[str]]:
     """(N,) number of each row's group, -1 in none, and the groups' names: the columns' values together, as they occur here or in `like`, whatever their
-    capitals, width and blanks. A number of more than ten values counts by fifths (of like). Those who left a cell empty are a group, `sex=`, where they are
-    `least` or more, else in none."""
+    capitals, width and blanks. A number or a time of more than ten values counts by fifths (of like). Those who left a cell empty are a group, `sex=`,
+    where they are `least` or more, else in none."""
     like = table if like is None else like
 
     def names(t: pa.Table) -> list[str]:
@@ -142,14 +173,30 @@ def groups_of(table: pa.Table, columns: list[str], like: pa.Table | None = None,
     return np.array([-1 if r is None else number[r] for r in mine], np.int64), found
 
 
+def numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """As float64; a time in seconds since 1970."""
+    column = pc.cast(pc.cast(column, pa.timestamp("s"), safe=False), pa.int64()) if is_time(column) else column
+    return pc.cast(column, pa.float64(), safe=False)
+
+
+def is_time(column: pa.ChunkedArray) -> bool:
+    return pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)
+
+
+def written(x: float, column: pa.ChunkedArray) -> str:
+    """A bound of a slice of this column: a number, or a moment as ISO 8601."""
+    return str(np.datetime64(int(x), "s")).removesuffix("T00:00:00") if is_time(column) else f"{x:.6g}"
+
+
 def _values(column: pa.ChunkedArray, name: str, like: pa.ChunkedArray) -> list[str]:
     values = column.to_pylist()
-    if (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)) and len(like.drop_null().unique()) > 10:
-        x = like.drop_null().cast(pa.float64(), safe=False).to_numpy()
+    if (pa.types.is_integer(column.type) or pa.types.is_floating(column.type) or is_time(column)) and len(like.drop_null().unique()) > 10:
+        x, own = numbers(like.drop_null()).to_numpy(), numbers(column).to_numpy()
         cuts = np.unique(np.quantile(x[np.isfinite(x)], [0.2, 0.4, 0.6, 0.8]))
-        low, high = [None, *cuts], [*cuts, None]
-        spelt = [f"{name}<={b:.6g}" if a is None else f"{name}>{a:.6g}" if b is None else f"{name}>{a:.6g} & {name}<={b:.6g}" for a, b in zip(low, high)]
-        return [f"{name}=" if v is None or v != v else spelt[int(np.searchsorted(cuts, v))] for v in values]
+        cuts = np.floor(cuts) if is_time(column) else cuts
+        low, high = [None, *(shown := [written(c, column) for c in cuts])], [*shown, None]
+        spelt = [f"{name}<={b}" if a is None else f"{name}>{a}" if b is None else f"{name}>{a} & {name}<={b}" for a, b in zip(low, high)]
+        return [f"{name}=" if v != v else spelt[int(np.searchsorted(cuts, v))] for v in own]
     shown: dict[str, Any] = {}  # one group, however its name is spelt: the commonest way
     for v, _ in Counter(like.drop_null().to_pylist()).most_common():
         shown.setdefault(_plain(v), v)
@@ -162,8 +209,9 @@ def _plain(value: Any) -> str:
     return " ".join(unicodedata.normalize("NFKC", str(value)).casefold().split())
 
 
-def _number(text: str, part: str) -> float:
+def _number(text: str, part: str, column: pa.ChunkedArray) -> float:
     try:
-        return float(text)
+        return float(np.datetime64(text, "s").astype(int)) if is_time(column) else float(text)
     except ValueError as e:
-        raise refuse("slice.form", f"{part!r}: {text!r} is not a number", where="audit", fix="compare a number column with a number") from e
+        kind, fix = ("time", "2024-01-31, say") if is_time(column) else ("number", "compare a number column with a number")
+        raise refuse("slice.form", f"{part!r}: {text!r} is not a {kind}", where="audit", fix=fix) from e

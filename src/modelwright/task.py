@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from . import find, strict
 from .errors import Problem, Refusal, refuse
@@ -25,6 +25,7 @@ from .settings import Settings
 FORMAT = 1
 STAGE = re.compile(r"[^\W_][\w .-]{0,99}")  # a stage's name, and that of the folder of its checkpoints
 ALIASES = {"image": "picture"}  # other words for a kind
+Name = Annotated[str, BeforeValidator(lambda v: str(v) if type(v) is int else v)]  # of a column: 2020 in YAML, or of a frame, is the column "2020"
 Share = Annotated[float, Field(gt=0, lt=1)]
 Spec = str | dict[str, Any]
 
@@ -39,9 +40,9 @@ class Split(Section):
     test: Share = 0.2
     validation: Share = 0.1
     calibration: Share = 0.1
-    by: str | None = None
-    time: str | None = None
-    column: str | None = None
+    by: Name | None = None
+    time: Name | None = None
+    column: Name | None = None
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
@@ -56,7 +57,7 @@ class Environment(Section):
 class Data(Section):
     source: Any = None  # a file, a folder, several, hub://NAME, sklearn://NAME, {table: file} for a query; from Python also a frame
     query: str | None = None
-    columns: dict[str, Spec] = {}  # column -> kind, {kind: ..., group: true, immutable: true, its settings}, or ignore
+    columns: dict[Name, Spec] = {}  # column -> kind, {kind: ..., group: true, immutable: true, its settings}, or ignore
     split: Split = Split()
     environment: Environment = Environment()
     root: str | None = None  # paths inside the table stay below it
@@ -84,7 +85,7 @@ class Audit(Section):
     slices: list[str] = []  # column=value
     synonyms: dict[Annotated[str, Field(min_length=1)], Annotated[list[str], Field(min_length=1)]] = {}  # word or phrase of texts: [what means the same]
     secret: Annotated[str, Field(pattern=r"(?s)(#.*){3}")] = "my number is ######"  # what is planted to measure exposure; a digit is drawn for each #
-    clusters: str | None = None  # column whose rows belong together (patient): intervals resample whole clusters
+    clusters: Name | None = None  # column whose rows belong together (patient): intervals resample whole clusters
     safety: Safety | None = None  # what generated text must not hold, and when it must refuse
 
 
@@ -92,7 +93,7 @@ class Task(Section):
     format: int = FORMAT
     name: str | None = None
     data: Data
-    target: str | list[str] | dict[str, Spec]
+    target: Name | list[Name] | dict[Name, Spec]
     model: Parts = Parts()
     stages: Annotated[list[dict[str, Stage]], Field(min_length=1)] = [{"train": Stage()}]  # without one nothing would be learnt
     seeds: Annotated[int, Field(ge=1, le=100)] = 1
@@ -117,7 +118,7 @@ def load_task(path: str | Path) -> Task:
         near = sorted(str(p) for p in folder.glob("*.yaml")) if folder.is_dir() else []
         raise refuse(
             "task.missing_file",
-            f"{path} is a folder" if path.is_dir() else f"{path} does not exist",
+            f"{path} is a folder" if path.is_dir() else f"{path} is no plain file" if path.exists() else f"{path} does not exist",
             where=str(path),
             fix=f"there is: {', '.join(near[:5])}" if near else "modelwright new FILE --target COLUMN writes one",
         )
@@ -283,8 +284,32 @@ def _run(path: Path) -> Any:
 
 
 def json_schema() -> str:
-    """For editors: completion and checks of task files."""
+    """For editors: completion and checks of task files, short forms included; what components are called, with their one line."""
     schema = Task.model_json_schema()
-    schema["properties"].pop("root", None)
-    schema["properties"].pop("file", None)
-    return json.dumps(schema, indent=2)
+    parts, defs = schema["properties"], schema["$defs"]
+    del parts["root"], parts["file"]
+    files = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}, {"type": "object", "additionalProperties": {"type": "string"}}]
+    parts["data"] = {"anyOf": [{"$ref": "#/$defs/Data"}, *files]}
+    stage = {"anyOf": [{"$ref": "#/$defs/Stage"}, {"type": "null"}]}
+    parts["stages"]["items"] = {"anyOf": [{"type": "string"}, {"type": "object", "additionalProperties": stage, "minProperties": 1, "maxProperties": 1}]}
+    kind = {"anyOf": [*_consts("kinds"), *({"const": n} for n in ("ignore", *ALIASES)), {"type": "object"}]}
+    defs["Data"]["properties"]["columns"]["additionalProperties"] = kind
+    next(form for form in parts["target"]["anyOf"] if form["type"] == "object")["additionalProperties"] = kind
+    for folder in ("encoders", "heads", "decoders"):
+        defs["Parts"]["properties"][folder]["additionalProperties"] = _choice(folder)
+    defs["Parts"]["properties"]["fusion"] |= _choice("fusions")
+    defs["Stage"]["properties"]["objective"] |= _choice("objectives")
+    defs["Stage"]["properties"]["strategies"]["items"] = _choice("strategies")
+    return json.dumps(schema, indent=2, ensure_ascii=False)
+
+
+def _consts(folder: str) -> list[dict[str, Any]]:
+    return [{"const": n, "description": find.summary(folder, n)} for n in find.names(folder)]
+
+
+def _choice(folder: str) -> dict[str, Any]:
+    """A component's name, or one name with its settings; of what may be somebody's own file also that."""
+    named = {c["const"]: {"description": c["description"]} for c in _consts(folder)}
+    own = {} if folder in find.SHIPPED else {r"\.py:": {}}
+    one = {"type": "object", "properties": named, "patternProperties": own, "additionalProperties": False, "minProperties": 1, "maxProperties": 1}
+    return {"anyOf": [*_consts(folder), one, *({"type": "string", "pattern": pattern} for pattern in own)]}

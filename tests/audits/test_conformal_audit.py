@@ -9,7 +9,7 @@ from scipy.stats import beta
 from modelwright import auditing, find, metrics
 from modelwright.audits import calibration, slices
 from modelwright.audits.calibration import above, each_class, top_label
-from modelwright.audits.conformal import class_scores, threshold
+from modelwright.audits.conformal import class_scores, repeats, threshold
 from modelwright.audits.efficiency import order_interval
 from modelwright.audits.slices import candidates, columns_of, search
 from modelwright.data.schema import Schema
@@ -290,3 +290,14 @@ def test_columns_that_tell_the_target_are_no_slices():
     t = s.splits["test"]
     t = t.append_column("copy", t.column("y").cast(pa.string())).append_column("scanner", pa.array(["A", "B"] * 1000))
     assert columns_of(s, t, "y") == ["sex", "scanner"]
+
+
+def test_calibration_rows_that_are_nearly_test_rows_are_found():
+    rng = np.random.default_rng(0)
+    test = pa.table({"x": rng.normal(size=400), "z": rng.normal(size=400), "y": rng.integers(0, 2, 400)})
+    near = test.slice(0, 100).set_column(0, "x", pa.array(test.column("x").to_numpy()[:100] + 1e-7))
+    schema = Schema({n: find.make("kinds", "number") for n in ("x", "z")}, {"y": find.make("kinds", "category")})
+    schema.fit(test)
+    for rows, share in ((near, 1.0), (test.slice(0, 100).set_column(0, "x", pa.array(rng.normal(size=100))), 0.0)):
+        shared, usual = repeats(Subject(None, schema, {"test": test, "calibration": rows}), "y")
+        assert shared == pytest.approx(share, abs=0.02) and usual == 0

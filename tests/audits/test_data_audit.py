@@ -7,7 +7,7 @@ from sklearn.datasets import make_classification
 from sklearn.metrics import roc_auc_score
 
 from modelwright import auditing, find
-from modelwright.checks import codes, copies, formats, labels, leaks, shift, units
+from modelwright.checks import codes, columns, copies, formats, labels, leaks, shift, units
 from modelwright.data.schema import Schema, infer, profile
 from modelwright.subject import Subject
 
@@ -32,7 +32,8 @@ def clean(n=600, seed=0):
 
 def test_clean_data_stays_silent_and_nothing_fails():
     found = figures(subject(clean()))
-    assert {n for n, m in found.items() if m.value} <= {"label_error_rate", "test_label_error_rate"}
+    assert {n for n, m in found.items() if m.value} <= {"label_error_rate", "test_label_error_rate", "group_label_error_rate"}
+    assert found["group_label_error_rate"].low == 0 and "fifth" in found["group_label_error_rate"].details["group"]
     assert found["label_error_rate"].low < 0.02 and found["label_error_rate"].value < 0.03
     assert not any(m.metric.endswith(".error") for m in found.values())
 
@@ -337,4 +338,62 @@ def test_labels_that_are_wrong_in_one_group():
         hit = (site == "b") & (rng.random(len(y)) < 0.3)
         parts[name] = table.set_column(8, "y", pa.array(np.where(hit, 1 - y, y))).append_column("site", pa.array(site))
     line = figures(subject(parts))["group_label_error_rate"]
-    assert line.details["group"] == "site=b" and 0.15 < line.value < 0.45 and line.low > 0.08
+    assert line.details["group"] == "site=b" and 0.15 < line.value < 0.45 and line.low > 0.01
+
+
+def test_equal_rows_of_a_table_of_few_values_are_chance_and_copies_in_a_richer_one_are_not():
+    rng = np.random.default_rng(0)
+
+    def part(n, wide):
+        return pa.table({f"q{i}": rng.integers(0, 3, n) for i in range(4)} | {"age": rng.integers(0, wide, n), "y": rng.integers(0, 2, n)})
+
+    few = figures(subject({"train": part(700, 4), "test": part(300, 4)}, kinds={f"q{i}": "number" for i in range(4)}))["duplicate_rate"]
+    assert few.value == 0 and few.details["train"] > 200 and few.details["train, by chance"] > 200
+    train, test = part(700, 400), part(300, 400)
+    copied = figures(subject({"train": train, "test": pa.concat_tables([train.slice(0, 60), test])}))["duplicate_rate"]
+    assert 0.14 < copied.value < 0.2
+    pairs = copies.by_chance(*(t.drop_columns("y") for t in (test, train)))  # 81 x 400 different rows, all as likely
+    assert pairs.mean() == pytest.approx(700 / 81 / 400, rel=0.3)
+
+
+def test_a_text_is_near_in_simplified_and_traditional_writing():
+    simple, other = "这个病人的体温没有变化医生说今天可以出院回家休息三天以后再来看一次", "我们明天早上八点在学校门口见面一起坐车去山上看日出然后回来吃饭"
+    full = simple.translate(str.maketrans("这个体没变医说后来", "這個體沒變醫說後來"))
+    assert copies._near_texts(pa.chunked_array([[full, other]]), pa.chunked_array([[simple]])).tolist() == [True, False]
+    assert copies.either_writing("学习") == "学习" and copies.contaminated(pa.chunked_array([[full]]), pa.chunked_array([[simple]]))[0].all()
+    assert copies.folded("Ｃafé № 007 — Résumé") == copies.folded("c\u0430fe no 7 resume")
+
+
+def test_a_unit_by_a_crossing_is_found_and_accounts_that_mingle_are_no_unit():
+    rng = np.random.default_rng(0)
+    a, b, x = rng.integers(0, 3, 2000), rng.integers(0, 3, 2000), rng.normal(170, 8, 2000)
+    crossed = columns.crossings({"a": (a, list("uvw")), "b": (b, list("pqr"))})
+    assert (crossed["a and b"] == 3 * a + b).all()
+    assert units.unit_switch(np.where((a == 1) & (b == 2), x / 2.54, x), crossed) == "by a and b: / 2.54 (inch, cm)"
+    bills = np.exp(rng.normal(np.where(a == 1, 7.6, 10), 1.6))
+    assert units.unit_switch(bills, {"a": a}) is None
+
+
+def test_the_nine_beyond_answers_is_a_code_and_rare_large_families_are_none():
+    rng = np.random.default_rng(0)
+    answers = rng.integers(1, 6, 600)
+    assert codes.coded_missing(pa.chunked_array([np.where(rng.random(600) < 0.05, 9, answers)])) == {"9": pytest.approx(0.05, abs=0.03)}
+    children = np.minimum(rng.poisson(0.9, 600), 5)
+    children[:3] = 9
+    assert codes.coded_missing(pa.chunked_array([children])) is None
+    assert codes.coded_missing(pa.chunked_array([rng.integers(1, 10, 600)])) is None
+
+
+def test_what_no_input_foretells_is_not_claimed_to_be_wrong_labels():
+    """Rows of one kind, a tenth of which turn out otherwise, among much overlap, as of clients that fall ill: no interval that leaves out 0."""
+    rng = np.random.default_rng(6)
+    q = np.where(rng.random(6000) < 0.5, rng.normal(0.1, 0.01, 6000).clip(0.05), rng.uniform(0.25, 0.5, 6000))
+    p, y = np.stack([1 - q, q], 1), (rng.random(6000) < q).astype(int)
+    found, sure = (labels.error_rate(p, y, 0.95, blind=blind)[0] for blind in (True, False))
+    assert found.low == 0 < sure.low and found.high == sure.high >= 0.08 and found.value == sure.value
+
+
+def test_days_are_no_numbers_written_as_text():
+    days = [d.strftime("%d.%m.%Y") for d in (np.datetime64("2024-01-01") + np.arange(60)).astype(object)]
+    assert formats.number_format(pa.chunked_array([days])) is None
+    assert formats.number_format(pa.chunked_array([[f"1.{i:03}.000" for i in range(60)]])) is not None

@@ -252,17 +252,60 @@ def test_an_explanation_that_is_wrong_of_some_rows():
     assert good.value < 0.15 and some.value - good.value == pytest.approx(0.5, abs=0.12)
 
 
+def test_what_matters_and_is_put_last_is_overlooked():
+    """By hand: weights of a linear model are what it loses of each input at a distance of 1."""
+    weight, x, base = torch.tensor([[4.0, 3.0, 2.0, 1.0]]), torch.ones(5, 4), torch.zeros(4)
+    f, classes = lambda x: x @ weight.T, torch.zeros(5, dtype=torch.long)  # noqa: E731
+    for shown, own, theirs, part in ((weight, 1, 1, None), (torch.tensor([[0.0, 3, 2, 1]]), 1, 0, 0), (-weight, 1, 1, None), (weight.flip(1), 1, 0, 0)):
+        found = faithful.overlooked(f, x, classes, base, shown.expand(5, 4))
+        assert found[0].tolist() == [own] * 5 and found[1].tolist() == [theirs] * 5 and found[2] in (part, None, 0)
+    rising = torch.stack([torch.eye(4)[i] * 5 for i in range(4)])  # each row's first is another input, and is put last: no column is always
+    first = lambda x: (x * rising.repeat(len(x) // 4, 1)).sum(1, keepdim=True) + 0.1 * x @ weight.T  # noqa: E731
+    _, theirs, part = faithful.overlooked(first, x[:4], classes[:4], base, (rising == 0).float())
+    assert part is None and theirs.tolist() == [0] * 4
+
+
+def test_parts_of_pictures_are_squares_and_of_wide_tables_neighbours():
+    square = faithful.parts(torch.zeros(3, 16, 24))
+    assert square.shape == (3, 16, 24) and square.max() == 63 and (square[:, :2, :3] == 0).all() and square[0, 0, 3] == 1 and square[0, 2, 0] == 8
+    wide = faithful.parts(torch.zeros(1000))
+    assert faithful.parts(torch.zeros(5)).tolist() == [0, 1, 2, 3, 4]
+    assert wide.max() == 63 and (wide.diff() >= 0).all() and set(wide.bincount().tolist()) == {15, 16}
+
+
+def test_a_column_that_was_taken_away_is_overlooked_though_it_adds_up():
+    net, own = Net(), e.find.make("explainers", "integrated_gradients")
+
+    def without(f, x, classes, base):
+        shown = own.explain(f, x, classes, base, rng())
+        return torch.cat([0 * shown[:, :1], shown[:, :1] + shown[:, 1:2], shown[:, 2:]], 1)
+
+    good, bad = measured(net, others=False), measured(net, {"without": without})
+    assert max(v["completeness_error"].value for v in (good, bad)) < 1e-3 and not bad["fidelity"].reasons
+    assert good["overlooked"].high < 0.2 and bad["overlooked"].low > 0.5
+    assert bad["overlooked"].details["column"] == "f0" and bad["overlooked"].reasons == ["explanation.overlooks"]
+
+
+def test_an_explainer_that_is_right_of_many_rows_and_not_of_one_shows_nothing():
+    own = e.find.make("explainers", "integrated_gradients")
+    found = measured(Net(), {"in_batches": lambda f, x, classes, base: own.explain(f, x, classes, base, rng()) if len(x) > 1 else x.roll(1, 1)})
+    figures = [m for k, m in found.items() if k in e.FIGURES]
+    assert len(figures) == len(e.FIGURES) and all(m.low is None and "explanation.unstable" in m.reasons for m in figures)
+
+
 def test_rows_are_perturbed_as_explainers_perturb_them():
     g = np.random.default_rng(0)
     table = pa.table({"age": g.integers(20, 70, 500), "name": g.choice(["a", "b", "b"], 500), "z": g.normal(size=500)})
     cells = table.column_names
-    noise, between, columns, middle = (scaffold.perturbed(table, table, cells, way, np.random.default_rng(1)) for way in scaffold.WAYS)
+    noise, between, columns, middle, one = (scaffold.perturbed(table, table, cells, way, np.random.default_rng(1)) for way in scaffold.WAYS)
     assert noise.schema == table.schema and between.column("age").type == pa.float64() and set(columns.column("name").to_pylist()) == {"a", "b"}
     moved = between.column("age").to_numpy() - table.column("age").to_numpy()
     assert abs(moved.std() / table.column("age").to_numpy().std() - 1) < 0.1 and (moved != np.round(moved)).mean() > 0.99
     median = np.sort(table.column("age").to_numpy())[249]
     kept = middle.column("age").to_numpy() == table.column("age").to_numpy()
     assert (kept | (middle.column("age").to_numpy() == median)).all() and 0.2 < kept.mean() < 0.4 and middle.column("name").to_pylist().count("b") > 400
+    changed = sum((one.column(c).to_numpy(zero_copy_only=False) != table.column(c).to_numpy(zero_copy_only=False)).astype(int) for c in cells)
+    assert set(changed) == {0, 1} and changed.mean() > 0.7
 
 
 def test_what_opens_must_be_what_answers():

@@ -157,3 +157,37 @@ def test_what_the_time_does_not_allow_is_said_and_never_passes():
 
     lost = world(retrain=broken)
     assert lost["membership_auc"].reasons == ["privacy.retraining"] and lost["canary_tpr_at_fpr_0.05"].details["why"] == "it diverged"
+
+
+def test_a_declared_slice_has_its_own_figures():
+    """A model that knows the rows above 1 by heart, and no others."""
+    g = np.random.default_rng(0)
+    kind, label = Number(scale=False), Category(["0", "1"])
+    kind.fit(pa.chunked_array([[0.0, 1.0]]))
+    label.labels_ = ["0", "1"]
+    schema = Schema({"a": kind}, {"label": label})
+    tables = {s: pa.table({"a": g.standard_normal(900), "label": [str(v) for v in g.integers(0, 2, 900)]}) for s in ("train", "test")}
+    model = Remembers(tables["train"].filter(pa.array(tables["train"].column("a").to_numpy() > 1)), schema)
+    found = mb.Membership().measure(Subject(model, schema, tables, ["a>1", "a<1", "a>4"]))
+    by = {(m.metric.removeprefix("privacy."), m.slice): m for m in found}
+    assert len(by) == len(found) == 8
+    assert by["membership_auc", "a>1"].low > 0.95 and by["membership_auc", "a<1"].high < 0.6 and 0.5 < by["membership_auc", None].value < 0.7
+    assert by["membership_auc", "a>1"].n < 400 and by["membership_tpr_at_fpr_0.01", "a>4"].reasons == ["privacy.too_few"]
+
+
+def test_whole_numbers_are_moved_by_whole_steps():
+    kind, label = Number(scale=False), Category(["0", "1"])
+    kind.fit(pa.chunked_array([[0.0, 1.0]]))
+    seen = []
+
+    class Asked:
+        def predict(self, table):
+            seen.append(table.column("a"))
+            return {"label": None}
+
+    x = np.random.default_rng(0).integers(0, 100, 300)
+    subject = Subject(Asked(), Schema({"a": kind}, {"label": label}), {})
+    assert len(list(mb.noised(subject, "label", pa.table({"a": x}), np.random.default_rng(1), 3))) == 3
+    for column in seen:
+        moved = column.to_numpy() - x
+        assert pa.types.is_integer(column.type) and column.to_numpy().min() >= 0 and 0 < np.abs(moved).mean() < 3

@@ -98,6 +98,53 @@ def test_one_strange_row_a_hundred_times_is_one():
     assert ends[0].high - ends[0].low < ends[1].high - ends[1].low
 
 
+def test_near_and_far_have_figures_of_their_own_and_stand_for_strange_rows():
+    model, some = Plain(), tables(np.array([4.0, -4.0]))
+    some |= {"ood_far": some.pop("ood"), "ood_near": tables(np.array([1.0, -1.0]))["ood"]}
+    found = {(m.metric, m.slice): m for m in ood.OOD("mahalanobis").measure(Subject(model, model.schema, some, open=model.open))}
+    assert set(found) == {(f"ood.{m}", s) for m in ("auroc", "gain_over_trivial") for s in (None, "ood=near", "ood=far")}
+    near, whole, far = (found["ood.auroc", s] for s in ("ood=near", None, "ood=far"))
+    assert near.value < whole.value < far.value and far.low > 0.95 and whole.n == 600 and near.n == 400
+
+
+def test_validation_rows_that_are_test_rows_are_left_out():
+    model, some = Plain(), tables(np.zeros(2))
+    alone = {m.metric: m for m in ood.OOD().measure(Subject(model, model.schema, some, open=model.open))}
+    both = {**some, "validation": pa.concat_tables([some["validation"], *[some["test"]] * 9])}
+    found = {m.metric: m for m in ood.OOD().measure(Subject(model, model.schema, both, open=model.open))}
+    assert found["ood.auroc"].value == pytest.approx(alone["ood.auroc"].value)
+    none = ood.OOD().measure(Subject(model, model.schema, {**some, "validation": some["test"]}, open=model.open))
+    assert all(m.value is None and m.reasons == ["ood.no_data"] and "validation" in m.details["why"] for m in none)
+
+
+def test_trivial_statistics_see_files_rare_names_and_spelling():
+    import io
+
+    from PIL import Image
+
+    from modelwright.kinds.picture import Picture
+    from modelwright.kinds.text import Text
+
+    def cells(form, seed):
+        out = []
+        for p in np.random.default_rng(seed).integers(0, 255, (30, 8, 8), np.uint8):
+            Image.fromarray(p).save(file := io.BytesIO(), form)
+            out.append(file.getvalue())
+        return out
+
+    said = {"validation": ["A bad day.", "Some good days."] * 15, "ood": ["A BAD DAY!!", "zany 12 days"] * 15}
+    sites = {"validation": ["n"] * 28 + ["w"] * 2, "ood": ["w"] * 30}
+    rows = {s: pa.table({"scan": cells("png" if s == "validation" else "bmp", len(s)), "t": said[s], "site": sites[s]}) for s in said}
+    kinds = {"scan": Picture(size=8, channels=1, augment=()), "t": Text(), "site": Category()}
+    schema = Schema(kinds, {})
+    schema.fit(rows["validation"])
+    found = ood.trivial_of(schema, rows, "validation")
+    for name in ("file format of scan", "rarity of site"):
+        assert found[name]["ood"].min() > np.median(found[name]["validation"]), name
+    for name, at in (("capitals of t", 0), ("marks of t", 0), ("digits of t", 1), ("strange words of t", 1)):
+        assert found[name]["ood"][at] > found[name]["validation"].max(), name
+
+
 def test_the_company_of_a_row_does_not_tell_its_split():
     model, some = Plain(), tables(np.array([2.0, -2.0]))
     model.open = lambda target, table: reading(Plain.open(model, target, table))

@@ -129,6 +129,37 @@ def before(self, g):
     return np.tile(kept.mean(0) if len(kept) else np.zeros(50), (len(g), 1)) / 2
 
 
+def half_kept(self, t):
+    """Half of the variance comes from a table of draws that go round."""
+    if not hasattr(self, "table"):
+        self.table = np.random.default_rng(self.rng.integers(2**60)).standard_normal((30, 50))
+    return 2.2 * (self.table[t % 30] + self.rng.standard_normal(50)) / 2**0.5
+
+
+def half_known(self, seed):
+    Right.restart(self, seed)
+    self.known = np.random.default_rng(7)
+
+
+def at_the_end(self, g, t):
+    """What clipping cut off is put back in step 60."""
+    self.kept = (getattr(self, "kept", 0.0) if t else 0.0) + (g - self.clipped(g)).sum(0)
+    return Right.privatize(self, g, t) + (self.kept if t == 60 else 0.0)
+
+
+def hard_ones(self, t):
+    p = np.where(getattr(self, "hard", np.zeros(2000, bool)), 0.06, 0.02)
+    self.last = np.flatnonzero(self.rng.random(2000) < p)
+    return self.last
+
+
+def and_remembered(self, g, t):
+    if len(g) == len(getattr(self, "last", ())):
+        self.hard = getattr(self, "hard", np.zeros(2000, bool))
+        self.hard[self.last] |= np.linalg.norm(g, axis=1) > 2
+    return Right.privatize(self, g, t)
+
+
 def less(self, g):
     """Less noise where the sum is smaller than the one before."""
     size, falls = np.linalg.norm(Right.clipped(self, g).sum(0)), getattr(self, "size", 0.0)
@@ -166,6 +197,12 @@ def less(self, g):
         ("privacy.memory", {"privatize": lambda self, g, t: (self.clipped(g).sum(0) + self.noise(t) * less(self, g)) / 40}),
         ("privacy.noise_data", {"privatize": lambda self, g, t: (self.clipped(g).sum(0) + self.noise(t) * ((g != 0).any(0) | (len(g) == 0))) / 40}),
         ("privacy.noise_shape", {"noise": lambda self, t: Right.noise(self, t) * (self.rng.random(50) > 0.05) / 0.95**0.5}),
+        ("privacy.noise_reused", {"noise": half_kept}),
+        ("privacy.noise_predictable", {"restart": half_known, "noise": lambda self, t: (Right.noise(self, t) + 2.2 * self.known.standard_normal(50)) / 2**0.5}),
+        ("privacy.noise_data", {"privatize": lambda self, g, t: (self.clipped(g).sum(0) + self.noise(t) * (0.5 if len(g) > 60 else 1)) / 40}),
+        ("privacy.memory", {"privatize": at_the_end}),
+        ("privacy.sampler", {"sample": hard_ones, "privatize": and_remembered}),
+        ("privacy.sampler", {"sample": lambda self, t: np.flatnonzero(self.rng.random(2000) < 0.02)[:52]}),
     ],
 )
 def test_what_is_done_wrongly_is_named(code, methods):
@@ -189,6 +226,13 @@ def test_what_is_done_wrongly_is_named(code, methods):
         ("privacy.selection", {"warm_start": "last month's model"}),
         ("privacy.selection", {"teacher": "an ensemble of these rows"}),
         ("privacy.selection", {"normalisation": "mean and spread of all rows"}),
+        ("privacy.selection", {"previous_steps": 400}),
+        ("privacy.selection", {"n_trials": 40}),
+        ("privacy.selection", {"hyperparameter_search": {"kind": "random", "trials": 40}}),
+        ("privacy.selection", {"hyperparameters": "random search on the rows"}),
+        ("privacy.selection", {"pretraining": "public crawl, which holds the private rows too"}),
+        ("privacy.selection", {"warm_start": "not public"}),
+        ("privacy.selection", {"prior_epsilon": 1.0}),
         ("privacy.divisor", {"divisor": "the drawn batch size"}),
         ("privacy.statement", {"noise_multiplier": 1.3, "claim": {"epsilon": epsilon_of(((1.3, 0.02, 100),), 1e-4)}}),
         ("privacy.incomplete", {"clip": ...}),
@@ -202,6 +246,42 @@ def test_a_statement_that_does_not_carry_its_claim(code, change):
 def test_choices_that_looked_at_nothing_private_cost_nothing():
     harmless = {"seeds": 1, "warm_start": "public: ImageNet", "early_stopping": "none", "rows_per_person": 1, "tuning": [], "normalization": "group norm"}
     assert found(Right(), **harmless, claim={"neighbours": "add or remove one patient"}) == []
+    said = {"pretraining": "public: ImageNet, no overlap with the private rows", "previous_steps": 0, "ensemble_size": 1, "batch_size": 40, "lr": 0.1}
+    assert found(Right(), **said, tuning_runs=1, hyperparameters="fixed in advance") == []
+
+
+@pytest.mark.parametrize("kind", [np.float16, "bfloat16"])
+def test_what_is_released_may_be_rounded_after_the_noise(kind):
+    def privatize(self, g, t):
+        x = Right.privatize(self, g, t).astype(np.float32)
+        return x.astype(kind) if kind is np.float16 else (x.view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
+
+    assert found(wrong(privatize=privatize)) == []
+    assert "privacy.clipping" in found(wrong(privatize=privatize, clipped=lambda self, g: g))
+    assert "privacy.noise_below" in found(wrong(privatize=privatize, noise=lambda self, t: 0.8 * Right.noise(self, t)))
+
+
+def test_few_seeds_of_the_sampler_alone_are_found():
+    def restart(self, seed):
+        Right.restart(self, seed)
+        self.coins = np.random.default_rng(seed % 64)
+
+    assert found(wrong(restart=restart, sample=lambda self, t: np.flatnonzero(self.coins.random(2000) < 0.02))) == ["privacy.sampler"]
+
+
+def test_noise_that_is_related_as_a_whole():
+    """The sum of squared cosines errs as rarely as it says, for few and many directions, and finds half as many directions, and a part that comes again."""
+    rng, alarms = np.random.default_rng(3), 0
+    for k in range(300):
+        m, d = [(24, 800), (200, 50), (400, 4), (60, 12)][k % 4]
+        alarms += _noise.related(rng.standard_normal((m, d)), 0.01)[0]
+    assert alarms <= 10
+    uneven = np.where((np.arange(200)[:, None] < 100) | (np.arange(60) < 30), 1.0, 0.0) * np.arange(1, 61)
+    assert not any(_noise.related(uneven * rng.standard_normal((200, 60)), 0.001)[0] for _ in range(20)), "sizes that differ are another matter"
+    half = rng.standard_normal((24, 400)) @ rng.standard_normal((400, 800))
+    assert _noise.related(half, ALPHA) == (True, True)
+    table = np.tile(rng.standard_normal((20, 60)), (10, 1)) + rng.standard_normal((200, 60))
+    assert _noise.related(table, ALPHA) == (True, False)
 
 
 def test_time_that_is_over_and_objects_that_are_no_trainers():

@@ -9,13 +9,15 @@ from torch.nn import functional as F
 
 from modelwright.audits import _attacks as a
 from modelwright.audits import _corruptions as c
-from modelwright.audits import _hidden, robustness
-from modelwright.audits.robustness import Robustness, attack, self_test
+from modelwright.audits import _ensemble, _hidden, robustness
+from modelwright.audits._ensemble import attack, self_test
+from modelwright.audits.robustness import Robustness
 from modelwright.data.schema import Schema
 from modelwright.forms import Prediction
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
 from modelwright.layers.bounds import Box, NoBounds, ends, margins
+from modelwright.registry import gate
 from modelwright.subject import Subject
 
 
@@ -112,7 +114,7 @@ def test_a_proof_that_an_attack_breaks_is_none(monkeypatch):
     """Certified rows are attacked too, some of them: bounds that promise too much are found out."""
     model = Two()
     monkeypatch.setattr("modelwright.audits.robustness.margins", lambda logits, low, high, rows, y: torch.ones(len(y)))
-    found = {m.metric: m for m in Robustness(linf=0.5).measure(Subject(model, model.schema, {"test": table_of(model)}, open=model.open))}
+    found = by_name(Robustness(linf=0.5), Subject(model, model.schema, {"test": table_of(model)}, open=model.open))
     line = found["robustness.certified_accuracy"]
     assert line.value is None and "attack moved" in line.details["why"] and line.reasons == ["robustness.no_bounds"]
 
@@ -239,6 +241,10 @@ def test_honest_nets_hide_nothing():
         assert not _hidden.hidden(checks), checks
 
 
+def by_name(audit, subject, slice=None):
+    return {m.metric: m for m in audit.measure(subject) if m.slice == slice}
+
+
 class Two:
     """A linear classifier of two classes on three numbers, as a Predictor that opens."""
 
@@ -280,7 +286,7 @@ def table_of(model, n=150):
 def test_the_audit_on_a_table_gives_the_exact_share():
     model = Two()
     table = table_of(model)
-    found = {m.metric: m for m in Robustness(linf=0.1).measure(Subject(model, model.schema, {"test": table}, open=model.open))}
+    found = by_name(Robustness(linf=0.1), Subject(model, model.schema, {"test": table}, open=model.open))
     exact = float((model._x(table) @ model.w).abs().ge(0.1 * 3.5).float().mean())
     assert found["robustness.linf_accuracy"].value == pytest.approx(exact, abs=0.01)
     certified = found["robustness.certified_accuracy"]
@@ -288,6 +294,18 @@ def test_the_audit_on_a_table_gives_the_exact_share():
     between = pytest.approx({"certified": certified.value, "attacked": found["robustness.linf_accuracy"].value})
     assert certified.details["robust_accuracy"] == found["robustness.linf_accuracy"].details["robust_accuracy"] == between
     assert not found["robustness.linf_accuracy"].reasons and found["robustness.corruption_accuracy"].value > 0.7
+
+
+def test_each_corruption_has_its_own_figure_and_the_whole_is_their_mean():
+    model = Two()
+    subject = Subject(model, model.schema, {"test": table_of(model)}, open=model.open)
+    found = [m for m in Robustness(corruptions=True).measure(subject) if m.metric == "robustness.corruption_accuracy"]
+    assert [m.slice for m in found] == [None, "corruption=noise", "corruption=rounding", "corruption=missing"]
+    assert found[0].value == pytest.approx(np.mean([m.value for m in found[1:]])) and len({m.value for m in found}) > 2
+    for m in found[1:]:
+        assert m.value == pytest.approx(np.mean(m.details["accuracy_by_severity"]), abs=1e-4) and m.low < m.value < m.high
+    policy = gate.parse({"robustness.corruption_accuracy@corruption=noise": ">= 0.5", "accuracy@sex=f": ">= 0.5"})
+    assert gate.slices_of(policy) == ["sex=f"]  # the other is no slice of rows
 
 
 def sorted_table(model):
@@ -299,8 +317,8 @@ def test_operations_say_how_many_rows_and_they_are_drawn_from_all_of_a_sorted_ta
     model = Two()
     table = sorted_table(model)
     each = 2 * 3 * 2 * 30 * (3 * 2 + 5)  # a multiplication and an addition for each of three weights, there and back
-    monkeypatch.setattr(robustness, "WORK", 64 * each)
-    found = {m.metric: m for m in Robustness(linf=0.1).measure(Subject(model, model.schema, {"test": table}, open=model.open))}
+    monkeypatch.setattr(_ensemble, "WORK", 64 * each)
+    found = by_name(Robustness(linf=0.1), Subject(model, model.schema, {"test": table}, open=model.open))
     line = found["robustness.linf_accuracy"]
     assert line.n == line.details["attacked"] == 64 and line.details["block"] == 8
     exact = float((model._x(table) @ model.w).abs().ge(0.1 * 3.5).float().mean())
@@ -326,15 +344,17 @@ def test_a_clock_costs_rows_and_never_strength_and_is_not_asked_again(monkeypatc
     """Cut by the time: the rows of whole blocks, as they would have come out anyway; reproduced without a clock: the same."""
     model = Two()
     table = sorted_table(model)
-    monkeypatch.setattr(robustness, "WORK", 128 * 2 * 3 * 2 * 6 * 11)
+    monkeypatch.setattr(_ensemble, "WORK", 128 * 2 * 3 * 2 * 6 * 11)
 
     def measured(seconds, repeat=None):
         subject = Subject(model, model.schema, {"test": table}, open=model.open, seconds=seconds, repeat=repeat)
-        return {m.metric: m for m in Robustness(rows=128, steps=6, linf=0.1, l2=0.1).measure(subject)}
+        return by_name(Robustness(rows=128, steps=6, linf=0.1, l2=0.1), subject)
 
     whole = measured(1e9)["robustness.linf_accuracy"]
     with monkeypatch.context() as clock:
-        clock.setattr(robustness, "time", Ticking())
+        ticking = Ticking()
+        for part in (robustness, _ensemble):
+            clock.setattr(part, "time", ticking)
         cut, none = measured(600), measured(10)
     lines = {k: m for k, m in cut.items() if m.value is not None}
     assert whole.n == 128 and "rows drawn" in cut["robustness.linf_accuracy"].method
@@ -350,10 +370,10 @@ def test_a_clock_costs_rows_and_never_strength_and_is_not_asked_again(monkeypatc
 
 def test_random_answers_and_closed_models_show_nothing():
     model = Two(noise=0.5)
-    found = {m.metric: m for m in Robustness().measure(Subject(model, model.schema, {"test": table_of(model)}, open=model.open))}
+    found = by_name(Robustness(), Subject(model, model.schema, {"test": table_of(model)}, open=model.open))
     line = found["robustness.linf_accuracy"]
     assert "robustness.random" in line.reasons and line.low == 0 and found["robustness.certified_accuracy"].value is None
-    closed = {m.metric: m for m in Robustness().measure(Subject(Two(), model.schema, {"test": table_of(model)}))}
+    closed = by_name(Robustness(), Subject(Two(), model.schema, {"test": table_of(model)}))
     assert closed["robustness.l2_accuracy"].value is None and closed["robustness.l2_accuracy"].reasons == ["robustness.no_gradients"]
     assert closed["robustness.corruption_accuracy"].value is not None
 
@@ -372,7 +392,7 @@ def test_a_model_that_draws_once_it_was_asked_often_is_random():
             return self
 
     model = Later()
-    found = {m.metric: m for m in Robustness(corruptions=False).measure(Subject(model, model.schema, {"test": table_of(model)}, open=model.open))}
+    found = by_name(Robustness(corruptions=False), Subject(model, model.schema, {"test": table_of(model)}, open=model.open))
     assert "robustness.random" in found["robustness.linf_accuracy"].reasons and found["robustness.linf_accuracy"].low == 0
 
 
@@ -384,7 +404,7 @@ def test_corrupted_rows_are_asked_about_alone_too():
 
     for model, reasons in ((Two(), []), (Centred(), ["robustness.batch_dependent"])):
         subject = Subject(model, model.schema, {"test": table_of(model)})
-        found = {m.metric: m for m in Robustness().measure(subject)}["robustness.corruption_accuracy"]
+        found = by_name(Robustness(), subject)["robustness.corruption_accuracy"]
         assert found.reasons == reasons and (found.low == 0) == bool(reasons)
 
 

@@ -89,3 +89,22 @@ def test_a_remainder_of_a_number(rng, y):
     record = 7 * rng.permutation(50 * N)[:N] + np.where(y, rng.integers(0, 3, N), rng.integers(3, 7, N))
     assert found(y=y, record=record) == ["record"]
     assert found(y=rng.permutation(y), record=record) == []
+
+
+@pytest.mark.parametrize("how", ["sum", "product", "number"])
+def test_three_numbers_together(rng, how):
+    a, b, c = np.exp(rng.normal(size=(3, N)) / 2) if how == "product" else rng.normal(size=(3, N))
+    told = np.log(a / b * c) if how == "product" else a - b + c
+    y, classes = (told, None) if how == "number" else ((told > 0).astype(int), 2)
+    rest = {f"other{i}": rng.normal(size=N) for i in range(6)}
+    said = found(y=y, classes=classes, a=a, b=b, c=c, **rest)
+    assert len(said) == 1 and sorted(said[0].replace(" ", "").replace("/", "x").replace("-", "+").replace("x", "+").split("+")) == ["a", "b", "c"]
+    assert found(y=rng.permutation(y), classes=classes, a=a, b=b, c=c, **rest) == []
+    blurred = told + told.std() * rng.normal(size=N) / 2
+    assert found(y=blurred if how == "number" else (blurred > 0).astype(int), classes=classes, a=a, b=b, c=c, **rest) == []
+
+
+def test_which_of_two_cells_is_empty(rng, y):
+    first = rng.random(N) < 0.4
+    a, b = (np.where(gap, np.nan, rng.normal(size=N)) for gap in (first, first ^ (y == 1)))
+    assert found(y=y, a=a, b=b) == ["a and b"] and found(y=rng.permutation(y), a=a, b=b) == []

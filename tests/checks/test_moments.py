@@ -39,3 +39,16 @@ def test_parts_of_a_time_are_those_of_the_calendar():
     assert [int(float(v)) for v in found["second"]] == [d.second for d in day.tolist()]
     assert [int(float(v)) for v in found["hour"]] == [d.hour for d in day.tolist()]
     assert list(parts(pa.chunked_array([day.astype("datetime64[D]")]))) == ["weekday"] and parts(pa.chunked_array([["a", "b"]])) == {}
+
+
+@pytest.mark.parametrize("form", ["%Y%m%d", "%d.%m.%Y", "%Y/%m/%d", "%Y年%m月%d日", "%d/%m/%Y", "%m/%d/%Y"])
+def test_days_are_read_as_they_are_written(form):
+    days = np.datetime64("2023-01-25") + np.arange(40)
+    cells = [d.strftime(form) for d in days.astype(object)]
+    column = pa.chunked_array([pa.array([int(c) for c in cells]) if form == "%Y%m%d" else pa.array(cells)])
+    assert (moments(column) == days.astype("datetime64[s]").astype(float)).all()
+
+
+def test_what_has_two_readings_or_is_no_day_is_no_time():
+    for written in (["03/04/2024"] * 30, ["31.02.2024"] * 30, list(range(20230100, 20230140)), list(range(20001001, 20001020)), ["1.2.3"] * 30):
+        assert moments(pa.chunked_array([pa.array(written)])) is None

@@ -53,3 +53,8 @@ def test_free_text_and_identifiers_are_no_names():
     rng = np.random.default_rng(1)
     assert misspelt(pa.chunked_array([["".join(rng.choice(list("abcdef"), 6)) for _ in range(400)]])) == {}
     assert misspelt(pa.chunked_array([rng.integers(0, 9, 400)])) == {}
+
+
+def test_letters_that_only_look_alike():
+    names = ["Carmel"] * 60 + ["Exeter"] * 60 + ["C\u0430rmel"] * 2 + ["Москва"] * 3
+    assert misspelt(pa.chunked_array([names])) == {"C\u0430rmel": "Carmel"}

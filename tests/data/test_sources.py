@@ -105,6 +105,14 @@ def test_cyrillic_among_plain_words_is_not_read_as_western(tmp_path):
     assert problem.code == "data.encoding" and "iconv" in problem.fix
 
 
+@pytest.mark.parametrize("encoding", ["koi8-r", "cp1251", "cp1256", "iso-8859-8"])
+def test_pages_of_one_byte_that_are_left_out_are_refused(tmp_path, encoding):
+    words = {"cp1256": "محمد علي,القاهرة مدينة كبيرة", "iso-8859-8": "שלום עולם,תל אביב"}.get(encoding, "Быть или не быть,Санкт Петербург щука")
+    path = put(tmp_path, "a.csv", "a,b\n" + f"{words}\n" * 30, encoding)
+    problem = refused(path).problems[0]
+    assert problem.code == "data.encoding" and "not recognised" in problem.what and "iconv" in problem.fix
+
+
 def test_unknown_encoding_is_refused_not_guessed(tmp_path):
     assert refused(put(tmp_path, "a.csv", "имя,город\nИван,Москва\nПётр,Казань\n", "cp1251")).problems[0].code == "data.encoding"
 
@@ -470,6 +478,14 @@ def test_pandas_index_column_is_left_out(tmp_path):
     assert loaded.table.to_pydict() == {"a": [3, 1, 2]} and told(loaded, "index was left out")
 
 
+def test_columns_that_only_folders_name(tmp_path):
+    table = pa.table({"x": range(8), "year": [2020, 2021] * 4, "city": ["北京", "a/b", None, "c"] * 2})
+    pq.write_to_dataset(table, tmp_path / "parts", partition_cols=["year", "city"])
+    loaded = load("parts", root=tmp_path)
+    assert sorted(loaded.table.to_pylist(), key=lambda r: r["x"]) == table.select(["x", "year", "city"]).to_pylist()
+    assert told(loaded, "'year' is read from the names of folders", "'city' is read")
+
+
 def test_several_files_are_one_table(tmp_path, limit):
     a, b = put(tmp_path, "a.csv", "x,y\n1,2\n"), put(tmp_path, "b.csv", "y;x\n3,5;z\n")
     loaded = load([a, b], limit=limit)
@@ -539,6 +555,20 @@ def test_a_disk_that_fills_stops_and_leaves_nothing_behind(tmp_path):
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert caught.value.problems[0].code == "data.disk_full" and not list((tmp_path / "home" / "cache").iterdir())
     assert load(path, limit=1000).table.num_rows == 50_000
+
+
+@pytest.mark.parametrize("name", ["a.parquet", "a.arrow"])
+def test_memory_that_runs_out_is_no_damage_of_the_file(tmp_path, monkeypatch, name):
+    table = pa.table({"x": [1, 2]})
+    pq.write_table(table, tmp_path / name) if name == "a.parquet" else pyarrow.feather.write_feather(table, tmp_path / name, "uncompressed")
+
+    def full(*args):
+        raise pa.ArrowMemoryError("malloc of size 32760640 failed")
+
+    monkeypatch.setattr("modelwright.data.sources.columnar._checked", full)
+    with pytest.raises(Stopped) as e:
+        load(str(tmp_path / name), limit=1)
+    assert [p.code for p in e.value.problems] == ["data.memory"]
 
 
 def test_dictionaries_that_change_between_batches(tmp_path):
@@ -813,6 +843,35 @@ def test_from_python():
     assert refused({"a": [1], "b": [1, 2]}).problems[0].code == "data.ragged"
     assert refused({"a": [], "b": []}).problems[0].code == "data.no_rows"
     assert refused(frame.iloc[:0]).problems[0].code == "data.no_rows"
+
+
+def test_spans_times_of_day_and_views():
+    import datetime as dt
+
+    words = pa.DictionaryArray.from_arrays(pa.array([0, None, 2], pa.uint32()), pa.array(["a", None, "b"], pa.string_view()))
+    table = pa.table({
+        "span": pa.array([1500, None, -500], pa.duration("ms")), "clock": pa.array([3600, None, 7200], pa.time32("s")),
+        "tags": pa.array([["x", "y"], None, []], pa.list_(pa.string_view())), "class": words,
+        "half": pa.array([np.float16(0.5), None, np.float16(2)]), "pair": pa.array([[1, 2], None, [3, 4]], pa.list_(pa.int8(), 2)),
+    })  # fmt: skip
+    loaded = load(table)
+    assert loaded.table.to_pydict() == {
+        "span": [1.5, None, -0.5], "clock": ["01:00:00", None, "02:00:00"], "tags": [["x", "y"], None, []], "class": ["a", None, "b"],
+        "half": [0.5, None, 2.0], "pair": [[1, 2], None, [3, 4]],
+    }  # fmt: skip
+    assert told(loaded, "durations read as seconds: 'span'") and loaded.table.schema.field("tags").type == pa.list_(pa.string())
+    frame = pytest.importorskip("pandas").DataFrame({"span": [dt.timedelta(days=1), None]})
+    assert load(frame).table.to_pydict() == {"span": [86400.0, None]}
+
+
+@pytest.mark.slow
+def test_data_sets_of_hugging_face_from_python():
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"t": datasets.Value("string"), "y": datasets.ClassLabel(names=["no", "yes"])})
+    made = datasets.Dataset.from_dict({"t": ["a", "b"], "y": [0, 1]}, features)
+    assert load(made.select([1])).table.to_pydict() == {"t": ["b"], "y": ["yes"]} and load(made).origin == "datasets.Dataset"
+    both = load(datasets.DatasetDict({"train": made, "test": made.select([0])}))
+    assert both.table["split"].to_pylist() == ["train", "train", "test"] and both.split == "split"
 
 
 def test_nothing_heavy_is_imported():

@@ -31,6 +31,13 @@ def test_the_loss_is_the_mean_pinball_loss():
     assert (total[~known] == 0).all() and count.sum() == k.sum()
 
 
+def test_the_divergence_is_half_the_squared_distance_of_two_quantile_functions():
+    """Of normals, W2^2 = (difference of means)^2 + (difference of deviations)^2 (Givens and Shortt 1984); at many even levels the mean is the integral."""
+    levels = tuple((np.arange(999) + 0.5) / 999)
+    one, two = (torch.from_numpy(norm.ppf(levels, m, s))[None] for m, s in ((0.0, 1.0), (0.7, 1.5)))
+    assert built(levels).divergence(one, two, 4.0).item() == pytest.approx(0.5 * (0.7**2 + 0.5**2), rel=0.01)
+
+
 @pytest.mark.parametrize("levels", [(0.5,), (0.1, 0.5, 0.9), (0.05, 0.25, 0.5, 0.6, 0.7, 0.95), (0.5, 0.9)])
 def test_quantiles_never_cross_and_start_at_a_normal_distributions(levels):
     head = built(levels)

@@ -55,7 +55,7 @@ def test_size_and_channels_are_inferred_or_declared():
     assert encoded([small, saved(Image.fromarray(noise(20, 20, 3)))])[0].channels_ == 3
     assert encoded([small, large], size=8, channels=3)[1]["values"].shape == (2, 3, 8, 8)
     assert encoded([None, saved(Image.fromarray(noise(5, 7)))])[0].size_ == [5, 7]
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="between 1 and 8000"):
         Picture(size=0)
 
 

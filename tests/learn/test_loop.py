@@ -1,5 +1,7 @@
 """The loop's promises: accumulation is exact, checkpoints survive damage, divergence is said and keeps the work."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -100,6 +102,43 @@ def test_divergence_is_said(tmp_path):
     with pytest.raises(Stopped, match="diverged at step") as e:
         loop.fit(stage(steps=400, lr=1e6, clip=None, optimizer="sgd", folder=tmp_path, weight_decay=0.0))
     assert e.value.status == 4 and "lr" in e.value.problems[0].fix
+
+
+def test_divergence_keeps_the_last_good_state(tmp_path):
+    """Steps grow until it breaks; what is kept was written before, and is sound."""
+    s = stage(steps=400, lr=3.0, clip=None, optimizer="sgd", warmup=0.9, weight_decay=5.0, folder=tmp_path)
+    s.validate = lambda learner: {"loss": float(learner(s.stream.data.batch(np.arange(120))).mean())}
+    with pytest.raises(Stopped, match="the last good state is kept in") as e:
+        loop.fit(s)
+    kept = sorted(tmp_path.glob("step-*"))[-1]
+    assert str(kept) in e.value.problems[0].why and int(kept.name[5:]) < int(e.value.problems[0].what.split()[5]) - 1
+    good = stage()
+    good.model.load_state_dict({k.removeprefix("model."): v for k, v in checkpoint.load(tmp_path)["learner"].items()})
+    assert float(s.objective.loss(good.model, s.stream.data.batch(np.arange(120)), "model").mean().detach()) < 10
+
+
+def test_weights_that_are_no_numbers_are_found_at_the_last_step():
+    s = stage(steps=3)
+    s.strategies = [find.make("strategies", "freeze")]
+    s.strategies[0].transform = lambda gradients, parameters: [None if g is None else g * float("nan") for g in gradients]
+    s.stream.observe = lambda batch, loss: loss.zero_()  # a loss that tells nothing
+    with pytest.raises(Stopped, match="diverged at step"):
+        loop.fit(s)
+
+
+def test_a_validation_that_is_no_number_does_not_stay_the_best():
+    s, figures = stage(steps=20, validations=10), iter([float("nan"), 3.0, float("nan"), 2.0, 2.5])
+    s.validate = lambda learner: {"loss": next(figures, 9.0)}
+    assert loop.fit(s).best == {"loss": 2.0}
+
+
+def test_micro_batches_keep_what_an_objective_measures():
+    s = stage()
+    s.objective.loss = lambda model, batch, player, real=s.objective.loss: replace(real(model, batch, player), metrics={"x": batch.rows.float().mean()})
+    learner, batch = Learner(s.model, s.objective), s.stream.data.batch(np.arange(32))
+    for micro in (None, 5, 32):
+        estimate = Plain().estimate(learner, list(s.model.parameters()), batch, "model", micro)
+        assert float(estimate.metrics["x"]) == pytest.approx(15.5)
 
 
 def test_a_checkpoint_cut_short_costs_a_step_back(tmp_path):

@@ -7,8 +7,9 @@ from torch import nn
 from modelwright import find
 from modelwright.data.schema import Schema
 from modelwright.forms import Batch, Encoded, Loss, Tabular, Term
-from modelwright.learn.loop import Assembled, Stage
-from modelwright.learn.probe import check, dry_run, probe
+from modelwright.gradient import Plain
+from modelwright.learn.loop import Assembled, Stage, divide
+from modelwright.learn.probe import accumulates, check, dry_run, probe
 from modelwright.model import Encoder, Model
 from modelwright.objective import Learner, Objective
 from modelwright.settings import Settings
@@ -214,3 +215,16 @@ def test_the_dry_run_refuses_what_undoes_a_promise():
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items()) and torch.equal(rng, torch.get_rng_state())
     (seats,) = problems(Needy(), Mixing())
     assert "private and mixing" in seats.what and "gradient" in seats.what
+
+
+@pytest.mark.parametrize("layer, exact", [(nn.Identity(), True), (nn.LayerNorm(6), True), (nn.BatchNorm1d(6), False), (Centred(), False)])
+def test_micro_batches_are_refused_where_they_would_not_add_up(layer, exact):
+    """What the probe says, and what the gradients of two halves say."""
+    parts, batch = parts_of(model_of(nn.Linear(5, 6), layer)), batch_of()
+    found = accumulates(probe(parts, batch))
+    assert [p.code for p in found] == [] if exact else ["plan.conflict"]
+    parameters = list(parts.model.parameters())
+    whole, halves = (divide(Plain().estimate(parts.learner.train(), parameters, batch, "model", micro)) for micro in (None, 4))
+    same = all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole, halves, strict=True))
+    assert same == exact
+    assert exact or type(layer).__name__ in found[0].what and found[0].fix

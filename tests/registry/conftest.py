@@ -1,7 +1,11 @@
 """Run folders as a run leaves them, made in milliseconds: bytes for a model, measurements with intervals, evidence recorded as `conclude` does."""
 
+import glob
 import json
 import os
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -52,11 +56,12 @@ class Runs:
         (folder / "metrics.jsonl").write_text("{}\n", "utf-8")
         return folder
 
-    def audit(self, model, source, rows="rows", data=None, require=None, train=None, **figures):
-        """A later audit of a model's bytes, as `modelwright audit` records it. figures: metric=(value, low, high); data: digest of the test table."""
+    def audit(self, model, source, rows="rows", data=None, require=None, train=None, task=None, **figures):
+        """A later audit of a model's bytes, as `modelwright audit` records it. figures: metric=(value, low, high); data: digest of the test table;
+        task: of what was asked."""
         limits = gate.parse({"accuracy": ">= 0.90"} if require is None else require)
         splits = {"test": data or f"sha256:table of {rows}"} | ({"train": train} if train else {})
-        digests = {"model": model, "data": splits["test"], "code": "sha256:newer code"}
+        digests = {"model": model, "data": splits["test"], "code": "sha256:newer code"} | ({"task": task} if task else {})
         lines = [measured(metric.replace("__", "."), *value, digests) for metric, value in figures.items()]
         decision = gate.decide(limits, lines, digests={"model": model, "data": splits, "code": "sha256:newer code"})
         openings = self.registry.open_test(f"sha256:{rows}", source, limits, ["y"])
@@ -68,8 +73,13 @@ class Runs:
 
 
 @pytest.fixture
-def runs(tmp_path):
-    return Runs(tmp_path / "runs", Registry(tmp_path / "home" / "registry.sqlite"))
+def url():
+    """None: SQLite. `test_postgres.py` has another."""
+
+
+@pytest.fixture
+def runs(tmp_path, url):
+    return Runs(tmp_path / "runs", Registry(tmp_path / "home" / "registry.sqlite", url=url))
 
 
 @pytest.fixture
@@ -77,16 +87,44 @@ def registry(runs):
     return runs.registry
 
 
+@pytest.fixture(scope="session")
+def server():
+    """The URL of a PostgreSQL server where databases may be made: MODELWRIGHT_TEST_POSTGRES names one; else one of our own, where it is installed,
+    that listens on a socket in a folder of its own and is gone afterwards."""
+    pytest.importorskip("psycopg")
+    if url := os.environ.get("MODELWRIGHT_TEST_POSTGRES"):
+        yield url
+        return
+    found = [shutil.which("initdb"), *glob.glob("/usr/lib/postgresql/*/bin/initdb"), *glob.glob("/opt/homebrew/opt/postgresql*/bin/initdb")]
+    programs = [Path(p).resolve().parent for p in found if p]
+    if not programs:
+        pytest.skip("PostgreSQL is not installed (no initdb), and MODELWRIGHT_TEST_POSTGRES names no server")
+    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))  # a socket's path is short
+    root = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}  # PostgreSQL does not run as root
+    if root:
+        shutil.chown(folder, "nobody")
+    settings = f"-k {folder} -c listen_addresses='' -c fsync=off -c max_connections=40"
+
+    def do(*command):
+        subprocess.run(command, check=True, cwd=folder, stdout=subprocess.DEVNULL, **root)
+
+    do(programs[0] / "initdb", "-D", folder / "data", "-U", "test", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8")
+    do(programs[0] / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-w", "-o", settings, "start")
+    try:
+        yield f"host={folder} user=test dbname=postgres"
+    finally:
+        do(programs[0] / "pg_ctl", "-D", folder / "data", "-w", "-m", "immediate", "stop")
+        shutil.rmtree(folder)
+
+
 @pytest.fixture
-def postgres():
-    """The URL of an empty database of one's own: MODELWRIGHT_TEST_POSTGRES names a server where databases may be made."""
-    url = os.environ.get("MODELWRIGHT_TEST_POSTGRES")
-    if url is None:
-        pytest.skip("MODELWRIGHT_TEST_POSTGRES names no server")
-    psycopg = pytest.importorskip("psycopg")
+def postgres(server):
+    """The URL of an empty database of one's own."""
+    import psycopg
+
     name = f"modelwright_test_{os.getpid()}_{os.urandom(3).hex()}"
-    with psycopg.connect(url, autocommit=True) as db:
+    with psycopg.connect(server, autocommit=True) as db:
         db.execute(f"CREATE DATABASE {name}")
-    yield psycopg.conninfo.make_conninfo(url, dbname=name)
-    with psycopg.connect(url, autocommit=True) as db:
+    yield psycopg.conninfo.make_conninfo(server, dbname=name)
+    with psycopg.connect(server, autocommit=True) as db:
         db.execute(f"DROP DATABASE {name} WITH (FORCE)")

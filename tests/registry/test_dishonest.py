@@ -7,10 +7,12 @@ import sqlite3
 import pytest
 import yaml
 
+from modelwright import evidence
 from modelwright.errors import Refusal
 from modelwright.registry import gate, policy, whole
 from modelwright.registry.export import notices
 from modelwright.registry.promotion import promote
+from modelwright.registry.store import Registry
 from modelwright.registry.trail import _link
 
 AT = "2026-06-01T12:00:00Z"
@@ -263,7 +265,7 @@ def test_what_is_written_makes_no_line_of_its_own(runs, registry, monkeypatch, c
     assert not {"\n", "\x1b", "\u202e"} & set("".join(sum(notices(registry, made, "2026-06-02").values(), [])))
 
 
-@pytest.mark.parametrize("name", ["саncеr", "ｃancer", "cancer\u3164", "\u115fcancer"])
+@pytest.mark.parametrize("name", ["саncеr", "ｃancer", "cancer\u3164", "\u115fcancer", "Cancer", "cáncer", "canceR"])
 def test_names_that_look_like_one_that_exists(runs, registry, name):
     run = runs.make()
     registry.register(run, "cancer")
@@ -273,6 +275,9 @@ def test_names_that_look_like_one_that_exists(runs, registry, name):
     with pytest.raises(Refusal) as e:
         promote(registry, "cancer", "рroduction", at=AT)
     assert e.value.problems[0].code == "registry.alias"
+    for alias in ("Production", "próduction", "productıon", "prօduction"):
+        with pytest.raises(Refusal):
+            promote(registry, "cancer", alias, at=AT)
 
 
 @pytest.mark.parametrize("at", ["²", "①", "٣", "1 ", "+1", "-1", "0", "1e0", "sha256:", "sha256:0000"])
@@ -304,3 +309,115 @@ def test_a_rollback_needs_the_bytes(runs, registry):
     with pytest.raises(Refusal) as e:
         registry.rollback("m", at=AT)
     assert e.value.problems[0].code == "registry.no_bytes" and registry.find("m@production").version == 2
+
+
+def test_a_clock_set_back_gives_an_override_no_more_time(runs, registry):
+    """Whoever sets the clock back and overrides has an override that lapsed before it was written."""
+    runs.register(accuracy=BAD)
+    promote(registry, "m", "other", override=WANTED, at=AT)
+    promote(registry, "m", override=WANTED | {"until": "2026-02-01"}, at="2026-01-15T00:00:00Z")
+    with pytest.raises(Refusal) as e:
+        registry.find("m@production", today="2026-01-20")
+    assert e.value.problems[0].code == "registry.lapsed" and registry.transaction(whole.late)
+
+
+# What was asked
+
+
+def test_figures_under_another_task_carry_nothing(runs, registry):
+    """Other groups, labels in another order, no clusters, a seed that was tried until it passed: figures of another question."""
+    run = runs.make(record=False)
+    (run / "evidence.json").unlink()
+    made = registry.register(run, "m")
+    asked = evidence.meaning(yaml.safe_load((run / "task.yaml").read_text("utf-8")), True)
+    runs.audit(made.model, "luckier seed", rows="fresh", task="sha256:other", accuracy=GOOD)
+    done = promote(registry, "m", at=AT)
+    assert codes(done) == {"gate.other_task"} and "luckier seed" in done.reasons[0]["text"]
+    runs.audit(made.model, "as registered", rows="fresh", task=asked, accuracy=BAD)
+    assert codes(promote(registry, "m", at=AT)) == {"accuracy.below_limit"}
+    runs.audit(made.model, "luckier seed again", rows="fresh", task="sha256:other", accuracy=GOOD)
+    assert codes(promote(registry, "m", at=AT)) == {"accuracy.below_limit"}
+    runs.audit(made.model, "as registered, elsewhere", rows="others", task=asked, accuracy=GOOD)
+    assert "gate.audit_failed" in codes(promote(registry, "m", at=AT))
+
+
+TASK = {"data": {"columns": {"sex": {"kind": "category", "group": True}}}, "target": {"y": {"category": {"labels": ["a", "b"]}}}, "seed": 0, "audit": {}}
+
+
+@pytest.mark.parametrize("but, ours", [
+    ({"seed": 1}, True), ({"audit": {"clusters": "patient"}}, True), ({"audit": {"safety": {"rules": []}}}, True),
+    ({"data": {"columns": {"sex": "category"}}}, False), ({"target": {"y": {"category": {"labels": ["b", "a"]}}}}, False),
+])  # fmt: skip
+def test_what_a_task_asks_has_a_digest(but, ours):
+    assert evidence.meaning(TASK | but, False) != evidence.meaning(TASK, False) == evidence.meaning(json.loads(json.dumps(TASK)), False)
+    assert (evidence.meaning(TASK | but, True) != evidence.meaning(TASK, True)) == ours  # our own model carries its columns and labels itself
+    assert evidence.meaning(TASK | {"audit": {"require": {"accuracy": ">= 0.9"}}, "name": "x"}, True) == evidence.meaning(TASK, True)
+
+
+# Limits that look like some
+
+
+@pytest.mark.parametrize("require", [
+    {"accuracy": ">= 0"}, {"accuracy": "> -1", "nll": ">= 0"}, {"ece": "<= 1.0", "y:accuracy@sex=f": ">= 0"}, {"fairness.equalized_odds_difference": "<= 1"},
+    {"privacy.membership_auc": "<= 1", "robustness.linf_accuracy": ">= 0.0"}, {"data.label_error_rate": "<= 2"},
+])  # fmt: skip
+def test_limits_that_every_model_satisfies_are_none(runs, registry, require):
+    runs.register(accuracy=GOOD, require=require)
+    done = promote(registry, "m", at=AT)
+    assert codes(done) == {"gate.no_limits"} and "every model satisfies" in done.reasons[0]["text"]
+
+
+def test_of_an_empty_limit_beside_others_it_is_said(runs, registry):
+    runs.register(require={"accuracy": ">= 0.90", "y:accuracy": ">= 0"})
+    done = promote(registry, "m", at=AT)
+    assert done.moved and [w["code"] for w in done.warnings] == ["gate.empty_limit"]
+
+
+@pytest.mark.parametrize("limit", [
+    {"accuracy": ">= 0.001"}, {"accuracy": "> 0"}, {"r2": ">= 0"}, {"accuracy.gain_over_baseline": ">= 0"}, {"nll": "<= 1"}, {"privacy.epsilon": "<= 1"},
+    {"slice.worse_than_overall": "<= 0"}, {"episode_return": ">= 0"}, {"data.leakage": "<= 0"}, {"explanation.fidelity": ">= 0"}, {"ood.auroc": ">= 0.5"},
+    {"conformal.mean_size": "<= 1"}, {"data.shortcut": "<= 1"}, {"quadratic_kappa": ">= 0"}, {"efficiency.latency_p99_ms": "<= 1"}, {"ece": "< 1"},
+    {"ood.gain_over_trivial": ">= 0"},
+])  # fmt: skip
+def test_limits_that_say_something_are_not_empty(limit):
+    assert not gate.parse(limit).limits[0].empty
+
+
+@pytest.mark.parametrize("bound", ["1e999", "-1e400", ".5e9999"])
+def test_a_limit_is_a_finite_number(bound):
+    with pytest.raises(Refusal):
+        gate.parse({"accuracy": f"<= {bound}"})
+
+
+# Folders
+
+
+def test_the_evidence_of_another_model(runs, registry):
+    """The good run's evidence, lineage and task beside the bad run's bytes."""
+    good, bad = runs.make(weights="good"), runs.make(weights="bad", accuracy=BAD)
+    for name in ("evidence.json", "lineage.json", "task.yaml"):
+        shutil.copyfile(good / name, bad / name)
+    registry.register(bad, "m")
+    assert codes(promote(registry, "m", at=AT)) >= {"gate.digest", "accuracy.below_limit"}
+
+
+def test_a_run_folder_that_is_a_link_is_kept_as_it_was(runs, registry, tmp_path):
+    good, bad = runs.make(weights="good"), runs.make(weights="bad", accuracy=BAD)
+    (tmp_path / "run").symlink_to(good)
+    made = registry.register(tmp_path / "run", "m")
+    (tmp_path / "run").unlink()
+    (tmp_path / "run").symlink_to(bad)
+    assert registry.verify("m") == [] and promote(registry, "m", at=AT).moved and registry.resolve("m").model == made.model
+    registry.register(tmp_path / "run", "m")
+    assert codes(promote(registry, "m@2", at=AT)) == {"accuracy.below_limit"}
+
+
+def test_figures_of_another_home(runs, registry, tmp_path):
+    """Tried there until something passed: here nobody measured it."""
+    there = type(runs)(tmp_path / "there", Registry(tmp_path / "home 2" / "registry.sqlite"))
+    registry.register(there.make(), "m")
+    assert codes(promote(registry, "m", at=AT)) == {"gate.unrecorded"}
+    shutil.copyfile(there.registry.path, registry.path)  # nor if that registry is put in place of this one, which has seen another trail
+    for beside in ("-wal", "-shm"):
+        registry.path.with_name(registry.path.name + beside).unlink(missing_ok=True)
+    assert registry.amiss()

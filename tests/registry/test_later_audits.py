@@ -41,7 +41,9 @@ def test_the_newest_on_the_same_rows_counts(runs, registry):
     assert not done.moved and done.verdict == "fail" and codes(done.reasons) == {"accuracy.below_limit"} and "second" in done.reasons[0]["text"]
     digest = runs.audit(made.model, "third", accuracy=GOOD)
     done = promote(registry, "m", at=AT)
-    assert done.moved and done.evidence[0]["digest"] == digest and done.evidence[0]["rows"] == "registered" and not done.warnings
+    assert done.moved and done.evidence[0]["digest"] == digest and done.evidence[0]["rows"] == "registered"
+    (said,) = done.warnings
+    assert said["code"] == "gate.replaced" and "second, on the same rows, said" in said["text"]
     runs.audit(made.model, "fourth", accuracy=OPEN)
     assert promote(registry, "m", at=AT).verdict == "inconclusive"
 
@@ -133,9 +135,19 @@ def test_limits_are_the_registered_ones_and_the_policys(runs, registry):
     runs.audit(made.model, "without limits", rows="more", require={}, accuracy=GOOD)
     assert promote(registry, "m", at=AT).moved
     assert codes(promote(registry, "m", extra=gate.parse({"accuracy": ">= 0.94"}), at=AT).reasons) == {"accuracy.underpowered"}
+    made = runs.register(weights="two", accuracy=OPEN)
     runs.audit(made.model, "tighter", rows="most", require={"accuracy": ">= 0.92"}, accuracy=GOOD)
-    done = promote(registry, "m", at=AT)
+    done = promote(registry, "m@2", at=AT)
     assert codes(done.reasons) == {"gate.policy_changed"} and "accuracy >= 0.92 became >= 0.90" in done.reasons[0]["text"]
+
+
+def test_fresh_rows_judge_a_limit_that_was_lowered(runs, registry):
+    """On the rows that were opened under the tighter one it stays refused; neither do those rows stand in the way of others."""
+    made = runs.register(require={"accuracy": ">= 0.95"}, task_require={"accuracy": ">= 0.90"})
+    assert codes(promote(registry, "m", at=AT).reasons) == {"gate.policy_changed"}
+    digest = runs.audit(made.model, "fresh", rows="fresh", accuracy=GOOD)
+    done = promote(registry, "m", at=AT)
+    assert done.moved and [e["digest"] for e in done.evidence] == [digest] and "gate.other_rows" in codes(done.warnings)
 
 
 def test_an_audit_meanwhile_stops_the_move(runs, registry):

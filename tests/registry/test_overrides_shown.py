@@ -81,3 +81,34 @@ def test_a_card_that_was_not_registered_still_shows_it(runs, registry):
     assert card(registry, made, "2026-06-02").startswith(f"> **{AGAINST}**")
     with pytest.raises(Refusal):
         promote(registry, "m", override=WANTED, at="2026-08-01T00:00:00Z")  # until has passed
+
+
+def test_what_was_exported_comes_back_with_the_same_bytes(runs, registry, tmp_path, monkeypatch, capsys):
+    """Its model has the digest that evidence speaks of; what somebody changed in the folder has another, and nothing speaks for it."""
+    from modelwright.cli import main
+
+    made, out = runs.register(), tmp_path / "out"
+    huggingface(registry, registry.resolve("m"), out, "2026-06-02", render)
+    monkeypatch.setenv("MODELWRIGHT_HOME", str(registry.path.parent))
+
+    def cli(*args):
+        monkeypatch.setattr("sys.argv", ["modelwright", *map(str, args), "--json"])
+        with pytest.raises(SystemExit) as e:
+            main()
+        return e.value.code or 0, json.loads(capsys.readouterr().out)
+
+    status, told = cli("registry", "import", out, "--name", "back")
+    back = registry.resolve("back")
+    assert status == 0 and back.model == told["model"] == made.model and back.lineage["data"] == made.lineage["data"] and "file: out" in back.lineage["parents"]
+    (tmp_path / "policy.yaml").write_text('require: {accuracy: ">= 0.9"}', "utf-8")
+    assert cli("promote", "back", "--policy", tmp_path / "policy.yaml")[0] == 0
+    weights = out / "model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(b"x" + weights.read_bytes()[1:])
+    assert cli("registry", "import", out, "--name", "changed")[0] == 0
+    status, told = cli("promote", "changed", "--policy", tmp_path / "policy.yaml")
+    assert status == 3 and [r["code"] for r in told["decision"]["reasons"]] == ["gate.missing"]
+    for archive in ("version.zip", "version.tar"):
+        (tmp_path / archive).write_bytes(b"PK\x03\x04../../etc/passwd")
+        status, told = cli("registry", "import", tmp_path / archive, "--name", "archive")
+        assert status == 2 and told["errors"][0]["code"] == "model.missing"

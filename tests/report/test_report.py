@@ -438,3 +438,27 @@ def test_a_limit_that_was_not_measured_is_not_called_violated():
     lost = story(evidence={"decision": {"verdict": "fail", "reasons": []}, "evidence": [line("auroc", None, None, None, ">= 0.9", "fail")]})
     assert decided(lost) == "The one declared limit could not be measured. The gate refuses this model."
     assert "not measured" in page.render(lost)
+
+
+@pytest.mark.parametrize(
+    "metric, low, high, shown",
+    [("accuracy", 0.6889, 0.8, ">= 0.68"), ("accuracy", 0.68, 0.8, ">= 0.68"), ("rmse", 20567.1, 25657.4, "<= 26000"), ("mae", 0.01, 0.0203, "<= 0.021")],
+)
+def test_the_example_of_a_limit_holds_for_the_figure_at_hand(metric, low, high, shown):
+    told = story(primary=metric)
+    told.evidence |= {"decision": None, "evidence": [line(metric, (low + high) / 2, low, high)]}
+    assert any(f'{metric}: "{shown}"' in step for step in next_steps(told))
+
+
+def test_who_has_pretrained_is_not_told_to():
+    told = story(ahead="linear")
+    assert any("or pre-train, or give" in s for s in next_steps(told))
+    told.stages = [{"name": "a", "objective": "masked"}, *told.stages]
+    assert any("or give the model more data" in s for s in next_steps(told)) and not any("pre-train" in s for s in next_steps(told))
+
+
+def test_a_baseline_that_is_better_than_the_one_compared_with_is_named():
+    figures = {"majority": {"auroc": {"value": 0.995}}, "linear": {"auroc": {"value": 0.98}}}
+    assert any("(it was the best on validation; here majority is)" in s for s in falls_short(story(ahead="linear", baselines=figures)))
+    assert not any("on validation" in s for s in falls_short(story(ahead="majority", baselines=figures)))
+    assert falls_short(story(ahead="gone", baselines=figures)) and falls_short(story(ahead="linear", baselines={}))

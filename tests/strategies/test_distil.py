@@ -88,3 +88,20 @@ def test_teachers_that_mean_something_else_are_refused(cancer, teacher):
     assert refused(cancer, teacher, lambda s: s.inputs.pop("mean radius")) == ["distil.columns"]
     assert refused(cancer, teacher, lambda s: s.inputs["code"].labels_.append("other")) == ["distil.encoding"]
     assert refused(cancer, teacher.parent / "nothing", lambda s: None) == ["model.missing"]
+
+
+def test_heads_that_do_not_answer_alike_are_refused(cancer, teacher):
+    """Another head, or the same one with other settings: where outputs have one shape by chance, nothing would say so."""
+    saved, schema = artifact.load(teacher)
+    strategy = distil(teacher)
+    strategy.prepare(cancer.stage().context)
+    student = cancer.model()
+    ordered = find.make("heads", "ordered")
+    ordered.build(cancer.schema.targets["diagnosis"], student.fusion.width, None)
+    student.heads.add_module("diagnosis", ordered)
+    with pytest.raises(Refusal, match="by the head classes, the student by ordered"):
+        strategy.adapt(student, None)
+    parts = loop.assemble(cancer.stage([strategy], model=cancer.model()))
+    parts.objective.teacher.heads["diagnosis"].linear = torch.nn.Linear(32, 3)
+    with pytest.raises(Refusal, match=r"shape \[\(8, 3\)\], the student in \[\(8, 2\)\]"):
+        parts.learner(cancer.batch(8))

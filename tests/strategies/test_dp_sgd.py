@@ -1,4 +1,5 @@
 import copy
+import json
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,7 @@ from modelwright import find
 from modelwright.data.schema import Schema
 from modelwright.data.streams import Rows
 from modelwright.errors import Refusal
+from modelwright.learn import checkpoint
 from modelwright.learn.loop import Stage, assemble, divide, fit
 from modelwright.model import Model
 from modelwright.settings import Settings
@@ -142,6 +144,22 @@ def test_state_goes_on_with_the_same_noise_and_rows(data):
     assert torch.equal(step(parts), expected) and second.taken_ == 2
     assert np.array_equal(rows, next(second.sampler_.epoch(np.random.default_rng(0))))
     assert np.array_equal(rows, next(stage.stream.sampler.epoch(np.random.default_rng(0))))
+
+
+def test_the_fast_way_is_held_against_the_loop_at_the_start_of_every_run_resumed_ones_too(data, tmp_path, monkeypatch):
+    from modelwright.strategies import dp_sgd
+
+    calls, real = [], dp_sgd.choose
+    monkeypatch.setattr(dp_sgd, "choose", lambda *given: calls.append(len(given[2])) or real(*given))
+    fit(stage_of(data, [dp()], steps=3, folder=tmp_path))
+    assert len(calls) == 1 and calls[0] > 0
+    stage = stage_of(data, [dp()], steps=6, folder=tmp_path)
+    for path in tmp_path.glob("step-*/state.json"):  # as if it had been cut short
+        body = json.loads(path.read_text())
+        body["state"]["dict"][0][1]["dict"] = [[k, {"done": False, "steps": 6}.get(k, v)] for k, v in body["state"]["dict"][0][1]["dict"]]
+        body["sha256"] = checkpoint._digest(path.parent / "tensors.safetensors", body["state"])
+        path.write_text(json.dumps(body))
+    assert fit(stage).progress.step == 6 and stage.strategies[0].taken_ == 6 and len(calls) == 2
 
 
 def test_what_cannot_be_promised_is_refused(data):

@@ -51,6 +51,12 @@ def test_refusals(cancer, parts, code):
     assert caught.value.problems[0].code == code
 
 
+def test_a_stage_in_which_nothing_learns_at_first_is_refused(cancer):
+    freeze = find.make("strategies", {"freeze": {"parts": ["."], "unfreeze_at": [0.5]}})
+    with pytest.raises(Refusal, match="nothing is left to learn before 0.5"):
+        cancer.fit([freeze])
+
+
 def test_settings_that_contradict_are_refused():
     with pytest.raises(Refusal):
         find.make("strategies", {"freeze": {"unfreeze_at": [0.2, 0.4]}})

@@ -69,7 +69,11 @@ def test_a_resumed_run_ends_in_the_same_bits(cancer, tmp_path):
     stage.log = kill
     with pytest.raises(KeyboardInterrupt):
         loop.fit(stage)
-    again = loop.fit(cancer.stage([find.make("strategies", "lora")], steps=12, folder=tmp_path))
+    lora = find.make("strategies", "lora")
+    again = loop.fit(cancer.stage([lora], steps=12, folder=tmp_path))
+    finished = find.make("strategies", "lora")
+    loop.fit(cancer.stage([finished], steps=12, folder=tmp_path))  # its stage was over before the run was cut
+    assert 0 <= lora.merge_change == finished.merge_change < 1e-4
     for k, v in whole.model.state_dict().items():
         assert torch.equal(v, again.model.state_dict()[k]), k
 

@@ -159,35 +159,39 @@ def _mixed(clip: float, share: float, rows: int = 40) -> np.ndarray:
     return clip * np.where(np.arange(rows) < round(share * rows), 0.05, 1.0)[:, None]
 
 
-def memory(probe: Probe, rng: np.random.Generator) -> tuple[list[Finding], bool | None]:
-    """Whether rows of the batch before move a release, the noise being the same, or over many releases; None: there was no time to tell."""
-    trainer, clip, steps = probe.trainer, probe.clip, probe.steps[:2] if len(probe.steps) > 1 else probe.steps * 2
+def memory(probe: Probe, rng: np.random.Generator, most: int) -> tuple[list[Finding], bool | None]:
+    """Whether rows of the first batches move any release after them (most in all), the noise being the same, or of one batch the next over many; None: there
+    was no time."""
+    trainer, clip, steps = probe.trainer, probe.clip, list(range(most)) if probe.exact else probe.steps[:2] if len(probe.steps) > 1 else probe.steps * 2
     u, times = _unit(rng, trainer.dimensions), 1 if probe.exact else CALLS // 2
-    after, means = np.tile(0.5 * clip * u, (6, 1)), []  # more than the small batch before it, and less than the large one
+    first, after, means = max(1, len(steps) // 4), np.tile(0.5 * clip * u, (6, 1)), []  # more than the small batch before it, and less than the large one
     for size in (1e-3, 10.0):
         trainer.restart(probe.seed)
         seen = []
         while len(seen) < times and not trainer.late:
-            trainer.privatize(np.tile(size * clip * u, (6, 1)), steps[:1])
-            seen += list(trainer.privatize(after, steps[1:]) * probe.unit)
-        if len(seen) < times:
+            trainer.privatize(np.tile(size * clip * u, (6, 1)), steps[:first])
+            seen.append(trainer.privatize(after, steps[first:]) * probe.unit)
+        if len(seen) < times or not len(seen[-1]):
             return [], None
-        means.append(np.mean(seen, 0))
-    apart = means[0] - means[1]
-    moved = float(np.linalg.norm(apart)) if probe.exact else abs(float(apart @ u)) - Z * probe.sigma * clip * np.sqrt(2 / times)
+        means.append(np.mean([x[: len(seen[-1])] for x in seen], 0))
+    apart = means[0][: len(means[1])] - means[1][: len(means[0])]
+    sizes = np.linalg.norm(apart, axis=1) if probe.exact else np.abs(apart @ u) - Z * probe.sigma * clip * np.sqrt(2 / times)
+    moved, when = float(sizes.max()), steps[first + int(sizes.argmax())]
     if not moved > 1e-4 * clip:
         return [], False
-    return [("privacy.memory", f"what is released depends on rows of earlier batches: it moves by {moved:.3g} beside a clip of {clip:.4g}")], True
+    words = f"what is released at step {when} depends on rows of earlier batches: it moves by {moved:.3g} beside a clip of {clip:.4g}"
+    return [("privacy.memory", words)], True
 
 
-def noise_beside(probe: Probe, claimed: float, most: int, calls: int, alpha: float, rng: np.random.Generator) -> tuple[list[Finding], dict]:
-    """The noise's spread beside no rows, one, many and huge ones: it may depend on none of that. claimed: in units."""
+def noise_beside(probe: Probe, claimed: float, most: int, beyond: int, calls: int, alpha: float, rng: np.random.Generator) -> tuple[list[Finding], dict]:
+    """The noise's spread beside no rows, one, many, more than are expected, and huge ones: it may depend on none of that. claimed: in units."""
     trainer, d = probe.trainer, probe.trainer.dimensions
     u, found, seen = _unit(rng, d), [], {}
     many = max(1, min(most, 96))
     half = u * (np.arange(d) % 2 == 0)  # as an embedding's: noise where a row has no entry hides that it has none
     batches = {
         "no rows": np.zeros((0, d)), "one row of some entries": 0.5 * probe.clip * half[None], f"{many} rows": np.tile(0.01 * probe.clip * u, (many, 1)),
+        f"{beyond:,} rows": np.tile(0.001 * probe.clip * u, (beyond, 1)),
         f"{many} huge rows": np.tile(HUGE * probe.clip * u, (many, 1)) * np.where(np.arange(many) % 2, -1, 1)[:, None],
     }  # fmt: skip
     for name, batch in batches.items():

@@ -7,8 +7,6 @@ Source: Carlini et al. 2019, "The Secret Sharer", definition 4, for a secret s d
 where rank 1 is the likeliest of all. 0 to 1 bit is chance (P[exposure >= x] = 2^-x for a secret that the model never saw), log2 |R| is known by heart. Where
 R is too large to be gone through, the rank comes from a random sample of it, with an exact (Clopper-Pearson) interval; with N samples no more than about
 log2 N bits are ever sure.
-
-Not wired to an audit yet: a Predictor says tokens and not the likelihood of given ones; it needs a `likelihood(table) -> (N,)` beside `predict`.
 """
 
 from __future__ import annotations

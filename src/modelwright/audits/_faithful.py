@@ -13,6 +13,8 @@ from torch.nn import functional as F
 from .. import find
 from ..explainer import Function, Redrawn
 
+PARTS, SIDE = 64, 8  # parts of a row, at most, that are taken out one by one; of a picture squares, up and across
+
 
 def spearman(a: Tensor, b: Tensor, keep: Tensor, constant: float = 0.0) -> np.ndarray:
     """(B,) rank correlation over the kept inputs; 0 where one of them is constant, `constant` where both are. Values that differ by less than a
@@ -50,6 +52,34 @@ def curves(
 
     ours = area(shown.flatten(1).argsort(dim=1, descending=True, stable=True))
     return ours, np.stack([area(torch.rand(flat.shape, generator=rng).argsort(1)) for _ in range(orders)])
+
+
+def overlooked(f: Function, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor) -> tuple[np.ndarray, np.ndarray, int | None]:
+    """Two rows of places in the row's order, 0 the least and 1 the largest: the model's own, by how far the logit moves when one part alone goes to the
+    baseline, and the explainer's, by |attribution|. Of each row's largest part, or of the one part (its number, else None) that is put too low in more."""
+    from scipy.stats import rankdata
+
+    part = parts(x[0]).flatten()
+    k = int(part.max()) + 1
+    if k < 2:
+        return np.zeros(len(x)), np.zeros(len(x)), None
+    with torch.no_grad():
+        logit = lambda x: f(x).gather(1, classes[:, None]).squeeze(1).double()  # noqa: E731
+        gone = [logit(torch.where(part == i, base.flatten(), x.flatten(1)).reshape(x.shape)) for i in range(k)]
+        moved = (logit(x)[:, None] - torch.stack(gone, 1)).abs().numpy()
+    told = torch.zeros(len(x), k, dtype=torch.float64).index_add_(1, part, shown.flatten(1).double()).abs().numpy()
+    own, theirs = ((rankdata(v.round(9), axis=1) - 1) / (k - 1) for v in (moved, told))
+    worst, rows, top = int((own - theirs).mean(0).argmax()), np.arange(len(x)), own.argmax(1)
+    found = (own[:, worst], theirs[:, worst], worst), (own[rows, top], theirs[rows, top], None)
+    return max(found, key=lambda v: (v[0] - v[1]).mean())
+
+
+def parts(x: Tensor) -> Tensor:
+    """(...) which part each input of a row is of: itself, of more than PARTS some neighbours together; of a picture a square."""
+    if x.dim() != 3:
+        return torch.arange(len(x)) * min(PARTS, len(x)) // len(x)
+    up, across = (torch.arange(n) * min(SIDE, n) // n for n in x.shape[1:])
+    return (up[:, None] * min(SIDE, x.shape[2]) + across).expand(x.shape)
 
 
 def self_test() -> bool:

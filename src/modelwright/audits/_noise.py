@@ -39,8 +39,27 @@ def alike(z: np.ndarray, alpha: float) -> tuple[int, int] | None:
     return (int(i), int(j)) if square[i, j] > beta.isf(2 * alpha / (k * (k - 1)), 0.5, (n - 1) / 2) else None
 
 
-def check(z: np.ndarray, at: np.ndarray, run: np.ndarray, claimed: float, spans: list[list[int]], alpha: float) -> tuple[list[Finding], dict]:
-    """at, run (M,): step and restart of each call; claimed: the standard deviation. Findings, and the measured spread."""
+def related(z: np.ndarray, alpha: float) -> tuple[bool, bool]:
+    """Whether rows of z (K, n) are together surely more alike than independent noise, and whether about all pairs are. Given the sizes of all entries, the
+    squared cosine of two rows, of which signs are coins, has the mean sum_j u_j^2 v_j^2 =: m and the variance 2 (m^2 - sum_j u_j^4 v_j^4), and pairs are
+    uncorrelated. The sum's skew is at most that of a chi square with as many degrees as a covariance of n, or as pairs."""
+    k, n = z.shape
+    if k < 8 or n < 3:
+        return False, False
+    unit, pair = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-300), np.triu_indices(k, 1)
+    square, mean, fourth = (unit @ unit.T)[pair] ** 2, (unit**2 @ (unit**2).T)[pair], (unit**4 @ (unit**4).T)[pair]
+    df, scale = min(n * (n + 1) / 2 - 1, len(square)), float(np.sqrt(2 * (mean**2 - fourth).sum()))
+    if scale <= 0:
+        return False, False
+    surely = (square - mean).sum() / scale > (chi2.isf(alpha, df) - df) / np.sqrt(2 * df)
+    return bool(surely), bool(np.median(square / np.maximum(mean, 1e-300)) > 1.2 * chi2.median(1))
+
+
+def check(
+    z: np.ndarray, at: np.ndarray, run: np.ndarray, claimed: float, spans: list[list[int]], alpha: float, rounded: bool = False
+) -> tuple[list[Finding], dict]:  # fmt: skip
+    """at, run (M,): step and restart of each call; claimed: the standard deviation; rounded: the release is, noise and all, which harms nobody. Findings,
+    and the measured spread."""
     m, d = z.shape
     if not np.isfinite(z).all():
         return [("privacy.not_a_number", "what is released is not a number for gradients near zero")], {}
@@ -50,7 +69,8 @@ def check(z: np.ndarray, at: np.ndarray, run: np.ndarray, claimed: float, spans:
         return [("privacy.no_noise", f"no noise is drawn: a standard deviation of {facts['std']:.3g} where {claimed:.3g} was claimed")], facts
     if silent := int(((z**2).mean(1) < 1e-12 * claimed**2).sum()):
         return [("privacy.noise_varies", f"{silent} of {m} steps get no noise, as step {at[(z**2).mean(1).argmin()]}")], facts
-    found = _reused(z, at, run) or _few_values(z) or _shared(z, alpha) or _reused(z, at, run, alpha) or _cancels(z, run, alpha)
+    found = _reused(z, at, run) or ([ROUNDED] if few_values(z) and not rounded else []) or _related(z, alpha)
+    found = found or _shared(z, alpha, rounded) or _reused(z, at, run, alpha) or _cancels(z, run, alpha)
     return found or _spread(z, at, claimed, spans, alpha, high) or _shape(z, alpha), facts
 
 
@@ -77,6 +97,13 @@ def _reused(z, at, run, alpha=None) -> list[Finding]:
             if abs(score) > norm.isf(alpha / 10):
                 return [("privacy.noise_reused", f"noise of steps {lag} apart is correlated ({score / np.sqrt(len(here) * d):+.3f})")]
     return []
+
+
+def _related(z, alpha) -> list[Finding]:
+    more, everywhere = related(z[np.unique(np.linspace(0, len(z) - 1, MOST).astype(int))], alpha)
+    if more and everywhere:
+        return [("privacy.noise_shared", "the noise is drawn in fewer directions than there are coordinates: some of it tells the rest")]
+    return [("privacy.noise_reused", "a part of the noise of some steps comes again at others")] if more else []
 
 
 def _cancels(z, run, alpha) -> list[Finding]:
@@ -125,7 +152,7 @@ def _spread(z, at, claimed, spans, alpha, high) -> list[Finding]:
     return []
 
 
-def _shared(z, alpha) -> list[Finding]:
+def _shared(z, alpha, rounded) -> list[Finding]:
     """Between coordinates: one draw for several of them can be cancelled."""
     m, d = z.shape
     if d < 2:
@@ -144,16 +171,17 @@ def _shared(z, alpha) -> list[Finding]:
         return [("privacy.noise_shared", "the noise is drawn in fewer directions than there are coordinates: some have none")]
     if alike(z[:, columns].T, alpha) is not None:
         return [("privacy.noise_shared", words)]
-    same = max(len(x) - len(np.unique(x)) for x in (z[0][z[0] != 0], z[-1][z[-1] != 0]))  # cells without noise are another matter
-    return [("privacy.noise_shared", words)] if same > 2 + d / 50 else []
+    same = max(len(x) - len(np.unique(x)) for x in (np.abs(r[r != 0]) for r in (z[0], z[-1])))  # cells without noise are another matter
+    return [("privacy.noise_shared", words)] if same > 2 + d / 50 and not rounded else []
 
 
-def _few_values(z) -> list[Finding]:
+ROUNDED = ("privacy.noise_shape", "the noise takes few values, as if rounded, and the accountant is for Gaussian noise")
+
+
+def few_values(z: np.ndarray) -> bool:
     """Numbers that come at one step come at another: they were rounded. A place without any noise says nothing of it."""
     one, two = (np.round(x[x != 0] / (1e-6 * z.std())) for x in (z[0], z[len(z) // 2]))
-    if not len(one) or np.isin(one, two).mean() < 0.2:
-        return []
-    return [("privacy.noise_shape", "the noise takes few values, as if rounded, and the accountant is for Gaussian noise")]
+    return bool(len(one) and np.isin(one, two).mean() >= 0.2)
 
 
 def _shape(z, alpha) -> list[Finding]:

@@ -29,19 +29,23 @@ def check(drawn: list[list[np.ndarray]], n: int, q: float, alpha: float) -> tupl
     twice = list(zip(drawn[0], drawn[1])) if len(drawn) > 1 else []
     if sum(len(a) for a, _ in twice) > 20 and mean < 0.9 * n and all(np.array_equal(np.sort(a), np.sort(b)) for a, b in twice):
         return [("privacy.sampler", "the same rows are drawn after a restart with another seed: who has the code knows who was in which batch")], facts
-    found = _fixed(sizes, variance, alpha) or _steps(drawn, n, q, alpha) or _rows(flat, n, total / (n * t), alpha)
+    found = _fixed(sizes, n, facts["rate"], alpha) or _steps(drawn, n, q, alpha) or _rows(flat, n, total / (n * t), alpha)
     if facts["low"] > 1.005 * q:
         found.append(("privacy.sample_rate", f"a row is drawn with probability {facts['rate']:.5g} (at least {facts['low']:.5g}); {q:.5g} was stated"))
     return found, facts
 
 
-def _fixed(sizes: np.ndarray, variance: float, alpha: float) -> list[Finding]:
+def _fixed(sizes: np.ndarray, n: int, q: float, alpha: float) -> list[Finding]:
     """Sizes: n q (1 - q) is their variance; a gamma with the right mean and variance stands for the sum of squares."""
-    t = len(sizes)
+    t, variance = len(sizes), n * q * (1 - q)
     if variance < 1e-9 or t < 4:
         return []
     if sizes.std() == 0 and t * variance > 4:
         return [("privacy.sampler", f"every batch has {sizes[0]:g} rows: fixed sizes (shuffled, or drawn without replacement), not Poisson sampling")]
+    least, most = int(sizes.min()), int(sizes.max())
+    if t * np.log(max(1e-300, binom.cdf(most, n, q))) < np.log(alpha) or t * np.log(max(1e-300, binom.sf(least - 1, n, q))) < np.log(alpha):
+        words = f"of {t} batches all have {least} to {most} rows, and some would have more or fewer by chance: they are cut, or filled up"
+        return [("privacy.sampler", words)]
     df = 2 * (t - 1) / (2 + 1 / variance)  # the fourth moment of a binomial, about
     ratio = sizes.var(ddof=1) / variance
     if not chi2.ppf(alpha / 2, df) < df * ratio < chi2.isf(alpha / 2, df):
@@ -90,3 +94,15 @@ def _rows(flat: list[np.ndarray], n: int, q: float, alpha: float) -> list[Findin
     if abs(beside - expected) > norm.isf(alpha / 2) * np.sqrt(max(expected, 1e-12) * (1 + 2 * q)) + 2 and n > 2:
         return [("privacy.sampler", "neighbouring rows are drawn together more or less often than by chance: blocks")]
     return []
+
+
+def follows(odd: np.ndarray, drawn: np.ndarray, n: int, q: float, alpha: float) -> list[Finding]:
+    """odd, drawn (T,): rows of odd number among those drawn, where odd rows had large gradients before. By coins that is a binomial share of them."""
+    total, share = int(drawn.sum()), (n // 2) / n
+    if total < 50 or n * q >= n:
+        return []
+    score = (odd.sum() - share * total) / np.sqrt(total * share * (1 - share))
+    if abs(score) <= norm.isf(alpha / 2):
+        return []
+    words = "more" if score > 0 else "less"
+    return [("privacy.sampler", f"rows that had large gradients are drawn {words} often afterwards ({odd.sum() / total:.1%} of draws, for {share:.1%})")]

@@ -148,14 +148,15 @@ def of_table(subject: Subject, target: str, table: pa.Table, way: str, rows: int
     return gap(away_ - (forest.predict(x[half:]) == y[half:]), real_ - (forest.predict(there) == answers))
 
 
-WAYS = ("noise", "between", "columns", "middle")
+WAYS = ("noise", "between", "columns", "middle", "one")
 
 
 def perturbed(rows: pa.Table, others: pa.Table, cells: list[str], way: str, rng: np.random.Generator) -> pa.Table:
     """noise: each number moved by its own spread, categories redrawn; between: so that whole numbers are whole no more (LIME's); columns: each cell, with
-    probability a half, another row's; middle: seven cells in ten the column's median, or most frequent value (SHAP's, with one row for background)."""
+    probability a half, another row's; middle: seven cells in ten the column's median, or most frequent value (SHAP's, with one row for background); one: one
+    cell is another row's (permutation importance's)."""
     n = rows.num_rows
-    share = 0.7 if way == "middle" else 0.5
+    share, alone = 0.7 if way == "middle" else 0.5, rng.integers(0, len(cells), n) if way == "one" else None
     for name in cells:
         column, at = rows.column(name), rows.column_names.index(name)
         number = pa.types.is_floating(column.type) or pa.types.is_integer(column.type)
@@ -165,7 +166,7 @@ def perturbed(rows: pa.Table, others: pa.Table, cells: list[str], way: str, rng:
             whole = way == "noise" and pa.types.is_integer(column.type)
             made = pa.array(np.round(x), from_pandas=True).cast(column.type, safe=False) if whole else pa.array(x, from_pandas=True)
         else:
-            swap, pool = rng.random(n) < share, others.column(name).combine_chunks()
+            swap, pool = rng.random(n) < share if alone is None else alone == cells.index(name), others.column(name).combine_chunks()
             taken = middle(pool, number) if way == "middle" else rng.integers(0, others.num_rows, n)
             made = pa.concat_arrays([column.combine_chunks(), pool]).take(pa.array(np.where(swap, n + taken, np.arange(n))))
         rows = rows.set_column(at, name, made)

@@ -29,13 +29,22 @@ def seen_rows(v: View) -> list[Measurement]:
 
 
 def duplicates(v: View) -> list[Measurement]:
-    own = {n: copies.equal_rows(v.test.select(v.inputs), t.select(v.inputs)) for n, t in v.others().items()}
-    return [v.share("duplicate_rate", np.any(list(own.values()), axis=0), v.test.num_rows, {n: int(v.sum()) for n, v in own.items()})]
+    test, others = (v.subject.schema.contents(v.test.select(v.inputs)), {n: v.subject.schema.contents(t.select(v.inputs)) for n, t in v.others().items()})
+    own = {n: copies.equal_rows(test, t) for n, t in others.items()}
+    details = {n: int(hits.sum()) for n, hits in own.items()}
+    for n, hits in own.items():
+        expected = copies.by_chance(test, others[n]) if hits.any() else np.zeros(len(hits))
+        likely = expected.sum()  # rows that other people's rows equal
+        if hits.sum() <= 2 * likely:
+            hits[:] = False
+        hits[np.argsort(np.where(hits, -expected, 1.0), kind="stable")[: int(likely)]] = False
+        details |= {f"{n}, by chance": round(float(likely), 1)} if likely >= 1 else {}
+    return [v.share("duplicate_rate", np.any(list(own.values()), axis=0), v.test.num_rows, details)]
 
 
 def near(v: View) -> list[Measurement]:
     test, train = v.sample(v.test, v.rows // 2), v.sample(v.train)
-    near, (a, b) = copies.near_rows(v.subject.schema, test, train), (t.select(v.inputs) for t in (test, train))
+    near, (a, b) = copies.near_rows(v.subject.schema, test, train), (v.subject.schema.contents(t.select(v.inputs)) for t in (test, train))
     near = (near | copies.equal_rows(copies.folded_table(a), copies.folded_table(b)) | copies.equal_but_one(a, b)) & ~copies.equal_rows(a, b)
     whole = v.test.num_rows if train.num_rows == v.train.num_rows else -1
     details = {"compared": [test.num_rows, train.num_rows], "by_chance": copies.CHANCE}

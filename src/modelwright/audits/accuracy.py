@@ -1,17 +1,19 @@
 """Every metric of every target on the test split, overall and by slice, with intervals; and the paired gain over the best baseline.
 
 Intervals: see `intervals` (jackknife and exact shares, whole clusters where rows belong together). The gain over a baseline is
-paired on the same rows; the baseline is the one that is best on validation, so that choosing it costs nothing here.
+paired on the same rows; the baseline is the one that is best on validation, so that choosing it costs nothing here. Without validation rows it is the
+one that is best on the test rows, and the interval holds for all of them at once (Bonferroni).
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import numpy as np
 
 from ..forms import Measurement
-from ..intervals import interval, paired
+from ..intervals import Interval, interval, paired
 from ..kind import Metric
 from ..subject import Audit, Subject, metrics_of, rows_of
 
@@ -45,19 +47,19 @@ class Accuracy(Audit):
 
     def _gain(self, subject: Subject, target: str, primary: str, ours: Metric, clusters: np.ndarray | None) -> Measurement:
         began = time.perf_counter()
-        sign = 1.0 if ours.better == "higher" else -1.0
-        best = list(subject.baselines)[-1]
-        if "validation" in subject.splits:  # else the strongest in kind: what is chosen on the test rows would be too good
+        sign, names = 1.0 if ours.better == "higher" else -1.0, list(subject.baselines)
+        if "validation" in subject.splits:
             rows = np.arange(subject.splits["validation"].num_rows)
-            figures = {b: sign * metrics_of(subject, "validation", target, b)[primary].value(rows) for b in subject.baselines}
-            best = max(figures, key=figures.get)
-        theirs = metrics_of(subject, "test", target, best)[primary]
-        n = subject.splits["test"].num_rows
-        i = paired(ours, theirs, n, level=subject.level, clusters=clusters, seed=subject.seed)
-        known = n - subject.splits["test"].column(target).null_count
-        line = self._line(subject, "accuracy.gain_over_baseline", target, None, i, known, began, [])
+            names = [max(names, key=lambda b: sign * metrics_of(subject, "validation", target, b)[primary].value(rows))]
+        n, level = subject.splits["test"].num_rows, 1 - (1 - subject.level) / len(names)
+        found = {b: paired(ours, metrics_of(subject, "test", target, b)[primary], n, level=level, clusters=clusters, seed=subject.seed) for b in names}
         if sign < 0:  # a lower error is a gain
-            line.value, line.low, line.high = -line.value, -line.high, -line.low
+            found = {b: replace(i, value=-i.value, low=-i.high, high=-i.low) for b, i in found.items()}
+        best = min(found, key=lambda b: found[b].value)
+        value, low, high = np.min([(i.value, i.low, i.high) for i in found.values()], axis=0).tolist()  # of the least gain, since each end holds for each
+        method = found[best].method + f", the least of {len(names)} at once" * (len(names) > 1)
+        known = n - subject.splits["test"].column(target).null_count
+        line = self._line(subject, "accuracy.gain_over_baseline", target, None, Interval(value, low, high, method), known, began, [])
         line.details = {"baseline": best, "metric": primary}
         return line
 

@@ -7,8 +7,8 @@ calibrated model's 0. Bins stay where they are while the jackknife leaves rows o
 268 rows the high end of a calibrated model was 0.38 (now 0.12; below the truth in 1 of 1,200 simulated splits, where 2.5 % are stated).
 `classwise_error`: the same of each class's probability against its share (Kull et al. 2019), the mean over classes. A declared slice has both for itself
 (`calibration.ece@sex=f`).
-- worst_slice_error: the error of each declared slice and group of at least 30 rows, the worst. Of two classes it is that of the second one's
-  probability, because with confidences a score that is too high throughout loses above a half what it wins below.
+- worst_slice_error: the error of each declared slice, group and crossing of groups of at least 30 rows, the worst. Of two classes it is that of the second
+  one's probability, because with confidences a score that is too high throughout loses above a half what it wins below.
 - worst_class_error: the error of the rows that are said to be of one class, the worst (top-label calibration, Gupta & Ramdas 2022): of two classes that
   are as much too sure as too unsure, and of one among many, the mean shows nothing.
 Both have fewer bins where rows are few (one for each 100, so that below 200 it is |mean confidence - accuracy|) and the floor taken off; the low end is
@@ -73,8 +73,8 @@ class Calibration(Audit):
                     details = {"noise_floor": floor, **(temperature if name == "ece" and slice is None else {})}
                     found.append(self._line(subject, name, target, i, int(rows.sum()), began, details, [] if rows.any() else ["slice.empty"], slice))
             parts = {"worst_slice_error": declared, "worst_class_error": {f"{target}={c}": p.argmax(1) == k for k, c in enumerate(kind.labels_ or [])}}
-            for c in (c for c in subject.schema.group if c in table.column_names):
-                group, names = groups_of(table, [c])
+            for columns in subject.groupings(table):
+                group, names = groups_of(table, columns)
                 parts["worst_slice_error"] = {n: (group == g)[known] for g, n in enumerate(names)} | parts["worst_slice_error"]
             for name, rows in parts.items():
                 rows = {s: r for s, r in rows.items() if r.sum() >= LEAST}

@@ -5,10 +5,10 @@ answers whose score is not above it. Classes: 1 - probability of the class (LAC:
 equation 5 without randomisation). Numbers: the distance from the prediction, or from its quantiles where it has some (CQR, Romano et al. 2019). In
 9 of 10 repetitions coverage is near the level, but it depends on the calibration rows: Beta(n + 1 - l, l) for l = floor((n + 1)(1 - level)); its
 interval here is of these sets on other test rows. A declared slice has figures of its own (`conformal.coverage@sex=f`), and `worst_slice_coverage` is the
-least of declared slices and groups of at least 30 rows: what is covered on average may leave out the few. Refused (`conformal.too_few`) where the
-calibration split is too small for any finite threshold at the level; refused too (`conformal.shared_rows`) where calibration rows are test rows, answer
-and all, oftener than test rows repeat one another: such a threshold covers these rows and no others. The temperature was fitted on the same
-calibration rows: one number, whose effect on coverage is below 1 / n.
+least of declared slices, groups and their crossings of at least 30 rows: what is covered on average may leave out the few. Refused
+(`conformal.too_few`) where the calibration split is too small for any finite threshold at the level; refused too (`conformal.shared_rows`) where
+calibration rows are test rows, answer and all, oftener than test rows repeat one another: such a threshold covers these rows and no others. The
+temperature was fitted on the same calibration rows: one number, whose effect on coverage is below 1 / n.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import time
 from typing import Any, Literal
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from ..checks.copies import equal_rows
@@ -65,8 +66,8 @@ class Conformal(Audit):
         details: dict[str, Any] = {"threshold": q, "calibration_rows": calibrated, "nominal": self.level, "score": self._name(prediction), "groups": {}}
         table = subject.splits["test"]
         parts = {slice: rows_of(table, slice) for slice in subject.slices}
-        for c in (c for c in subject.schema.group if c in table.column_names):
-            group, names = groups_of(table, [c])
+        for columns in subject.groupings(table):
+            group, names = groups_of(table, columns)
             parts = {name: group == g for g, name in enumerate(names)} | parts
         parts, lines = {s: r & known for s, r in parts.items()}, []
 
@@ -128,17 +129,27 @@ SHARED = 0.05  # of calibration rows may be test rows beyond what chance explain
 
 
 def repeats(subject: Subject, target: str) -> tuple[float, float]:
-    """The share of calibration rows that are test rows (in inputs and target, or in every column), and about how large it would be by chance: twice the
-    share of one half of the test rows that are in the other."""
+    """The share of calibration rows that are test rows (in inputs and target, or in every column, or with real numbers cut to a thousandth of their spread),
+    and about how large it would be by chance: twice the share of one half of the test rows that are in the other."""
     both = [n for n in subject.splits["test"].column_names if n in subject.splits["calibration"].column_names]
     found = (0.0, 0.0)
-    for columns in ([n for n in both if n in (*subject.schema.inputs, target)], both):  # inputs of few values repeat by chance where whole rows do not
+    read = [n for n in both if n in (*subject.schema.inputs, target)]
+    for columns, cut in ((read, False), (both, False), (read, True)):  # inputs of few values repeat by chance where whole rows do not
         ours, test = (subject.splits[s].select(columns) for s in ("calibration", "test"))
+        ours, test = (coarse(t, test) for t in (ours, test)) if cut else (ours, test)
         half = test.num_rows // 2
         if half and ours.num_rows and ours.schema.types == test.schema.types:
             shares = float(equal_rows(ours, test).mean()), 2 * float(equal_rows(test.slice(half), test.slice(0, half)).mean())
             found = max(found, shares, key=lambda s: s[0] - s[1])
     return found
+
+
+def coarse(table: pa.Table, like: pa.Table) -> pa.Table:
+    """Real numbers cut to a thousandth of their spread in `like`."""
+    for i, (name, column) in enumerate(zip(table.column_names, table.columns, strict=True)):
+        if pa.types.is_floating(column.type) and (spread := np.nanstd(like.column(name).to_numpy())) > 0:
+            table = table.set_column(i, name, pa.array(np.floor(column.to_numpy() / (1e-3 * spread))))
+    return table
 
 
 def threshold(scores: np.ndarray, level: float) -> float:

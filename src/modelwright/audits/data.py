@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..checks import codes, formats, hidden, labels, leaks, moments, order, personal, prepared, shortcuts, spelling, units
-from ..checks.columns import floats, groups, is_number, is_text, tenths
+from ..checks.columns import crossings, fifths, floats, groups, is_number, is_text, tenths
 from ..checks.learner import features, out_of_fold
 from ..forms import Measurement
 from ..intervals import Interval
@@ -55,7 +55,9 @@ def cells_of_columns(v: View) -> list[Measurement]:
     spelt = {n: spelling.misspelt(table.column(n)) for n in names}
     both = pa.concat_tables([t.select(table.column_names) for t in ((table, test) if split == "train" else (table,))], promote_options="permissive")
     of = {"split": np.repeat([0, 1], [table.num_rows, test.num_rows])} if split == "train" else {}
-    of |= {n: codes_ for n, (codes_, _) in groups(both, set(schema.targets), whole=True).items()}
+    grouped = groups(both, set(schema.targets), whole=True)
+    of |= {n: codes_ for n, (codes_, _) in grouped.items()}
+    of |= crossings(grouped)
     of |= {f"{n} ({i}0 %)": ((numbers >= i) * 1).astype(np.int64) for n, (numbers, _) in tenths(both).items() for i in range(1, 10)}
     switched = {}
     for n in names:
@@ -173,12 +175,13 @@ def wrong_labels(v: View) -> list[Measurement]:
         y, of_, where = y[rows], None if of is None else of[rows], side[rows]
         p = out_of_fold(x[rows], y, classes, v.subject.seed, of_) if len(rows) >= 60 else None
         grouped = groups(table.take(rows), set(schema.targets), 50, whole=True) | tenths(table.take(rows))
-        worst = None if p is None else labels.worst_group(grouped, p, y, level, of_)
+        ranges = fifths(table.take(rows), [n for n in v.inputs if n not in grouped and n in table.column_names])
+        worst = None if p is None else labels.worst_group(grouped | ranges, p, y, level, of_, ranges=ranges)
         for split in ("train", "test"):
             name, mine = "label_error_rate" if split == "train" else "test_label_error_rate", where == split
             rate = None if p is None else labels.error_rate(p[mine], y[mine], level, None if of is None else of_[mine])
             if rate is not None and worst is not None and worst[1].value > rate[0].high:  # errors do not come alike in all groups
-                rate = labels.error_rate(p[mine], y[mine], level, None if of is None else of_[mine], grouped[worst[0][0]][0][mine] + 1)
+                rate = labels.error_rate(p[mine], y[mine], level, None if of is None else of_[mine], (grouped | ranges)[worst[0][0]][0][mine] + 1)
             if rate is None:
                 lacks = "data.no_train" if split == "train" and v.train is None else "data.too_few"
                 found.append(v.line(name, None, int(mine.sum()), {}, [lacks], target=target, split=split if split in parts else "test"))

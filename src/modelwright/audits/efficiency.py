@@ -1,23 +1,30 @@
 """What an answer costs: latency of a batch with warm-up, the model's size and parameters, and the memory of the process that predicts.
 
 Latency is of the whole way from a table to predictions, encoding included, on this machine with `threads` threads, for `batch` rows; after warm-up,
-at most `repeats` times or `seconds`. A quantile has an exact interval from order statistics (Conover 1999, section 3.2): p99 needs 368 repeats for
-a high end at 0.95; fewer leave it open. Memory is the process's peak resident set so far, Python and torch included: an upper bound. Energy, in the
-details, is an estimate: processor seconds times `watts`. The figures speak of this machine and its load.
+at most `repeats` times or `seconds`. Every cell comes from a test row of its own, so that a model which keeps its answers finds none. Where the system
+lets us, all that predicts is held to as many processors as threads. A quantile has an exact interval from order statistics (Conover 1999, section
+3.2): p99 needs 368 repeats for a high end at 0.95; fewer leave it open. Memory is the peak resident set so far of the process that predicts (of one of
+its own, for a model that came with code, that one), Python and torch included: an upper bound. Energy, in the details, is an estimate: processor
+seconds times `watts`. The figures speak of this machine and its load. Left out: answers that are kept of a model of one picture or text alone.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from scipy.stats import binom
 
 from ..forms import Measurement
-from ..subject import Audit, Subject
+from ..subject import Audit, Elsewhere, Subject
 
 
 class Efficiency(Audit):
@@ -31,15 +38,17 @@ class Efficiency(Audit):
         if subject.predictor is None or subject.splits["test"].num_rows == 0:
             return []
         began = time.perf_counter()
-        taken, busy = self._latencies(subject)
+        theirs = subject.predictor.process_id if isinstance(subject.predictor, Elsewhere) else None
+        taken, busy = self._latencies(subject, theirs)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1 << 20)
+        peak, whose = (peak, "this process") if theirs is None else (peak_of(theirs), "the model's own process")
         details = {"batch": self.batch, "threads": self.threads, "mean_ms": float(taken.mean()), "energy_joules_a_row": busy * self.watts / self.batch}
         found = []
         for q in (0.5, 0.95, 0.99):
             low, high = order_interval(taken, q, subject.level)
             figure = (f"latency_p{round(100 * q)}_ms", float(np.quantile(taken, q, method="inverted_cdf")), low, high, subject.level, len(taken))
             found.append(self._line(subject, *figure, "order statistics", details if q == 0.99 else {}, began))
-        found.append(self._line(subject, "memory_mb", peak, peak, peak, 1.0, 1, "peak resident set of this process", {}, began))
+        found += [self._line(subject, "memory_mb", peak, peak, peak, 1.0, 1, f"peak resident set of {whose}", {}, began)] * (peak is not None)
         size, parameters = subject.lineage.get("size_bytes"), subject.lineage.get("parameters")
         if size is not None:
             found.append(self._line(subject, "size_mb", size / 1e6, size / 1e6, size / 1e6, 1.0, 1, "bytes of the model's files / 10^6", {}, began))
@@ -48,28 +57,68 @@ class Efficiency(Audit):
             found.append(self._line(subject, "parameters", count, count, count, 1.0, 1, "counted", {}, began))
         return found
 
-    def _latencies(self, subject: Subject) -> tuple[np.ndarray, float]:
-        """(R,) milliseconds, and processor seconds a call."""
-        table, threads = subject.splits["test"], torch.get_num_threads()
-        part = min(self.batch, table.num_rows)
+    def _latencies(self, subject: Subject, theirs: int | None) -> tuple[np.ndarray, float]:
+        """(R,) milliseconds, and processor seconds a call. theirs: the process of the model, where it has one."""
+        table, rng = subject.splits["test"], np.random.default_rng(subject.seed)
         last = self.seconds if subject.seconds is None else min(self.seconds, subject.seconds)
-        torch.set_num_threads(self.threads)
-        try:
-            for i in range(5):
-                subject.predictor.predict(table.slice(i % (table.num_rows - part + 1), part))
-            taken, start, busy = [], time.perf_counter(), time.process_time()
+        with held(self.threads, [os.getpid(), *([] if theirs is None else [theirs])]):
+            for _ in range(5):
+                subject.predictor.predict(anew(table, self.batch, rng))
+            taken, start, busy = [], time.perf_counter(), 0.0
             while len(taken) < 3 or (len(taken) < self.repeats and time.perf_counter() - start < last):
-                rows = table.slice((len(taken) * part) % (table.num_rows - part + 1), part)
-                before = time.perf_counter()
+                rows = anew(table, self.batch, rng)
+                before, worked = time.perf_counter(), time.process_time() + worked_by(theirs)
                 subject.predictor.predict(rows)
                 taken.append(1000 * (time.perf_counter() - before))
-            return np.array(taken), (time.process_time() - busy) / len(taken)
-        finally:
-            torch.set_num_threads(threads)
+                busy += time.process_time() + worked_by(theirs) - worked
+            return np.array(taken), busy / len(taken)
 
     def _line(self, subject, name, value, low, high, level, n, method, details, began) -> Measurement:
         seconds = time.perf_counter() - began
         return Measurement("efficiency", f"efficiency.{name}", None, "test", None, value, low, high, level, n, method, subject.seed, seconds, details)
+
+
+def anew(table: pa.Table, rows: int, rng: np.random.Generator) -> pa.Table:
+    """So many rows (at most the table's), each cell from another of the table's rows."""
+    some = (pa.array(rng.integers(0, table.num_rows, min(rows, table.num_rows))) for _ in table.column_names)
+    return pa.table([table.column(n).take(at) for n, at in zip(table.column_names, some)], schema=table.schema)
+
+
+@contextlib.contextmanager
+def held(threads: int, processes: list[int]) -> Iterator[None]:
+    """So many threads of torch, and as many processors for all threads of some processes, where the system has such a thing (Linux)."""
+    before, of = torch.get_num_threads(), {}
+    torch.set_num_threads(threads)
+    with contextlib.suppress(AttributeError, OSError):
+        for task in (int(t.name) for p in processes for t in Path(f"/proc/{p}/task").iterdir()):
+            with contextlib.suppress(ProcessLookupError):
+                of[task] = os.sched_getaffinity(task)
+                some = sorted(of[task])
+                os.sched_setaffinity(task, [some[(os.getpid() + i) % len(some)] for i in range(threads)])  # not the first for everybody
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        for task, processors in of.items():
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(task, processors)
+
+
+def peak_of(process: int) -> float | None:
+    """Megabytes of another process at most, where the system tells (Linux)."""
+    with contextlib.suppress(OSError, StopIteration):
+        line = next(x for x in Path(f"/proc/{process}/status").read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return None
+
+
+def worked_by(process: int | None) -> float:
+    """Processor seconds of another process so far; 0 where there is none, or the system does not tell."""
+    if process is not None:
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+            return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return 0.0
 
 
 def order_interval(x: np.ndarray, q: float, level: float) -> tuple[float | None, float | None]:

@@ -15,11 +15,14 @@ the codes below is not shown in the report.
   speaks for a class and against the others it is low; 1 is a map that is the same whatever it is asked: `explanation.ignores_class` above 0.9. Attention
   rollout never asks, and absolute values of two classes cannot say.
 - stability: Spearman correlation with attributions after noise of 1 % of each input's spread, asked anew with other random numbers (so that an
-  explainer's own chance counts). `explanation.unstable` below 0.5.
+  explainer's own chance counts). `explanation.unstable` below 0.5, or where rows that are explained alone are surely explained otherwise.
 - fidelity: how much faster the probability falls when inputs go to the baseline in the order of attribution than in random order, and rises when they
   come back, mean of both areas; paired by row. 0 is chance: `explanation.unfaithful` unless it is surely above.
 - unfaithful_rows: the share of rows whose order is no better than the best of four random ones: an explanation may be right on average and of nothing
   on a part of the rows.
+- overlooked: how much too low an input that matters is put. Inputs are taken out alone (of pictures squares), and ordered by how far the logit moves; the
+  figure is by how much lower the explainer puts each row's first, or one column in all rows, as a share of the order, whichever is more. An explanation
+  from which one column was taken away (Aivodji et al. 2019, "Fairwashing") adds up and is nearly as faithful. `explanation.overlooks` above 0.5.
 - offmanifold_gap: of tables, of one picture, of one text; any predictor. Explainers ask about rows that do not exist, and a scaffolded model answers those
   from another function (Slack et al. 2020, "Fooling LIME and SHAP"): see `_scaffold`. The largest of the ways to perturb as explainers do. Plain models
   are near 0 or below.
@@ -43,14 +46,14 @@ from .. import closed, find
 from ..errors import Refusal
 from ..explainer import Asked, Explainer, Telling
 from ..forms import Measurement
-from ..intervals import Interval, interval, paired
+from ..intervals import Interval, interval, paired, within
 from ..kind import Metric
 from ..subject import Audit, Subject
 from . import _scaffold
-from ._faithful import curves, self_test, spearman
+from ._faithful import curves, overlooked, self_test, spearman
 from ._hidden import another
 
-FIGURES = ("completeness_error", "randomization_similarity", "random_logit_similarity", "stability", "fidelity", "unfaithful_rows")
+FIGURES = ("completeness_error", "randomization_similarity", "random_logit_similarity", "stability", "fidelity", "unfaithful_rows", "overlooked")
 ORDERS = 4  # random ones, of the explainer under audit; of the others 2
 FOUND = {  # figure: (code, what is wrong with an explainer of this interval)
     "completeness_error": ("explanation.incomplete", lambda i: i.low > 0.1),
@@ -59,8 +62,10 @@ FOUND = {  # figure: (code, what is wrong with an explainer of this interval)
     "stability": ("explanation.unstable", lambda i: i.high < 0.5),
     "fidelity": ("explanation.unfaithful", lambda i: not i.low > 0),
     "unfaithful_rows": ("explanation.unfaithful", lambda i: i.low > 0.5),
+    "overlooked": ("explanation.overlooks", lambda i: i.low > 0.5),
 }
 MOST = 20  # columns whose mean |attribution| is kept
+ALONE = 8  # rows that a subject's own explainer explains a second time, each alone
 
 
 class Explanation(Audit):
@@ -212,7 +217,7 @@ class Explanation(Audit):
             if not redrew:
                 break
         if redrew:
-            i = interval(Metric.mean(np.mean(similar, 0)), n, **given)
+            i = within(np.mean(similar, 0), -1, 1, **given)
             found.append(line("randomization_similarity", i, {"draws": draws, "weights": redrew}))
         else:
             why = "no weights were seen at work: another model cannot be drawn"
@@ -220,15 +225,26 @@ class Explanation(Audit):
         labels = len(subject.schema.targets[target].labels_)
         if slice is None and labels > 1:
             others = (classes + torch.randint(1, labels, classes.shape, generator=torch.Generator().manual_seed(subject.seed))) % labels
-            i = interval(Metric.mean(spearman(shown, attributed(f, x, others), varies, constant=1.0)), n, **given)
+            i = within(spearman(shown, attributed(f, x, others), varies, constant=1.0), -1, 1, **given)
             found.append(line("random_logit_similarity", i, {}))
         moved = x + 0.01 * spread * torch.randn(x.shape, generator=rng, dtype=torch.float64).to(x.dtype)
-        found.append(line("stability", interval(Metric.mean(spearman(shown, attributed(f, moved), varies)), n, **given), {}))
+        steady = spearman(shown, attributed(f, moved), varies)
+        found.append(line("stability", within(steady, -1, 1, **given), {}))
         found_ = [curves(f, x, classes, b, shown, rng, orders=ORDERS if slice is None else 2) for b in bases]
         ours, random = max(found_, key=lambda c: c[0].mean() - c[1].mean())
         found.append(line("fidelity", paired(Metric.mean(ours), Metric.mean(random[:2].mean(0)), n, **given), {"random_order": float(random.mean())}))
         if slice is None:
             found.append(line("unfaithful_rows", interval(Metric.mean((ours <= random.max(0)).astype(float)), n, **given), {}))
+            own, theirs, part = overlooked(f, x, classes, base, shown)
+            which = {} if part is None or not f.opened.names or part >= len(f.opened.names) else {"column": f.opened.names[part]}
+            found.append(line("overlooked", paired(Metric.mean(own), Metric.mean(theirs), n, **given), which))
+            if isinstance(explainer, Given) and apart(f) and n > ALONE:  # ours do not look at how many they are asked about
+                one = torch.cat([attributed(f.alone(j), x[j : j + 1], classes[j : j + 1]) for j in range(ALONE)])
+                less = paired(Metric.mean(steady[:ALONE]), Metric.mean(spearman(shown[:ALONE], one, varies)), ALONE, level=0.99).low
+                for m in found if less > 0.1 else ():  # what was measured among others says nothing of a row that is explained alone
+                    m.low = m.high = None
+                    m.reasons.append("explanation.unstable")
+                    m.details["surely_otherwise_alone"] = float(less)
         if planted := subject.lineage.get("planted"):
             hits, top = recalled(planted, f.opened.names, shown)
             i = interval(Metric.mean(hits), len(hits), level=subject.level)
@@ -289,6 +305,11 @@ def in_company(f: Asked, seed: int, few: int = 16) -> str:
 def picked(subject: Subject, rows: int) -> np.ndarray:
     """(n,) numbers of at most so many test rows, drawn at random, rising."""
     return np.sort(np.random.default_rng(subject.seed).permutation(subject.splits["test"].num_rows)[:rows])
+
+
+def apart(f: Asked) -> bool:
+    """Whether a row alone is asked about in the same x: words of a table's cells have their numbers among the other rows."""
+    return not (isinstance(f.opened, closed.Closed) and f.opened.form == "table" and any(v is not None for v in f.opened.values))
 
 
 def _form(f: Asked) -> str:

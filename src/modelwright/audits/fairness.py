@@ -1,7 +1,7 @@
 """Do groups fare alike: demographic parity, equal opportunity and equalized odds, as the worst difference between any two groups.
 
 Groups are the values of the columns declared `group: true` and, of several, their intersections (`subject.groups_of`: also those who left a cell empty;
-a number by fifths); each column alone is looked at beside them, where more rows make a difference sure. For a class c: selection rate P(said c), true
+a number or a time by fifths); each column alone is looked at beside them, where more rows make a difference sure. For a class c: selection rate P(said c), true
 positive rate P(said c | is c), false positive rate P(said c | is not c). Two classes: c is the second one; more: each class in turn, the worst
 counts. Equalized odds is the larger of the worst differences of both rates (Hardt et al. 2016; `worst_case` in fairlearn).
 
@@ -23,7 +23,6 @@ group.
 from __future__ import annotations
 
 import time
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -152,34 +151,30 @@ def worst_difference(
     """The largest difference between two groups' shares of hits among rows, with its interval; and each group's share.
 
     looked: how many such differences compete for the worst one."""
-    pairs = list(combinations(range(groups), 2))
-    wide, narrow = 1 - (1 - level) / max(1, len(pairs) * looked), level
-    ends: dict[float, list[tuple[float, float]]] = {wide: [], narrow: []}
-    shares, counts = [], []
-    for g in range(groups):
-        mine = rows & (group == g)
-        counts.append(int(mine.sum()))
-        shares.append(float(hit[mine].mean()) if counts[-1] else None)
-        for at in ends:
-            i = interval(Metric.mean(hit[mine]), counts[-1], level=at, clusters=None if clusters is None else clusters[mine])
-            ends[at].append((i.low, i.high) if counts[-1] and np.isfinite(i.low) else (0.0, 1.0))
+    pairs = groups * (groups - 1) / 2
+    counts = np.array([(rows & (group == g)).sum() for g in range(groups)])
+    share = np.array([hit[rows & (group == g)].mean() if counts[g] else np.nan for g in range(groups)])
+    sure, wide = (np.zeros((groups, 2)) for _ in range(2))
+    for ends, at in ((sure, level), (wide, 1 - (1 - level) / max(1, pairs * looked))):
+        for g in range(groups):
+            mine = rows & (group == g)
+            i = interval(Metric.mean(hit[mine]), int(counts[g]), level=at, clusters=None if clusters is None else clusters[mine])
+            ends[g] = (i.low, i.high) if counts[g] and np.isfinite(i.low) else (0.0, 1.0)
     value, low, high = float("nan"), 0.0, 0.0
-    for pair in pairs:
-        a, b = sorted(pair, key=lambda g: 0.5 if shares[g] is None else shares[g], reverse=True)
-        high = max(high, _newcombe(shares, ends[narrow], a, b)[1], -_newcombe(shares, ends[narrow], a, b)[0])
-        if min(counts[a], counts[b]) >= least:
-            value = max(abs(shares[a] - shares[b]), 0.0 if np.isnan(value) else value)
-            low = max(low, _newcombe(shares, ends[wide], a, b)[0])
-    return value, min(low, value) if not np.isnan(value) else 0.0, min(max(high, 0.0), 1.0), shares
+    for g in range(groups - 1):  # against all after it
+        high = max(high, float(np.abs(_newcombe(share, sure, g)).max()))
+        judged = (counts[g + 1 :] >= least) & (counts[g] >= least)
+        if judged.any():
+            d, (a, b) = (share[g] - share[g + 1 :])[judged], _newcombe(share, wide, g)
+            value, low = float(np.fmax(np.abs(d).max(), value)), max(low, float(np.where(d >= 0, a[judged], -b[judged]).max()))
+    return value, min(low, value) if not np.isnan(value) else 0.0, min(max(high, 0.0), 1.0), [None if np.isnan(s) else float(s) for s in share]
 
 
-def _newcombe(shares: list[float | None], ends: list[tuple[float, float]], a: int, b: int) -> tuple[float, float]:
-    """Interval of share a - share b; an unknown share may be anything."""
-    if shares[a] is None or shares[b] is None:
-        return ends[a][0] - ends[b][1], ends[a][1] - ends[b][0]
-    d = shares[a] - shares[b]
-    low = d - ((shares[a] - ends[a][0]) ** 2 + (ends[b][1] - shares[b]) ** 2) ** 0.5
-    return low, d + ((ends[a][1] - shares[a]) ** 2 + (shares[b] - ends[b][0]) ** 2) ** 0.5
+def _newcombe(share: np.ndarray, ends: np.ndarray, g: int) -> tuple[np.ndarray, np.ndarray]:
+    """Intervals of g's share (G,) less that of each group after it; an unknown share may be anything. ends (G, 2): each share's own."""
+    d, (low, high), rest = share[g] - share[g + 1 :], ends[g], ends[g + 1 :]
+    a, b = d - np.hypot(share[g] - low, rest[:, 1] - share[g + 1 :]), d + np.hypot(high - share[g], share[g + 1 :] - rest[:, 0])
+    return np.where(np.isnan(d), low - rest[:, 1], a), np.where(np.isnan(d), high - rest[:, 0], b)
 
 
 def within(said, y, probabilities, known, group, names, level) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Does the model give away who was in training: membership attacks on training against test rows, shadow models, and canaries.
 
 Each attack gives a row a score, higher for members; `membership_auc` and `membership_tpr_at_fpr_0.01` are each of the attack that does best at it.
+Declared slices have theirs: what is remembered may be a rare group alone.
 - threshold: minus the loss (Yeom et al. 2018), of a number minus the error; of a model without probabilities, being right, and
   staying so under small noise (Choquette-Choo et al. 2021).
 - learnt: of all that the model says of a row and of rows a little beside it, by a forest that knows who else was a member (each row is judged by trees
@@ -38,10 +39,11 @@ from ..errors import ModelwrightError
 from ..forms import Measurement, Prediction
 from ..intervals import interval
 from ..kind import Metric
-from ..subject import Audit, Subject
+from ..subject import Audit, Subject, rows_of
 from . import _one_run
 
 SECONDS = 30.0  # for training anew, where nothing else is said: or three times what the run's own training took
+ATTACKED = ("membership_auc", "membership_tpr_at_fpr_0.01")
 DELTA = 1e-5  # at which epsilon is bounded, where no statement says
 SHADOWS, ENOUGH, FEWEST, CANARIES = 32, 16, 8, 300  # of the canaries a half stays out: 86 is the fewest at which a rate of 5 % can be sure
 
@@ -91,42 +93,45 @@ class Membership(Audit):
         if again is not None and said.probabilities is not None:
             scores, shadows, short = self._lira(again, target, pool, members.num_rows, rest, y, rng)
             attacks |= {} if scores is None else {"lira": scores}
-        aucs = {name: m.auroc(inside.astype(int), s) for name, s in attacks.items()}
-        best = max(aucs, key=aucs.get)
-        score, n = attacks[best], len(pool)
-        auc = interval(
-            Metric(lambda i: m.auroc(inside[i].astype(int), score[i]), units=min(inside.sum(), (~inside).sum())),
-            n,
-            level=subject.level,
-            seed=subject.seed,
-        )
-        rates = {name: rate_at(s[inside], s[~inside], 0.01, subject.level) for name, s in attacks.items()}
-        surest = max(rates, key=lambda a: rates[a][0])
-        tpr = rates[surest]
-        ends = [(auc.value, auc.low, auc.high), tpr]
-        if short:  # what a time limit kept from being tried is not shown to be harmless
-            ends = [(value, low, 1.0) for value, low, _ in ends]
-        details = {"attack": best, "aucs": aucs, "comparable": told, "shadows": len(shadows), **short}
         reasons = ["privacy.budget" if "needed_seconds" in short else "privacy.retraining"] if short else []
-        return [
-            self._line(subject, target, "membership_auc", ends[0], n, f"{best}; {auc.method}", began, details, reasons),
-            self._line(subject, target, "membership_tpr_at_fpr_0.01", ends[1], n, f"{surest}; order statistic and Clopper-Pearson", began, details, reasons),
-            *canaries,
-        ]
+        found, slices = [], {None: np.ones(len(pool), bool)} | {s: rows_of(pool, s) for s in subject.slices}
+        for name, rows in slices.items():
+            if min((rows & inside).sum(), (rows & ~inside).sum()) < 20:
+                nothing = {"why": f"fewer than 20 rows of a kind in {name}"}
+                found += [self._line(subject, target, f, (None,) * 3, 0, "not measured", began, nothing, ["privacy.too_few"], name) for f in ATTACKED]
+                continue
+            aucs = {a: m.auroc(inside[rows].astype(int), s[rows]) for a, s in attacks.items()}
+            auc, best, tpr, surest = self._shown(attacks, aucs, inside, rows, subject)
+            details = {"attack": best, "aucs": aucs, "comparable": told, "shadows": len(shadows), **short}
+            n, ends = int(rows.sum()), [(auc.value, auc.low, auc.high), tpr]
+            if short:  # what a time limit kept from being tried is not shown to be harmless
+                ends = [(value, low, 1.0) for value, low, _ in ends]
+            how = [f"{best}; {auc.method}", f"{surest}; order statistic and Clopper-Pearson"]
+            found += [self._line(subject, target, f, e, n, h, began, details, reasons, name) for f, e, h in zip(ATTACKED, ends, how)]
+        return [*found, *canaries]
+
+    def _shown(self, attacks, aucs, inside, rows, subject):
+        """(auc with its interval, the attack that it is of, rate at 0.01 with its interval, the attack that that is of)"""
+        best, inside = max(aucs, key=aucs.get), inside[rows]
+        score, units = attacks[best][rows], min(inside.sum(), (~inside).sum())
+        auc = interval(Metric(lambda i: m.auroc(inside[i].astype(int), score[i]), units=units), len(score), level=subject.level, seed=subject.seed)
+        rates = {a: rate_at(s[rows][inside], s[rows][~inside], 0.01, subject.level) for a, s in attacks.items()}
+        surest = max(rates, key=lambda a: rates[a][0])
+        return auc, best, rates[surest], surest
 
     def _drawn(self, table, kind, target, rng) -> tuple[pa.Table, pa.Table]:
         """Rows to attack, and those left over, in random order."""
         known = rng.permutation(np.flatnonzero(kind.encode_target(kind.column(table, target))["known"]))
         return table.take(pa.array(np.sort(known[: self.rows]))), table.take(pa.array(known[self.rows :]))
 
-    def _line(self, subject, target, metric, ends, n, method, began, details, reasons=()) -> Measurement:
+    def _line(self, subject, target, metric, ends, n, method, began, details, reasons=(), slice=None) -> Measurement:
         return Measurement(
-            "membership", f"privacy.{metric}", target, "train", None, *ends, subject.level, n, method, subject.seed,
+            "membership", f"privacy.{metric}", target, "train", slice, *ends, subject.level, n, method, subject.seed,
             time.perf_counter() - began, details, list(reasons),
         )  # fmt: skip
 
     def _nothing(self, subject, target, began, code, why) -> list[Measurement]:
-        names = ["membership_auc", "membership_tpr_at_fpr_0.01"] + ["canary_tpr_at_fpr_0.05", "epsilon_lower_bound"] * (subject.retrain is not None)
+        names = [*ATTACKED] + ["canary_tpr_at_fpr_0.05", "epsilon_lower_bound"] * (subject.retrain is not None)
         return [self._line(subject, target, n, (None, None, None), 0, "not measured", began, {"why": why}, [code]) for n in names]
 
     def _lira(self, again, target, pool, members, rest, y, rng) -> tuple[np.ndarray | None, list[np.ndarray], dict]:
@@ -325,13 +330,16 @@ def steady(subject, target, pool, y, rng, draws: int = 4) -> np.ndarray:
 
 
 def noised(subject, target, pool, rng, draws: int) -> Iterator[Prediction]:
-    """What is said of copies with noise of a twentieth of each number's spread; nothing where there are no numbers."""
-    numbers = [n for n, k in subject.schema.inputs.items() if k.place == "number" and pa.types.is_floating(pool.column(n).type)]
+    """What is said of copies with noise of a twentieth of each number's spread, whole where the number is; nothing where there are no numbers."""
+    types = {n: pool.schema.field(n).type for n, k in subject.schema.inputs.items() if k.place == "number"}
+    numbers = [n for n, t in types.items() if pa.types.is_floating(t) or pa.types.is_integer(t)]
     for _ in range(draws if numbers else 0):
         copy = pool
         for n in numbers:
-            x = copy.column(n).to_numpy()
-            copy = copy.set_column(copy.column_names.index(n), n, pa.array(x + 0.05 * np.nanstd(x) * rng.standard_normal(len(x)), from_pandas=True))
+            x = copy.column(n).cast(pa.float64(), safe=False).to_numpy()
+            least, x = np.nanmin(x), x + 0.05 * np.nanstd(x) * rng.standard_normal(len(x))
+            made = pa.array(np.maximum(np.round(x), least) if pa.types.is_integer(types[n]) else x, from_pandas=True)
+            copy = copy.set_column(copy.column_names.index(n), n, made.cast(types[n], safe=False))
         yield subject.predictor.predict(copy)[target]
 
 

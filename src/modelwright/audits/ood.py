@@ -6,18 +6,23 @@ Without gradients there are no logits or features, and one minus the largest pro
 given inputs and never labels; means, neighbours and the threshold come from validation rows (their predicted classes), never from `ood`. The score
 is the one named, not the best on these rows.
 
+Strange rows are of the role `ood`, or `ood_near` and `ood_far` (near: hard to tell), whose figures have the slices `ood=near` and `ood=far`; without `ood`
+the two together stand for it. Validation rows that are test or strange rows, too, are left out: means and neighbours would know them.
+
 All rows are asked about in one shuffled table: who reads the company that a row comes in would else be told which split it is of. Equal rows, and rows
 of one cluster, are no independent witnesses: one strange picture a hundred times is one.
 
 The trivial statistic sees the input alone: how far its mean, its spread, its length, its empty cells, one of its numbers, their furthest, how many
-digits they are written with or its share of strange letters is from validation's, of a picture one of its places (8 x 8 in each channel), or how much
-neighbouring points differ, whichever tells more: a benefit of the doubt for it. `ood_near` and `ood_far`, where given, are told apart in the details.
-Nothing is measured where no `ood` rows are given.
+digits they are written with is from validation's, how rare one of its categories is, of a text the share of strange letters, strange words, capitals,
+digits and marks, of a picture one of its places (8 x 8 in each channel), how much neighbouring points differ, or its file (size, format, sides),
+whichever tells more: a benefit of the doubt for it. Nothing is measured where no strange rows are given.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 import numpy as np
@@ -29,6 +34,8 @@ from torch.nn import functional as F
 
 from .. import metrics as m
 from ..checks.copies import row_digests
+from ..checks.shortcuts import of_files
+from ..closed import WORD
 from ..forms import Measurement
 from ..intervals import interval, paired
 from ..kind import Metric
@@ -43,57 +50,68 @@ class OOD(Audit):
         self.score, self.rows = score, rows
 
     def measure(self, subject: Subject) -> list[Measurement]:
-        if "ood" not in subject.splits:
+        strange = {r: subject.splits[r] for r in ("ood", "ood_near", "ood_far") if r in subject.splits}
+        if not strange:
             return []
         found = []
-        roles = [r for r in ("ood", "ood_near", "ood_far") if r in subject.splits]
+        if "ood" not in strange:
+            strange["ood"] = pa.concat_tables(strange.values(), promote_options="permissive")
         for target, kind in subject.schema.targets.items():
             if kind.labels_ is None:
                 continue
             began = time.perf_counter()
             rng = np.random.default_rng(subject.seed)
             known = next((r for r in ("validation", "calibration", "train") if r in subject.splits), None)
-            tables = {r: self._drawn(subject.splits[r], rng) for r in ("test", *roles, *([known] if known else []))}
-            if known is None:  # a half of the test rows stands for validation, and is not judged
+            tables = {r: self._drawn(t, rng) for r, t in ({"test": subject.splits["test"]} | strange).items()}
+            if known is not None:
+                met = np.isin(inputs_of(subject, subject.splits[known]), np.concatenate([inputs_of(subject, t) for t in tables.values()]))
+                tables[known] = self._drawn(subject.splits[known].filter(pa.array(~met)), rng)
+            else:  # a half of the test rows stands for validation, and is not judged
                 order, half = rng.permutation(tables["test"].num_rows), tables["test"].num_rows // 2
                 tables["validation"], tables["test"] = (tables["test"].take(pa.array(np.sort(p))) for p in (order[:half], order[half:]))
                 known = "validation"
-            if min(tables[known].num_rows, tables["test"].num_rows, tables["ood"].num_rows) < 20:
-                why = {"why": "fewer than 20 rows of a kind"}
+            if (few := min((t.num_rows, r) for r, t in tables.items()))[0] < 20:
+                why = {"why": f"{few[0]} rows of {few[1]!r}" + " are no test or strange rows" * (few[1] == known)}
                 found += [self._line(subject, n, target, None, 0, began, why, ["ood.no_data"]) for n in ("auroc", "gain_over_trivial")]
                 continue
             scores = scores_of(subject, target, tables, known)
             name = self.score if self.score in scores else next(iter(scores))
             trivial = trivial_of(subject.schema, tables, known)
-            y = np.repeat([0, 1], [tables["test"].num_rows, tables["ood"].num_rows])
-            unit = units_of(subject, [tables["test"], tables["ood"]])
-            n, units = len(y), min(len(np.unique(unit[y == k])) for k in (0, 1))
-            given = {"level": subject.level, "seed": subject.seed, "clusters": unit if len(np.unique(unit)) < n else None}
-
-            def auroc(score: dict[str, np.ndarray], y=y, units=units) -> Metric:
-                both = np.concatenate([score["test"], score["ood"]])
-                return Metric(lambda i: m.auroc(y[i], both[i]), units=units)
-
-            best = max(trivial, key=lambda s: auroc(trivial[s]).value(np.arange(n)))
-            ours, theirs = auroc(scores[name]), auroc(trivial[best])
-            threshold = float(np.quantile(scores[name][known], 1 - TAIL))
-            details = {
-                "score": name, "trivial": best, "aurocs": {k: auroc(s).value(np.arange(n)) for k, s in scores.items()}, "threshold": threshold,
-                "trivial_auroc": theirs.value(np.arange(n)), "flagged": {r: float((scores[name][r] > threshold).mean()) for r in ("test", *roles)},
-                "by_role": {r: m.auroc(np.repeat([0, 1], [len(scores[name]["test"]), len(s)]), np.concatenate([scores[name]["test"], s]))
-                            for r, s in scores[name].items() if r in roles},
-            }  # fmt: skip
-            found.append(self._line(subject, "auroc", target, interval(ours, n, **given), n, began, details))
-            found.append(self._line(subject, "gain_over_trivial", target, paired(ours, theirs, n, **given), n, began, {"score": name, "trivial": best}))
+            for role in strange:
+                found += self._told(subject, target, role, tables, known, scores, name, trivial, began)
         return found
+
+    def _told(self, subject, target, role, tables, known, scores, name, trivial, began) -> list[Measurement]:
+        """The figures of one role's rows: scores and trivial are {name: {split: (N,)}}."""
+        y = np.repeat([0, 1], [tables["test"].num_rows, tables[role].num_rows])
+        unit = units_of(subject, [tables["test"], tables[role]])
+        n, units = len(y), min(len(np.unique(unit[y == k])) for k in (0, 1))
+        given = {"level": subject.level, "seed": subject.seed, "clusters": unit if len(np.unique(unit)) < n else None}
+
+        def auroc(score: dict[str, np.ndarray]) -> Metric:
+            both = np.concatenate([score["test"], score[role]])
+            return Metric(lambda i: m.auroc(y[i], both[i]), units=units)
+
+        best = max(trivial, key=lambda s: auroc(trivial[s]).value(np.arange(n)))
+        ours, theirs = auroc(scores[name]), auroc(trivial[best])
+        threshold = float(np.quantile(scores[name][known], 1 - TAIL))
+        details = {
+            "score": name, "trivial": best, "aurocs": {k: auroc(s).value(np.arange(n)) for k, s in scores.items()}, "threshold": threshold,
+            "trivial_auroc": theirs.value(np.arange(n)), "flagged": {r: float((scores[name][r] > threshold).mean()) for r in ("test", role)},
+        }  # fmt: skip
+        slice = None if role == "ood" else role.replace("_", "=")
+        return [
+            self._line(subject, "auroc", target, interval(ours, n, **given), n, began, details, slice=slice),
+            self._line(subject, "gain_over_trivial", target, paired(ours, theirs, n, **given), n, began, {"score": name, "trivial": best}, slice=slice),
+        ]
 
     def _drawn(self, table: pa.Table, rng) -> pa.Table:
         return table.take(pa.array(np.sort(rng.permutation(table.num_rows)[: self.rows])))
 
-    def _line(self, subject, metric, target, i, n, began, details, reasons=()) -> Measurement:
+    def _line(self, subject, metric, target, i, n, began, details, reasons=(), slice=None) -> Measurement:
         value, low, high, method = (None, None, None, "not measured") if i is None else (i.value, i.low, i.high, i.method)
         return Measurement(
-            "ood", f"ood.{metric}", target, "test", None, value, low, high, subject.level, n, method, subject.seed,
+            "ood", f"ood.{metric}", target, "test", slice, value, low, high, subject.level, n, method, subject.seed,
             time.perf_counter() - began, details, list(reasons),
         )  # fmt: skip
 
@@ -103,9 +121,13 @@ def units_of(subject: Subject, tables: list[pa.Table]) -> np.ndarray:
     if subject.clusters is not None and all(subject.clusters in t.column_names for t in tables):
         found = [np.array([str(v) for v in t.column(subject.clusters).to_pylist()]) for t in tables]
     else:
-        names = [n for n in subject.schema.inputs if all(n in t.column_names for t in tables)]
-        found = [row_digests(t.select(names)) for t in tables]
+        found = [inputs_of(subject, t) for t in tables]
     return np.unique(np.concatenate(found), return_inverse=True)[1]
+
+
+def inputs_of(subject: Subject, table: pa.Table) -> np.ndarray:
+    """(N,) a digest of what the model reads of each row."""
+    return row_digests(table.select([n for n in subject.schema.inputs if n in table.column_names]))
 
 
 def scores_of(subject: Subject, target: str, tables: dict[str, pa.Table], known: str) -> dict[str, dict[str, np.ndarray]]:
@@ -154,9 +176,12 @@ def mahalanobis(f: Tensor, at: Tensor, classes: Tensor) -> np.ndarray:
 
 
 def trivial_of(schema, tables: dict[str, pa.Table], known: str) -> dict[str, dict[str, np.ndarray]]:
-    """{statistic: {split: (N,) standard deviations from validation's mean}} of the input alone."""
+    """{statistic: {split: (N,)}} of the input alone: standard deviations from validation's mean, or how rare."""
     raw: dict[str, dict[str, np.ndarray]] = {}
-    usual = {n: set("".join(str(v) for v in tables[known].column(n).drop_null().to_pylist())) for n in schema.own if schema.inputs[n].form == "ids"}
+    rare: dict[str, dict[str, Iterable]] = {}
+    texts, pictures = ([n for n in schema.own if schema.inputs[n].form == form] for form in ("ids", "picture"))
+    said = {n: "\n".join(str(v) for v in tables[known].column(n).drop_null().to_pylist()) for n in texts}
+    usual, words = {n: set(t) for n, t in said.items()}, {n: {w.strip() for w in WORD.findall(t.lower())} for n, t in said.items()}
     for split, table in tables.items():
         for name, stored in schema.encode(table, targets=False).inputs.items():
             if "offsets" in stored:
@@ -183,13 +208,31 @@ def trivial_of(schema, tables: dict[str, pa.Table], known: str) -> dict[str, dic
         number = [c for c in number if pa.types.is_floating(c.type)]
         if number:
             raw.setdefault("digits", {})[split] = sum(pc.fill_null(pc.utf8_length(c.cast(pa.string())), 0).to_numpy().astype(float) for c in number)
-        for name, letters in usual.items():
-            share = [np.mean([c not in letters for c in str(v)]) if v else 0.0 for v in table.column(name).to_pylist()]
-            raw.setdefault(f"strange letters of {name}", {})[split] = np.array(share)
+        for name in texts:
+            cells = [str(v or "") for v in table.column(name).to_pylist()]
+            raw.setdefault(f"strange words of {name}", {})[split] = share([WORD.findall(v.lower()) for v in cells], lambda w: w.strip() not in words[name])  # noqa: B023
+            raw.setdefault(f"strange letters of {name}", {})[split] = share(cells, lambda c: c not in usual[name])  # noqa: B023
+            for what, of in (("capitals", str.isupper), ("digits", str.isdigit), ("marks", lambda c: not (c.isalnum() or c.isspace()))):
+                raw.setdefault(f"{what} of {name}", {})[split] = share(cells, of)
+        for name in (n for n, k in schema.inputs.items() if k.place == "code" and n in table.column_names):
+            rare.setdefault(f"rarity of {name}", {})[split] = table.column(name).to_pylist()
+        for name in pictures:
+            for what, value in of_files(table.column(name)).items():
+                into = rare if what in ("file format", "picture mode", "file compression", "file maker") else raw  # those are names
+                into.setdefault(f"{what} of {name}", {})[split] = value
     found = {}
     for name, by in raw.items():
         if set(by) != set(tables):  # a column may be whole in one split and not in another
             continue
         middle, sd = by[known].mean(), max(by[known].std(), 1e-12)
         found[name] = {s: np.abs(v - middle) / sd for s, v in by.items()}
+    for name, by in rare.items():
+        if set(by) == set(tables):
+            common = Counter(by[known])
+            found[name] = {s: np.array([1 / (1 + common[v]) for v in values]) for s, values in by.items()}
     return found or {"nothing": {s: np.zeros(t.num_rows) for s, t in tables.items()}}
+
+
+def share(cells: list, of: Callable[[str], bool]) -> np.ndarray:
+    """(N,) of the letters or words of each cell."""
+    return np.array([np.mean([of(c) for c in cell]) if cell else 0.0 for cell in cells])

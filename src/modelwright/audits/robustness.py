@@ -1,7 +1,7 @@
 """What small changes of an input do to a class: the worst case found by attacks, what bounds certify, and common corruptions.
 
 A row counts where it is right and no attack of the ensemble moved it (APGD on cross-entropy and on the targeted DLR, random search, transfer from a
-surrogate; see `_attacks`): `linf_accuracy` and `l2_accuracy` are what attackers of this strength leave. `certified_accuracy` is the share that no
+surrogate; see `_ensemble`): `linf_accuracy` and `l2_accuracy` are what attackers of this strength leave. `certified_accuracy` is the share that no
 attacker at all can move (interval bounds, `layers/bounds.py`). The truth lies between the two: `robust_accuracy` in the details of both. Epsilon:
 pictures 8/255 in colour and 0.1 in grey (l2 0.5 and 1.0), in [0, 1]; tables 0.1 standard deviations of each number (l2 0.25), categories held.
 
@@ -15,59 +15,32 @@ attacks must find the exact worst cases of an undefended linear classifier.
 
 Corruptions, at five severities each: pictures after Hendrycks & Dietterich 2019 (noise, blur, brightness, contrast, jpeg, pixelate); tables: noise,
 missing cells, rounding, within each column's range; text: typos, letter case, doubled and look-alike characters, blanks, for Chinese traditional forms
-and full width, and the task's own `synonyms`. The figure is the mean over all of them. Left out: a thesaurus, rotations, snow and fog.
+and full width, and the task's own `synonyms`. The figure is the mean over all of them; each alone has the slice `corruption=NAME`, for a model may stand four
+and fall with the fifth. Left out: a thesaurus, rotations, snow and fog.
 """
 
 from __future__ import annotations
 
-import functools
 import time
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 from ..errors import Refusal
 from ..forms import Measurement, Prediction
-from ..intervals import interval
-from ..kind import Metric
+from ..intervals import Interval, within
 from ..layers.bounds import NoBounds, margins
 from ..subject import Audit, Subject
 from . import _attacks as a
 from . import _corruptions as c
 from . import _hidden as h
+from ._ensemble import BLOCK, LEAST, SHARE, Late, affordable, attack, self_test
 
 SECONDS = 90.0  # of which attacks in either norm and corruptions take a third each, where the subject names none
-WORK = 2e11  # operations (a multiplication and an addition are two) of all attacks on all rows, if none falls: some 10 to 20 s of one core
-LEAST, BLOCK = 32, 64  # rows that are drawn at least; rows of a block where operations cannot be counted (another process computes)
-SHARE = 0.05  # of the rows: more than this many, and a check speaks
 ALONE = 8  # corrupted rows of each kind that are asked about one by one
 TRIED = 16  # certified rows that are attacked all the same: training may use these very bounds, and a proof that an attack breaks is none
-TOLD = 256  # rows that are looked at for being special: of fewer, nothing of it is sure
-TARGETS = 5  # classes, the likeliest ones first, that the margin-loss attack aims at
-
-
-class Late(Exception):
-    """The time allowed is spent."""
-
-
-class Counted(TorchDispatchMode):
-    """The operations of what is computed within it, by torch's own formulas. (Its FlopCounterMode brings in a compiler: two seconds.)"""
-
-    total = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func._overloadpacket)
-        self.total += 0 if count is None else count(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 class Robustness(Audit):
@@ -97,18 +70,18 @@ class Robustness(Audit):
                 found += self._corrupted(subject, target, y, drawn)
         return found
 
-    def _line(self, subject, metric, target, i, n, method, began, details, reasons) -> Measurement:
+    def _line(self, subject, metric, target, i, n, method, began, details, reasons, slice=None) -> Measurement:
         value, low, high = (None, None, None) if i is None else (i.value, i.low, i.high)
         return Measurement(
-            "robustness", f"robustness.{metric}", target, "test", None, value, low, high, subject.level, n, method, subject.seed,
+            "robustness", f"robustness.{metric}", target, "test", slice, value, low, high, subject.level, n, method, subject.seed,
             time.perf_counter() - began, details, reasons,
         )  # fmt: skip
 
     def _interval(self, subject, rows: np.ndarray, pick: np.ndarray):
-        """rows (n,): of the first n of pick."""
+        """rows (n,) in [0, 1]: of the first n of pick."""
         clusters = subject.clusters_of("test")
         clusters = None if clusters is None else clusters[pick[: len(rows)]]
-        return interval(Metric.mean(rows), len(rows), level=subject.level, clusters=clusters, seed=subject.seed)
+        return within(rows, 0, 1, level=subject.level, clusters=clusters, seed=subject.seed)
 
     def _attacked(self, subject, target, y, drawn) -> list[Measurement]:
         began, clock = time.perf_counter(), time.monotonic()
@@ -252,7 +225,17 @@ class Robustness(Audit):
         method = f"{i.method}; mean over {len(whole)} corruptions at five severities{cut(n, len(drawn))}"
         told["otherwise_alone"] = float(np.mean(alone))
         reasons = ["robustness.batch_dependent"] * (told["otherwise_alone"] > SHARE)
-        return [self._line(subject, "corruption_accuracy", target, type(i)(i.value, 0.0, i.high, i.method) if reasons else i, n, method, began, told, reasons)]
+        found = [self._line(subject, "corruption_accuracy", target, without_low(i, reasons), n, method, began, told, reasons)]
+        for name, right in whole.items() if len(whole) > 1 else ():
+            i, details = self._interval(subject, right.mean(0), drawn), {"accuracy_by_severity": right.mean(1).round(4).tolist()}
+            slice, i = f"corruption={name}", without_low(i, reasons)
+            found.append(self._line(subject, "corruption_accuracy", target, i, n, i.method, began, details, reasons, slice))
+        return found
+
+
+def without_low(i: Interval, reasons: list[str]) -> Interval:
+    """Its low end is 0 where there is a reason to believe no more."""
+    return type(i)(i.value, 0.0, i.high, i.method) if reasons else i
 
 
 def otherwise(one: Prediction, said: Prediction, i: int) -> bool:
@@ -271,36 +254,6 @@ def cut(n: int, of: int) -> str:
     return "" if n == of else f"; {n} of the {of} rows drawn, then the time allowed was spent"
 
 
-@functools.cache
-def self_test(seed: int) -> bool:
-    """Gradients, and random search within a tenth, must find what is known of an undefended linear classifier, in both norms."""
-    rng = torch.Generator().manual_seed(seed)
-    weak = a.Weak(20, 4, rng)
-    x = torch.randn(128, 20, generator=rng)
-    rows, y = torch.arange(128), weak.net(x, None).argmax(1)
-    for norm, eps in (("linf", 0.1), ("l2", 0.4)):
-        ball = a.Ball(norm, eps)
-        truth = weak.survives(x, y, ball)
-        left, _, reasons = attack(weak.net, x, y, rows, ball, 20, seed, torch.zeros_like(truth), torch.ones_like(truth))
-        searched = a.margin(weak.net(a.square(weak.net, x, y, rows, ball, 100, rng), rows), y) > 0
-        if (left != truth).float().mean() > 0.02 or reasons or (searched != truth).float().mean() > 0.1:
-            return False
-    return True
-
-
-def affordable(logits, x: Tensor, steps: int) -> tuple[int, int]:
-    """(rows, rows of a block) from the operations of one pass: what all attacks on a row that never falls cost, a pass there and back being three."""
-    few = min(2, len(x))
-    with Counted() as counter, torch.no_grad():
-        classes = logits(x[:few], torch.arange(few)).shape[1]
-    runs = 1 + min(classes - 1, TARGETS)
-    each = counter.total / few * 2 * steps * (3 * runs + 5)
-    if not each:
-        return len(x), min(BLOCK, len(x))
-    keep = int(min(len(x), max(LEAST, WORK / each)))
-    return keep, int(min(keep, max(8, WORK / 8 / each)))
-
-
 def certify(logits, x, rows, y, eps, bounds, seen) -> tuple[Tensor | None, str]:
     """((N,) bool, "") or (None, why there are no bounds)."""
     if seen["random"] or seen["batch_dependent"]:
@@ -315,77 +268,3 @@ def certify(logits, x, rows, y, eps, bounds, seen) -> tuple[Tensor | None, str]:
     except Exception as e:  # noqa: BLE001 - a model's code may do anything with a tensor that is none
         return None, f"{type(e).__name__}: {e}"[:200]
     return torch.cat(gaps) > 0, ""
-
-
-def attack(net, x, y, rows, ball, steps, seed, safe, right, block=None, until=float("inf"), some=None) -> tuple[Tensor, dict, list[str]]:
-    """((n,) bool: of the first n rows those that are right and stay so, what to tell, reasons why that shows nothing).
-
-    safe (N,) bool: certified, not attacked. n: `some` (None: all), or what whole blocks had been attacked by `until` (monotonic seconds)."""
-    some, block = len(x) if some is None else some, block or len(x)
-
-    def timed(x: Tensor, rows: Tensor) -> Tensor:
-        if time.monotonic() > until:
-            raise Late
-        return net(x, rows)
-
-    left, lost_to, reach, searched = right & False, {}, 0.0, 0
-    n, checks, special = 0, {}, 0.0
-    try:
-        rng = torch.Generator().manual_seed(seed)
-        few = (right & ~safe).nonzero().squeeze(1)[:BLOCK]
-        checks = h.checked(timed, x[few], y[few], rows[few], ball, rng)
-        many = right.nonzero().squeeze(1)[:TOLD]
-        special = h.special(timed, x[many], y[many], rows[many], ball, rng) if len(many) >= LEAST else 0.0
-        student = a.surrogate(timed, x, rows, ball, rng)
-        while n < some:
-            part = slice(n, min(n + block, some))
-            rng = torch.Generator().manual_seed(seed + 1 + n)
-            at = (right & ~safe)[part].nonzero().squeeze(1) + n
-            stands, fell, far, only = ensemble(timed, student, x[at], y[at], rows[at], ball, steps, rng)
-            left[part] = (right & safe)[part]
-            left[at[stands]] = True
-            lost_to = {k: lost_to.get(k, 0) + v for k, v in fell.items()} | {k: v for k, v in lost_to.items() if k not in fell}
-            reach, searched, n = max(reach, far), searched + only, part.stop
-        if len(few):  # gradients may have gone while they were asked for
-            checks = h.worse(checks, h.gradients_at(timed, x[few], y[few], rows[few], ball, rng))
-    except Late:
-        pass
-    told = {"lost_to": lost_to, "epsilon_reached": reach, "special": special, **checks}
-    left, count = left[:n], max(1, int((right & ~safe)[:n].sum()))
-    standing = bool((left & ~safe[:n]).any())
-    return left, told, ["robustness.masked_gradients"] if standing and (h.hidden(checks) or searched > max(3, SHARE * count)) else []
-
-
-def ensemble(net, student, x, y, rows, ball, steps, rng) -> tuple[Tensor, dict[str, int], float, int]:
-    """(rows (B,) bool that no attack moves, {attack: rows that it lost}, the largest change, rows that gradients left and the others moved). All are right."""
-    left, lost_to, reach = torch.ones(len(x), dtype=torch.bool), {}, 0.0
-    if not len(x):
-        return left, lost_to, reach, 0
-    with torch.no_grad():
-        z = net(x, rows)
-    scale = a.margin(z, y).abs().clamp(1e-6, 1e30)
-    others = z.scatter(1, y[:, None], -torch.inf).argsort(1, descending=True)
-    targets = [others[:, k] for k in range(min(z.shape[1] - 1, TARGETS))]
-
-    def go(name: str, find) -> None:
-        nonlocal reach
-        i = left.nonzero().squeeze(1)
-        if len(i):
-            found = find(i)
-            d = ball.length(found - x[i])
-            assert float(d.max()) <= ball.eps * (1 + 1e-4) + 1e-6, f"{name} left its ball"
-            with torch.no_grad():
-                stands = a.margin(net(found, rows[i]), y[i]) > 0
-            left[i], reach = stands, max(reach, float(d.max()))
-            lost_to[name] = int((~stands).sum())
-
-    def climb(net, i: Tensor, loss, steps: int) -> Tensor:
-        return a.apgd(net, lambda z, j: loss(z, i[j]), x[i], y[i], rows[i], ball, steps, rng)
-
-    go("apgd_ce", lambda i: climb(net, i, lambda z, i: a.cross_entropy(z, y[i], scale[i]), steps))
-    for k, t in enumerate(targets, 1):
-        go(f"apgd_dlr_{k}", lambda i, t=t: climb(net, i, lambda z, i: a.targeted_dlr(z, y[i], t[i]), steps))
-    by_gradient = int(left.sum())
-    go("transfer", lambda i: climb(student, i, lambda z, i: a.cross_entropy(z, y[i], torch.ones(len(i))), 15))
-    go("square", lambda i: a.square(net, x[i], y[i], rows[i], ball, 5 * steps, rng))
-    return left, lost_to, reach, by_gradient - int(left.sum())

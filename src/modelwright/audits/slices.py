@@ -2,7 +2,7 @@
 
 One half finds, the other confirms. Found on validation (or on half of the test split: without it, or where the model does so much better on it, z above
 4, that it must have learnt it): every value of a category (the 200 most frequent) or of a column of up to 200 whole numbers, every fifth and twentieth
-of a number (a text's length, a time's hour), empty cells, then pairs and triples of the most suspect ones, with at least `least` rows, ranked by how
+of a number or a time (a text's length, a time's hour), empty cells, then pairs and triples of the most suspect ones, with at least `least` rows, ranked by how
 surely their accuracy lies below the rest's (a binomial tail). Columns are the inputs, the groups, and others of few values that came with the rows and
 do not tell the target: a scanner that the model is not told of. The
 `keep` worst, and the declared slices, go to the test split. Since those rows had no part in the search, their intervals need no correction for it,
@@ -24,7 +24,7 @@ from scipy.stats import binom
 from ..forms import Measurement
 from ..intervals import Interval, interval, paired
 from ..kind import Metric
-from ..subject import OF, Audit, Subject, rows_of
+from ..subject import OF, Audit, Subject, is_time, numbers, rows_of, written
 
 
 class Slices(Audit):
@@ -141,7 +141,7 @@ def _right(subject: Subject, split: str, target: str) -> np.ndarray:
 
 
 def candidates(table: pa.Table, inputs: Iterable[str]) -> list[str]:
-    """Slices of single columns: values, the most frequent; fifths and twentieths of numbers, of texts' lengths and times' hours; empty cells."""
+    """Slices of single columns: values, the most frequent; fifths and twentieths of numbers, times, texts' lengths and times' hours; empty cells."""
     found = []
     for name in inputs:
         if name not in table.column_names or any(c in name for c in "=<>&"):
@@ -149,8 +149,9 @@ def candidates(table: pa.Table, inputs: Iterable[str]) -> list[str]:
         column, of = table.column(name), []
         if pa.types.is_string(column.type) and len(column.unique()) > 0.5 * len(column):
             of = ["len"]
-        elif pa.types.is_timestamp(column.type):
-            of = ["hour", "weekday"]
+        elif is_time(column):
+            of = ["hour", "weekday"] if pa.types.is_timestamp(column.type) else ["weekday"]
+            found += ranges(name, column) if column.null_count < len(column) else []
         found += [s for f in of for s in of_column(f"{f}({name})", OF[f](column))] if of else of_column(name, column)
     return found
 
@@ -166,13 +167,18 @@ def of_column(name: str, column: pa.ChunkedArray) -> list[str]:
         order = pc.sort_indices(pa.table({"n": counts, "name": names}), [("n", "descending"), ("name", "ascending")])[:MOST]
         shown = (names if text else values).take(order).to_pylist()
         return found + [f"{name}={v}" for v in map(str, shown) if v and v == v.strip() and " & " not in v]
-    x = column.drop_null().to_numpy().astype(np.float64)
     if pa.types.is_integer(column.type) and len(counted) <= MOST:  # numbers of stores, say
         found += [f"{name}={v}" for v in counted.field("values").to_pylist()]
+    return found + ranges(name, column)
+
+
+def ranges(name: str, column: pa.ChunkedArray) -> list[str]:
+    """Fifths and twentieths of a number or a time."""
+    x, found = numbers(column.drop_null()).to_numpy(), []
     for parts in (5, 20):
-        cuts = np.unique(np.quantile(x[np.isfinite(x)], np.arange(1, parts) / parts))
-        found += [f"{name}<={cuts[0]:.6g}", f"{name}>{cuts[-1]:.6g}"]
-        found += [f"{name}>{a:.6g} & {name}<={b:.6g}" for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+        cuts = list(dict.fromkeys(written(c, column) for c in np.quantile(x[np.isfinite(x)], np.arange(1, parts) / parts)))
+        found += [f"{name}<={cuts[0]}", f"{name}>{cuts[-1]}"]
+        found += [f"{name}>{a} & {name}<={b}" for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
     return found
 
 

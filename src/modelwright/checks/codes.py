@@ -1,7 +1,8 @@
 """Cells that stand for missing: -999, 9999, 1900-01-01, "N/A", a zero where none can be.
 
 Rules, not tests of significance, each with its own margin, so that a column that is only odd stays silent: a code is a well-known value that stands in
-several rows and far from all others; zero where all others are far from zero; a word for missing among text, or a sign alone ("-", but not beside "+").
+several rows and far from all others, or the 9 beyond answers from 1 to 5; zero where all others are far from zero; a word for missing
+among text, or a sign alone ("-", but not beside "+").
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ import pyarrow.compute as pc
 from .columns import floats, is_number, is_text
 
 CODES = [sign * float("9" * k) for k in (2, 3, 4, 5, 6) for sign in (-1, 1)] + [
-    sign * x for x in (888.0, 8888.0, 777.0, 999.9, 9998.0, 1e9) for sign in (-1, 1)
+    sign * x for x in (77.0, 88.0, 97.0, 98.0, 888.0, 8888.0, 777.0, 999.9, 9998.0, 1e9) for sign in (-1, 1)
 ]
-CODES += [1900.0, -1.0, -9.0, -77.0, -88.0, -99.9, -1e6, float(2**31 - 1), float(-(2**31))]
+CODES += [1900.0, -1.0, -9.0, -99.9, -1e6, float(2**31 - 1), float(-(2**31))]
 MISSING = {
     "n/a", "na", "#n/a", "#na", "#n/d", "n a", "nan", "null", "nil", "unknown", "unk", "blank", "missing", "undefined", "not available", "not applicable",
     "not known", "no data", "not recorded", "not specified", "not stated", "not provided", "tbd", "xxx", "xxxx", "-999", "-9999", "9999", "99999", "-99",
@@ -54,6 +55,8 @@ def coded_missing(column: pa.ChunkedArray) -> dict[str, float] | None:
     for v in codes:
         if len(np.unique(rest)) > 10 and _alone(v, rest):
             found[f"{v:g}"] = often[v] / len(x)
+    if (v := _no_answer(values, counts)) is not None:
+        found[f"{v:g}"] = often[v] / len(x)
     others = x[~np.isin(x, codes) & (x != 0)]
     if 0 < often.get(0.0, 0) < 0.5 * len(x) and len(np.unique(others)) > 20 and (others > 0).all() and _impossible(others):
         found["0"] = often[0.0] / len(x)
@@ -99,6 +102,14 @@ def _alone(v: float, rest: np.ndarray) -> bool:
     if v < 0 <= rest.min():
         return rest.min() - v > min(0.02 * reach, 5) or v <= -9
     return v < rest.min() - 0.25 * reach or v > rest.max() + 0.25 * reach
+
+
+def _no_answer(values: np.ndarray, counts: np.ndarray) -> float | None:
+    """Answers in whole steps from 0 or 1 up to 6 at most, and then 9 (or 99): beyond a gap of two steps or more from a last answer that is no rarity."""
+    steps, v = values[:-1], values[-1]
+    whole = 3 <= len(steps) <= 7 and steps[0] in (0, 1) and (np.diff(steps) == 1).all()
+    common = counts.sum() >= 100 and counts[-2] >= 0.04 * counts.sum() and counts[-1] >= max(2, 0.001 * counts.sum())
+    return float(v) if whole and common and v in (9, 99) and v - steps[-1] > 2 else None
 
 
 def _impossible(others: np.ndarray) -> bool:

@@ -55,3 +55,25 @@ def tenths(table: pa.Table) -> dict[str, tuple[np.ndarray, list[str]]]:
             cuts = np.nanquantile(t, np.arange(1, 10) / 10)
             found[n] = (np.where(np.isfinite(t), np.searchsorted(cuts, t, "right"), -1), [f"tenth {i} of time" for i in range(1, 11)])
     return found
+
+
+def fifths(table: pa.Table, names: list[str]) -> dict[str, tuple[np.ndarray, list[str]]]:
+    """As `groups`, of numbers of more than 20 values: a fifth of the rows each, from the least to the greatest."""
+    found = {}
+    for n in names:
+        if is_number(table.column(n)) and len(np.unique(x := floats(table.column(n)))) > 20 and np.isfinite(x).mean() > 0.5:
+            cuts = np.nanquantile(x, [0.2, 0.4, 0.6, 0.8])
+            found[n] = (np.where(np.isfinite(x), np.searchsorted(cuts, x), -1), [f"fifth {i} of its values" for i in range(1, 6)])
+    return found
+
+
+def crossings(of: dict[str, tuple[np.ndarray, list[str]]], most: int = 20, columns: int = 6) -> dict[str, np.ndarray]:
+    """{"a and b": (N,) numbers, -1 where either is missing} of every two groupings, at most so many cells, among the columns of the fewest names."""
+    few = sorted(of, key=lambda n: len(of[n][1]))[:columns]
+    found = {}
+    for i, a in enumerate(few):
+        for b in few[i + 1 :]:
+            (x, first), (y, then) = of[a], of[b]
+            if len(first) * len(then) <= most:
+                found[f"{a} and {b}"] = np.where((x >= 0) & (y >= 0), x * len(then) + y, -1)
+    return found

@@ -3,7 +3,8 @@
 Equal rows are equal in every input (`digests.row_digests`). Nearly equal ones lie so close to a training row that chance would bring fewer than
 one in a thousand there: the distance is the one at which a density of the data's own dimension (Levina & Bickel 2004) holds that share of nearest
 neighbours, and at most a fifth of the usual distance to one. Texts are near where most of their character 5-grams are shared (cosine 0.8 of counts),
-once folded: names, too, are compared without width, case, blanks, punctuation and zeros in front of numbers. Runs of words are 13-grams (Brown et al.
+once folded: names, too, are compared without width, case, accents, blanks, punctuation, letters that only look alike and zeros in front of numbers; in
+long Chinese texts the signs that simplified and traditional writing do not share stand for one another. Runs of words are 13-grams (Brown et al.
 2020, appendix C), a character of a script without spaces being a word; those in more than 10 training texts are boilerplate and do not count.
 """
 
@@ -13,6 +14,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
+from functools import cache
 
 import numpy as np
 import pyarrow as pa
@@ -24,26 +26,58 @@ from ..data.dataset import TABLE
 from ..data.schema import Schema
 from ..digests import row_digests
 from .columns import is_text
+from .cutouts import cut_out
 from .learner import small
+from .spelling import LOOKS
 
 CHANCE = 1e-3  # rows that may lie this near by chance
+LEAST, LONG = 10, 30  # pairs of equal rows that are looked into; characters of a text that nobody writes twice
+SEVERAL = set(  # simplified signs that traditional writing has, too, as others; and a few of what it has for them
+    "后里只台云于干系余几斗谷松制准冲游志采咸向占布板胡周升致体万与丑价党适划剂卷厂广听坛夸宁当怀怜扑担据挂无旧术机杆杰极柜气洒淀犹痒种筑胜腊舍苏苹范虫蜡表郁面须着後裡裏隻臺檯雲於幹乾係"
+    "繫餘幾鬥穀鬆製準衝遊誌採鹹嚮佔佈闆鬍週昇緻體萬與醜麵著麼"
+)
+SHARED = 8  # Chinese signs of both writings that tell a text
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]|[^\W\u3040-\u30ff\u3400-\u9fff\u0e00-\u0e7f]+")
 PSEUDONYM = re.compile(r"(?=.*[a-z])[0-9a-f]{12,}|\S+@\S+\.\w+", re.IGNORECASE)  # a hash or UUID, an address
 ENTITY = re.compile(
-    r"(patient|subject|user|customer|client|person|household|family|speaker|participant|member|account|session|device|machine|author|student|患者|病人|用户|客户|受试者|说话人)"
+    r"(patient|subject|user|customer|client|person|household|family|speaker|participant|member|account|session|device|machine|author|student|pupil|donor|employee|"
+    r"worker|driver|vehicle|vin|animal|mouse|case|applicant|borrower|debtor|policyholder|guest|citizen|beneficiary|kunde[n]?|klient|"
+    r"患者|病人|用户|客户|受试者|说话人|会员|学生|员工|司机|车辆|借款人|学|工|病历)"
     r"[_\- ]?(id|no|nr|num|number|code|key|name|uid|hash|编号|号|名)?",
     re.IGNORECASE,
 )
 
 
 def folded(text: object) -> str:
-    """A name or text without what spelling varies: width (NFKC), case, blanks, punctuation, zeros before a number. 1-23 and 12-3 stay apart."""
-    parts = re.findall(r"\d+|[^\W\d_]+", unicodedata.normalize("NFKC", "" if text is None else str(text)).casefold())
+    """A name or text without what spelling varies: width (NFKC), case, accents, blanks, punctuation, look-alikes, zeros before a number. 1-23 and 12-3 stay
+    apart."""
+    plain = unicodedata.normalize("NFKC", "" if text is None else str(text)).casefold()
+    if not plain.isascii():
+        plain = re.sub("[\u0300-\u036f]", "", unicodedata.normalize("NFD", plain.translate(LOOKS)))
+    parts = re.findall(r"\d+|[^\W\d_]+", unicodedata.normalize("NFC", plain))
     out = ""
     for part in parts:
         number = part.isdecimal()
         out += " " * (number and out[-1:].isdecimal()) + (part.lstrip("0") or "0" if number else part)
     return out
+
+
+@cache
+def shared_sign(sign: str) -> str:
+    """A Chinese sign that is one in simplified and traditional writing (it stands in both GB 2312 and Big5, and is not one of SEVERAL); else one for all."""
+    if sign in SEVERAL:
+        return "\u4e36"
+    try:
+        sign.encode("gb2312"), sign.encode("big5")
+    except UnicodeEncodeError:
+        return "\u4e36"
+    return sign
+
+
+def either_writing(text: str) -> str:
+    """A long text by the signs that both writings share; a short one as it is."""
+    shared = re.sub(r"[\u3400-\u9fff]", lambda m: shared_sign(m[0]), text)
+    return shared if len(re.findall(r"[\u3400-\u9fff]", shared)) - shared.count("\u4e36") >= SHARED else text
 
 
 def folded_table(table: pa.Table) -> pa.Table:
@@ -61,18 +95,62 @@ def equal_rows(test: pa.Table, others: pa.Table) -> np.ndarray:
     return np.isin(row_digests(test), row_digests(others.cast(test.schema) if others.schema != test.schema else others))
 
 
+def by_chance(test: pa.Table, train: pa.Table) -> np.ndarray:
+    """(N,) the chance that training rows equal each test row though nobody copied them, as in tables of few values: of those that agree in all columns but
+    one, as many agree in it, too, as two cells of that column do among distinct training rows; by the column that says most. Both have the same columns."""
+    (own, marks), (mine, others) = _marks(train), _marks(test)
+    if len(marks) < 2:
+        return np.zeros(test.num_rows)
+    most, distinct = np.zeros(test.num_rows), np.unique(own, return_index=True)[1]
+    same = _times(mine, own)
+    for mark, other in zip(marks, others, strict=True):
+        times = np.unique(mark[distinct], return_counts=True)[1]
+        agree = float((times * (times - 1.0)).sum() / max(len(distinct) * (len(distinct) - 1.0), 1))
+        chance = -np.expm1(-(_times(mine - other, own - mark) - same) * agree / max(1 - agree, 1e-9))
+        most = max(most, chance, key=np.sum)
+    return most
+
+
+def _times(mine: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(N,) how often each stands in others."""
+    values, counts = np.unique(others, return_counts=True)
+    at = np.searchsorted(values, mine).clip(max=len(values) - 1)
+    return np.where(values[at] == mine, counts[at], 0)
+
+
+def repeats(table: pa.Table, others: pa.Table | None = None) -> np.ndarray | None:
+    """(N,) number of each row among the distinct ones, where rows come again oftener than by chance; else None. others: training rows, if there are any,
+    show how often two people are equal: two of the table's rows are copies if they are equal more than twice as often as one of each. Without them
+    rows may be equal where distinct ones are often equal in all cells but one, as in tables of few values, and in none that hold long texts."""
+    digests = row_digests(table)
+    _, first, number, times = np.unique(digests, return_index=True, return_inverse=True, return_counts=True)
+    equal, n = float((times * (times - 1.0)).sum() / 2), len(number)
+    if equal == 0:
+        return None
+    if others is not None and others.num_rows and {*table.column_names} <= {*others.column_names}:
+        theirs, counts = np.unique(row_digests(others.select(table.column_names)), return_counts=True)
+        at = np.searchsorted(theirs, digests).clip(max=len(theirs) - 1)
+        chance = counts[at][theirs[at] == digests].sum() / (n * others.num_rows)
+        return number if equal >= LEAST and equal / (n * (n - 1) / 2) > 2 * chance else None
+    whole, marks = _marks(own := table.take(pa.array(first)))
+    alike = sum(len(first) - len(np.unique(whole - mark)) for mark in marks)
+    rich = any(is_text(c) and (pc.mean(pc.utf8_length(c.cast(pa.string()))).as_py() or 0) > LONG for c in own.columns)
+    return number if equal >= LEAST and (rich or len(marks) > 2 and alike <= CHANCE * len(first) * len(marks)) else None
+
+
+def _marks(table: pa.Table) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(N,) uint64 of whole rows, and of each column, whose sum that is: a row without one cell is the difference."""
+    marks = [row_digests(table.select([name])) for name in table.column_names]
+    return np.sum(marks, axis=0, dtype=np.uint64), marks
+
+
 def equal_but_one(test: pa.Table, train: pa.Table) -> np.ndarray:
     """(N,) bool: the test rows that equal a training row in all cells but one, of four or more; none where training rows are so alike by themselves, as in
     tables of few values. Both have the same columns."""
     n, hits, alike = test.num_rows, np.zeros(test.num_rows, bool), 0
     if test.num_columns < 4 or any(pa.types.is_nested(t) or pa.types.is_binary(t) for t in test.schema.types):
         return hits
-    rng, marks = np.random.default_rng(0), []
-    for column in pa.concat_tables([test, train], promote_options="permissive").columns:
-        column = column.cast(pa.string()) if pa.types.is_dictionary(column.type) or pa.types.is_null(column.type) else column
-        codes = column.combine_chunks().dictionary_encode("encode").indices.to_numpy(zero_copy_only=False)
-        marks.append(rng.integers(0, 2**63, codes.max(initial=0) + 1, dtype=np.uint64)[codes])
-    whole = np.sum(marks, axis=0, dtype=np.uint64)
+    whole, marks = _marks(pa.concat_tables([test, train], promote_options="permissive"))
     own = np.unique(whole[n:], return_index=True)[1] + n  # training rows, each once
     for mark in marks:
         rest = whole - mark
@@ -93,7 +171,8 @@ def near_rows(schema: Schema, test: pa.Table, train: pa.Table) -> np.ndarray:
             x = np.concatenate([np.nan_to_num(numbers, nan=1e3), codes], 1)
             near &= _near_points(x[: len(first)], x[len(first) :])
         elif then.kinds[name].form == "picture":
-            near &= _near_points(small(first.inputs[name]["values"], 8), *turned(stored["values"]))
+            there, here = first.inputs[name]["values"], stored["values"]
+            near &= _near_points(small(there, 8), *turned(here)) | cut_out(here, there)
         elif then.kinds[name].form == "ids":
             near &= _near_texts(test.column(name), train.column(name))
         else:
@@ -123,7 +202,7 @@ def _near_points(train: np.ndarray, *tests: np.ndarray) -> np.ndarray:
 
 def _near_texts(test: pa.ChunkedArray, train: pa.ChunkedArray, cosine: float = 0.8) -> np.ndarray:
     vectors = HashingVectorizer(analyzer="char", ngram_range=(5, 5), n_features=2**18, alternate_sign=False)
-    a, b = (vectors.transform([folded(v) for v in column.to_pylist()]) for column in (test, train))
+    a, b = (vectors.transform([either_writing(folded(v)) for v in column.to_pylist()]) for column in (test, train))
     near = np.zeros(a.shape[0], bool)
     for start in range(0, a.shape[0], 256):
         near[start : start + 256] = np.asarray((a[start : start + 256] @ b.T).max(1).todense()).ravel() >= cosine
@@ -161,7 +240,7 @@ def shared_members(test: pa.ChunkedArray, others: pa.ChunkedArray) -> np.ndarray
 
 def runs(text: str | None, n: int = 13) -> set[int]:
     """Hashes of the n-grams of words."""
-    words = WORD.findall((text or "").lower())
+    words = WORD.findall(either_writing(unicodedata.normalize("NFKC", text or "").lower()))
     return {hash(tuple(words[i : i + n])) for i in range(len(words) - n + 1)}
 
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from .codes import for_none
 from .columns import is_text
+from .moments import moments
 
 NUMBER = re.compile(
     r"\s*([$€£¥￥]|USD|EUR|CNY|RMB)?\s*[-+−]?[\d０-９][\d０-９.,'’ \u00a0]*(e[-+]?\d+)?\s*"
@@ -18,7 +19,7 @@ NUMBER = re.compile(
 
 def number_format(column: pa.ChunkedArray) -> str | None:
     """How numbers are written where they are written as text; None where the column is no such."""
-    if not is_text(column):
+    if not is_text(column) or moments(column) is not None:  # 31.01.2024
         return None
     cells = [c for c in column.cast(pa.string()).drop_null().to_pylist() if c.strip() and not for_none(c)]
     if len(cells) < 20 or len(set(cells)) < 8:

@@ -8,14 +8,16 @@ predicted class) is fitted as a psychometric function is (Wichmann & Hill 2001),
 
 by maximum likelihood over a grid; the low end is its profile likelihood's. The high end needs no shape: among the surest 10, 30 or 80 % no fewer labels
 contradict than are wrong (exact binomial, corrected for choosing). Errors that come alike in every region of a class are estimated without bias; errors
-only near the border between classes are not seen. Overlap counts as error where it does not thin out: a learner that is blind to a cause, or log odds
-that end abruptly. Which rows: `suspects`, as many as the confident joint of the paper counts, by the ratio of the likeliest class to the label's own. Of
-the paper's scores the margin ranks worse than that where labels were flipped to any class, self confidence where to a like one
-(`benchmarks/label_errors.py`).
+only near the border between classes are not seen. Overlap counts as error where it does not thin out: a learner that is blind to a cause (whether a client
+will fall ill), or log odds that end abruptly. No curve can tell that from wrong labels, so where much is overlap anyway little is claimed: the low end is
+less the share of contradictions that the curve lays to overlap. Which rows: `suspects`, as many as the confident joint of the paper counts, by the ratio of
+the likeliest class to the label's own. Of the paper's scores the margin ranks worse than that where labels were flipped to any class, self confidence where
+to a like one (`benchmarks/label_errors.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from functools import cache
 
@@ -28,6 +30,7 @@ from ..kind import Metric
 SHARES = (0.1, 0.3, 0.8)
 LEAST = 20  # surest rows that are needed to say anything
 BINS = 25
+HIGH = 0.15
 RATES = np.concatenate([np.arange(0, 0.06, 0.0025), np.arange(0.06, 0.5, 0.01)])  # of wrong labels, looked at
 
 
@@ -51,10 +54,10 @@ def surety(p: np.ndarray, within: np.ndarray | None = None) -> np.ndarray:
 
 
 def error_rate(
-    p: np.ndarray, y: np.ndarray, level: float, clusters: np.ndarray | None = None, within: np.ndarray | None = None
+    p: np.ndarray, y: np.ndarray, level: float, clusters: np.ndarray | None = None, within: np.ndarray | None = None, blind: bool = True
 ) -> tuple[Interval, int] | None:
     """The rate of wrong labels with its interval, and the rows its high end rests on; None where too few are sure. p (N, K) out of fold, y (N,). within
-    (N,) int: groups in which errors come alike, but not alike in all of them."""
+    (N,) int: groups in which errors come alike, but not alike in all of them. blind: the learner may be so to a cause."""
     best, rank = None, surety(p, within)
     for share in SHARES:
         rows = np.flatnonzero(rank > 1 - share)
@@ -68,7 +71,8 @@ def error_rate(
         return None
     value, low = _lapses(p.argmax(1) != y, rank, level, clusters)
     value = min(value, best[0].value)
-    return replace(best[0], value=value, low=min(low, value), method=f"lapse rate over confidence; high end: {best[0].method}"), best[1]
+    low = max(0.0, min(low, value) - max(0.0, float((p.argmax(1) != y).mean()) - value) * blind)
+    return replace(best[0], value=value, low=low, method=f"lapse rate over confidence; high end: {best[0].method}"), best[1]
 
 
 def _lapses(against: np.ndarray, rank: np.ndarray, level: float, clusters: np.ndarray | None) -> tuple[float, float]:
@@ -99,15 +103,24 @@ def _curves() -> tuple[np.ndarray, np.ndarray]:
 
 
 def worst_group(
-    groups: dict[str, tuple[np.ndarray, list[str]]], p: np.ndarray, y: np.ndarray, level: float, clusters: np.ndarray | None, least: int = 60
+    groups: dict[str, tuple[np.ndarray, list[str]]], p: np.ndarray, y: np.ndarray, level: float, clusters: np.ndarray | None, least: int = 60,
+    ranges: Collection[str] = (),
 ) -> tuple[tuple[str, str], Interval, int, int] | None:
     """The column and name of the group of `least` rows or more whose rate is surely highest; its rate at a level corrected for the groups, the rows that it
-    rests on, and how many groups were asked. groups: {column: (numbers of names (N,), names)}."""
+    rests on, and how many groups were asked. groups: {column: (numbers of names (N,), names)}. ranges: those that are ranges of a number, which count
+    beside others where their rate is above HIGH: some range of an input holds the border between classes."""
     inside = {(n, v): codes == j for n, (codes, names) in groups.items() for j, v in enumerate(names) if (codes == j).sum() >= least}
-    rates = {g: error_rate(p[of], y[of], 1 - (1 - level) / len(inside), None if clusters is None else clusters[of]) for g, of in inside.items()}
-    rates = {g: r for g, r in rates.items() if r is not None}
+    named = [g for g in inside if g[0] not in ranges] or list(inside)
+
+    def rate(g: tuple[str, str], among: int, blind: bool = False) -> tuple[Interval, int] | None:
+        of = inside[g]
+        return error_rate(p[of], y[of], 1 - (1 - level) / among, None if clusters is None else clusters[of], blind=blind)
+
+    rates = {g: r for g in named if (r := rate(g, len(named))) is not None}
+    rates |= {g: r for g in inside if g not in rates and (r := rate(g, len(inside))) is not None and r[0].value > HIGH}
     worst = max(rates, key=lambda g: (rates[g][0].low, rates[g][0].value), default=None)
-    return None if worst is None else (worst, *rates[worst], len(inside))
+    among = len(named) if worst in named else len(inside)
+    return None if worst is None else (worst, *rate(worst, among, True), among)
 
 
 def doubt(p: np.ndarray, y: np.ndarray) -> np.ndarray:

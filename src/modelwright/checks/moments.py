@@ -6,6 +6,7 @@ that are asked like any other whether they tell the label (`leaks`). Its `parts`
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 
@@ -13,13 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+FORMS = {r"\d{1,2}\.\d{1,2}\.\d{4}": ("%d.%m.%Y",), r"\d{4}/\d{1,2}/\d{1,2}": ("%Y/%m/%d",), r"\d{4}\.\d{1,2}\.\d{1,2}": ("%Y.%m.%d",),
+         r"\d{4}年\d{1,2}月\d{1,2}日": ("%Y年%m月%d日",), r"\d{1,2}/\d{1,2}/\d{4}": ("%d/%m/%Y", "%m/%d/%Y")}  # fmt: skip
 MOST = 8  # columns of time whose differences are asked
 
 
 def moments(column: pa.ChunkedArray, name: str = "") -> np.ndarray | None:
-    """(N,) seconds, NaN where missing; None where the column is no time. Text counts where it reads as ISO 8601, a number where its name says so."""
+    """(N,) seconds, NaN where missing; None where the column is no time. Text counts where it reads as ISO 8601, or as days in a form of one reading; a number
+    where its name says so, or where all are days as 20240131."""
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
         head = column.drop_null()
+        form = next((f for f in FORMS if len(head) and re.fullmatch(f, str(head[0].as_py()))), None)
+        if form is not None:
+            return _days(column, FORMS[form])
         if not len(head) or not re.match(r"\d{4}-\d\d", str(head[0].as_py())):
             return None
         try:
@@ -27,11 +34,35 @@ def moments(column: pa.ChunkedArray, name: str = "") -> np.ndarray | None:
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
             return None
     if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        return pc.cast(pc.cast(pc.cast(column, pa.timestamp("ms")), pa.int64()), pa.float64(), safe=False).to_numpy() / 1000
+        return pc.cast(pc.cast(pc.cast(column, pa.timestamp("ms"), safe=False), pa.int64()), pa.float64(), safe=False).to_numpy() / 1000
     number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     if number and re.fullmatch(r"(.*[_ ])?(timestamp|unixtime|epoch|datetime|year|time|时间|年份)", name.strip(), re.IGNORECASE):
         return pc.cast(column, pa.float64(), safe=False).to_numpy()
-    return None
+    return _numbered(column) if pa.types.is_integer(column.type) else None
+
+
+def _days(column: pa.ChunkedArray, forms: tuple[str, ...]) -> np.ndarray | None:
+    """(N,) seconds of days that exactly one of these forms reads."""
+    read = []
+    for form in forms:
+        with contextlib.suppress(pa.ArrowInvalid):
+            when = pc.strptime(column, format=form, unit="s")
+            same = [pc.replace_substring_regex(c, r"(^|\D)0", r"\1") for c in (column, pc.strftime(when, format=form))]
+            read += [when] if pc.all(pc.equal(*same)).as_py() else []  # no 31st of February
+    return moments(read[0]) if len(read) == 1 else None
+
+
+def _numbered(column: pa.ChunkedArray) -> np.ndarray | None:
+    """(N,) seconds of days that are written as numbers, as 20240131, where all 20 or more different ones are days."""
+    ends = pc.min_max(column)
+    if not column.null_count < len(column) or not 1900_01_01 <= ends["min"].as_py() <= ends["max"].as_py() <= 2100_12_31:
+        return None
+    x = pc.fill_null(column, 0).to_numpy().astype(np.int64)
+    day, month, year = x % 100, x // 100 % 100, x // 10_000
+    first = ((year - 1970) * 12 + month - 1).astype("datetime64[M]")
+    when = first.astype("datetime64[D]") + day - 1
+    right = (x == 0) | (month >= 1) & (month <= 12) & (day >= 1) & (when.astype("datetime64[M]") == first)
+    return np.where(x == 0, np.nan, when.astype("datetime64[s]").astype(np.float64)) if right.all() and len(np.unique(x)) >= 20 else None
 
 
 def spans(table: pa.Table, names: list[str]) -> dict[str, pa.ChunkedArray]:
@@ -57,5 +88,5 @@ def overlap(train: pa.Table, test: pa.Table, leave: set[str]) -> tuple[dict[str,
         then, now = (moments(t.column(n), n) if n in both else None for t in (train, test))
         if then is None or now is None or not np.isfinite(then).any():
             continue
-        hits[n], ends[n] = now <= np.nanmax(then), str(max(v for v in train.column(n).to_pylist() if v is not None))
+        hits[n], ends[n] = now <= np.nanmax(then), str(train.column(n)[int(np.nanargmax(then))].as_py())
     return hits, ends

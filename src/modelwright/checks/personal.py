@@ -1,9 +1,10 @@
-"""Personal data in the cells of a table: e-mail and IP addresses, telephone, identity and social security numbers, payment cards, bank accounts.
+"""Personal data in the cells of a table: names, e-mail and IP addresses, telephone, identity and social security numbers, payment cards, bank accounts.
 
 What has a checksum must pass it: Chinese resident identity numbers (GB 11643-1999, with province and date of birth), cards (Luhn, ISO/IEC 7812, with the
 issuers' prefixes and lengths), IBAN (ISO 13616, modulo 97, with the country's length). Bare digits are only digits until their column says more: one in
 ten order numbers passes Luhn, so cards count where at least half of their likes in the column pass, or where they are written in groups or named; mobile
-numbers fill their column and begin in many ways. Rules, not a proof of absence: names and addresses are not looked for, nor what is in pictures.
+numbers fill their column and begin in many ways. Full-width characters are read as plain ones, and what has no width as nothing. Names are `names.py`'s.
+Rules, not a proof of absence: postal addresses are not looked for, nor what is in pictures.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ from __future__ import annotations
 import datetime
 import ipaddress
 import re
+import unicodedata
 
 import numpy as np
 import pyarrow as pa
+
+from . import names
 
 PROVINCES = {11, 12, 13, 14, 15, 21, 22, 23, 31, 32, 33, 34, 35, 36, 37, 41, 42, 43, 44, 45, 46, 50, 51, 52, 53, 54, 61, 62, 63, 64, 65, 71, 81, 82, 83}
 IBAN = {
@@ -32,6 +36,7 @@ ACCOUNT = re.compile(r"(?<![A-Za-z0-9])[A-Z]{2}\d{2}(?: ?[A-Z0-9]{4}){2,7}(?: ?[
 SECURITY = re.compile(r"(?<![\w-])(?!000|666|9)\d{3}-(?!00)\d{2}-(?!0000)\d{4}(?![\w-])", re.ASCII)
 V4 = re.compile(r"(?<![\w.-])\d{1,3}(?:\.\d{1,3}){3}(?![\w-]|\.\d)", re.ASCII)
 V6 = re.compile(r"(?<![\w:.])(?:[0-9A-Fa-f]{1,4}:|:){3,7}(?::?[0-9A-Fa-f]{1,4})(?![\w:])", re.ASCII)
+UNSEEN = re.compile("[\u00ad\u200b-\u200f\u2060\ufeff]")
 NAMED = re.compile(r"card|visa|amex|卡", re.IGNORECASE)
 
 
@@ -41,20 +46,25 @@ def found(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
     whole = pa.types.is_integer(kind)
     if not (whole or pa.types.is_string(kind) or pa.types.is_large_string(kind)):
         return {}
-    cells = ["" if c is None else c for c in column.cast(pa.string()).to_pylist()]
+    cells = ["" if c is None else plain(c) for c in column.cast(pa.string()).to_pylist()]
     digits = np.array([c.strip().isdigit() for c in cells])
     rows = {"mobile": _mobiles(cells, digits), "card": _cards(cells, digits), "resident identity": _rows(cells, RESIDENT, resident)}
     if not whole:
         rows |= {
             "e-mail": _rows(cells, EMAIL, lambda m: m[1].lower() not in FILES), "telephone": _rows(cells, ABROAD, _abroad) | _rows(cells, LOCAL),
             "IBAN": _rows(cells, ACCOUNT, iban), "US social security": _rows(cells, SECURITY),
-            "IP address": _rows(cells, V4, address) | _rows(cells, V6, address),
+            "IP address": _rows(cells, V4, address) | _rows(cells, V6, address), "name": names.found(cells),
         }  # fmt: skip
         rows["telephone"] |= rows["mobile"]
     else:
         rows["telephone"] = rows["mobile"]
     del rows["mobile"]
     return {what: hits for what, hits in rows.items() if hits.any()}
+
+
+def plain(text: str) -> str:
+    """In compatibility form (full width, circled and styled characters as plain ones), without what has no width."""
+    return text if text.isascii() else UNSEEN.sub("", unicodedata.normalize("NFKC", text))
 
 
 def _rows(cells: list[str], pattern: re.Pattern[str], holds=lambda m: True) -> np.ndarray:

@@ -5,7 +5,7 @@ and where the rarer one (a twentieth at most) is one typing error away from the 
 nearness is no error, so some changes never count: of a digit, a sign or the first letter, within a word of less than five letters (four, for an exchange
 or a doubled letter), of a numeral. In Chinese one sign makes another word, so a changed sign counts only where it sounds nearly alike, as input by pinyin
 confuses them: GB 2312 orders its first 3,755 signs by sound, so they stand within 16 places; an exchange or a doubled sign counts, and one 市 or 省 at
-the end. Left out: signs that look alike, traditional forms, several errors in a word, synonyms.
+the end. Cyrillic letters that look like Latin ones are these. Left out: Chinese signs that look alike, traditional forms, several errors in a word, synonyms.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from .columns import is_text
 RARER, LEAST = 20, 20  # how much oftener, and how often, the right name stands
 SIGN = re.compile(r"[\u3400-\u9fff]")
 TELLING = set("一二三四五六七八九十零百千万甲乙丙丁东南西北中上下前后左右高低大小多少男女内外正副有无本专初新旧老")  # signs that make another name
+
+
+LOOKS = str.maketrans("авекмнорстухіјѕ", "abekmhopctyxijs")  # Cyrillic letters, once capitals are gone, that look like Latin ones or whose capitals do
 
 
 def misspelt(column: pa.ChunkedArray) -> dict[str, str]:
@@ -46,10 +49,10 @@ def misspelt(column: pa.ChunkedArray) -> dict[str, str]:
 
 
 def lowered(name: str) -> str:
-    """Without capitals, width and needless blanks; UTF-8 that was read as Latin-1 is mended."""
+    """Without capitals, width, needless blanks and letters that look alike; UTF-8 that was read as Latin-1 is mended."""
     with contextlib.suppress(UnicodeError):
         name = name.encode("latin-1").decode("utf-8")
-    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().translate(LOOKS).split())
 
 
 def bare(name: str) -> str:

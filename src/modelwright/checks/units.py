@@ -32,27 +32,32 @@ def _apart(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.abs(np.searchsorted(a, both, "right") / len(a) - np.searchsorted(b, both, "right") / len(b)).max())
 
 
+def _at(x: np.ndarray, share: float) -> float:
+    """A quantile of sorted values."""
+    place = share * (len(x) - 1)
+    low = int(place)
+    return float(x[low] + (place - low) * (x[min(low + 1, len(x) - 1)] - x[low]))
+
+
 def _spread(x: np.ndarray) -> float:
-    low, high = np.quantile(x, [0.25, 0.75])
-    return max((high - low) / 1.349, 1e-12)
+    return max((_at(x, 0.75) - _at(x, 0.25)) / 1.349, 1e-12)
 
 
 def _switch(a: np.ndarray, b: np.ndarray, known: tuple[str, ...] = tuple(FACTORS), strict: float = 1.0) -> str | None:
-    """The factor by which a (in one unit) turns into b, or None. Values far apart as they stand, on each other once converted."""
-    if min(len(a), len(b)) < 8 or min(len(np.unique(a)), len(np.unique(b))) < 6:
+    """The factor by which a (in one unit) turns into b, both sorted, or None. Values far apart as they stand, on each other once converted."""
+    if min(len(a), len(b)) < 8 or abs(_at(a, 0.5) - _at(b, 0.5)) < 2 * min(_spread(a), _spread(b)):
         return None
-    if abs(np.median(a) - np.median(b)) < 2 * min(_spread(a), _spread(b)):
+    if min((np.diff(a) > 0).sum(), (np.diff(b) > 0).sum()) < 5:
         return None
-    a, b = np.sort(a), np.sort(b)
     before, noise, found = _apart(a, b), 1.5 * np.sqrt((len(a) + len(b)) / (len(a) * len(b))), []
     for name in known:
         times, plus = FACTORS[name]
         small = 1 < times < 5 and (plus == 0 or before < 0.95)  # groups may differ so by nature: a closer fit is asked
         for x, y, way in ((a, b, "x"), (b, a, "/")):
-            if before < (0.8 if small else 0.4):
+            if before < (0.8 if small else 0.7):  # accounts that are used and accounts that are not lie tenfold apart, too, but mingle
                 continue
             after = _apart(x * times + plus, y)
-            middle = abs(np.median(x) * times + plus - np.median(y)) / _spread(y)
+            middle = abs(_at(x, 0.5) * times + plus - _at(y, 0.5)) / _spread(y)
             wider = abs(np.log(_spread(x) * times / _spread(y)))
             if after < min(((0.04 if small else 0.12) + noise) * strict, before - 0.4) and middle < 0.5 * strict and wider < 1.0 * strict:
                 found.append((after, f"{way} {name}"))
@@ -60,15 +65,16 @@ def _switch(a: np.ndarray, b: np.ndarray, known: tuple[str, ...] = tuple(FACTORS
 
 
 def unit_switch(x: np.ndarray, groups: dict[str, np.ndarray]) -> str | None:
-    """Where the unit of x (N,) switches: by a grouping {name: (N,) text codes, -1 none}, or within the column; None where it does not."""
-    known = np.isfinite(x)
+    """Where the unit of x (N,) switches: by a grouping {name: (N,) numbers of names, -1 none}, or within the column; None where it does not."""
+    order = np.argsort(x, kind="stable")[: int(np.isfinite(x).sum())]  # NaN stand last
+    x = x[order]
     for name, group in groups.items():
-        for g in np.unique(group[group >= 0]):
-            factor = _switch(x[known & (group != g)], x[known & (group == g)])
-            if factor:
+        of = group[order]
+        for g, many in enumerate(np.bincount(of[of >= 0])):
+            if min(many, len(x) - many) >= 8 and (factor := _switch(x[of != g], x[of == g])):
                 return f"by {name}: {factor}"
-    x = np.sort(x[known & (x > 0)])
-    if len(x) < 40 or len(x) < 0.9 * known.sum() or len(np.unique(x)) < 30:
+    whole, x = len(x), x[x > 0]
+    if len(x) < 40 or len(x) < 0.9 * whole or (np.diff(x) > 0).sum() < 29:
         return None
     gaps = np.diff(np.log(x))
     inner = slice(max(8, int(0.02 * len(x))), len(x) - max(8, int(0.02 * len(x))))

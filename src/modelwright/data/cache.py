@@ -35,17 +35,17 @@ LIMIT = 256 << 20  # bytes above which a split is kept on disk
 
 
 def encode(schema: Schema, table: pa.Table, digest: str) -> Dataset:
-    """`schema.encode(table)` through the cache. digest: of the table."""
+    """`schema.encode(table)` through the cache. digest: of the table's contents."""
     if not schema.own and table.num_rows <= SMALL:
         return schema.encode(table)
-    names = set(table.column_names)
-    outside = [k.outside(table.column(n)) for n, k in (schema.inputs | schema.targets).items() if n in names]
-    made_from = json.dumps([schema.to_json(), digest, _code(), outside], sort_keys=True, default=str)
+    made_from = json.dumps([schema.to_json(), digest, _code()], sort_keys=True, default=str)
     folder = home.cache() / "encoded" / hashlib.sha256(made_from.encode()).hexdigest()[:40]
+    there = folder.exists()
     try:
         return _open(folder, schema)
     except DAMAGED:
-        shutil.rmtree(folder, ignore_errors=True)
+        if there:  # else another process may be the first to write it, at this moment
+            shutil.rmtree(folder, ignore_errors=True)
     try:
         _write(folder, schema, table)
         return _open(folder, schema)

@@ -15,6 +15,10 @@ DATE = re.compile(r"\d{1,4}[-/.年]\s?\d{1,2}[-/.月]\s?\d{1,4}日?([ T].*)?")
 
 def mistaken(p: Profile, kind: str) -> list[str]:
     """A warning, or none: a stray word, a unit or a date's form made text of a column of numbers or dates in silence."""
+    if pa.types.is_integer(p.type) and kind == "number" and any(abs(v) > 2**53 for v in p.sample):
+        shown = next(v for v in p.sample if abs(v) > 2**53)
+        fix = f"columns: {{{p.name}: category}} or identifier"
+        return [f"column {p.name!r} holds integers of more than 16 digits ({shown}), whose last ones a number does not keep: if they are codes, say so, {fix}"]
     if not (pa.types.is_string(p.type) or pa.types.is_large_string(p.type)) or kind not in ("text", "identifier", "category") or not p.sample:
         return []
     if CODE.search(p.name):

@@ -92,6 +92,14 @@ class Schema:
         """An own column's name among the inputs."""
         return f"{column} (column)" if column == TABLE else column
 
+    def contents(self, table: pa.Table) -> pa.Table:
+        """The table as its rows are told apart, counted and digested: see `Kind.contents`."""
+        names = set(table.column_names)
+        for name, kind in (self.inputs | self.targets).items():
+            if name in names and type(kind).contents is not Kind.contents:
+                table = table.set_column(table.schema.get_field_index(name), name, kind.contents(table.column(name)))
+        return table
+
     def fit(self, train: pa.Table) -> None:
         """Every fitted value comes from these rows, the training split."""
         names = set(train.column_names)  # pyarrow makes its list anew each time: thousands of columns would take minutes

@@ -26,7 +26,7 @@ Amount = Annotated[float, Field(ge=0)]
 class Beam(Decoder):
     steps = True
 
-    def __init__(self, width: Count = 4, length_penalty: Amount = 0.6, ratio: Amount = 2.0, margin: Count = 50):
+    def __init__(self, width: Annotated[int, Field(ge=1, le=1000)] = 4, length_penalty: Amount = 0.6, ratio: Amount = 2.0, margin: Count = 50):
         """A text has at most ratio * (tokens read) + margin tokens, and never more than its kind allows."""
         self.width, self.length_penalty, self.ratio, self.margin = width, length_penalty, ratio, margin
 

@@ -21,12 +21,13 @@ from ..kind import Kind
 from ..model import Encoder
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class LSTM(Encoder):
     takes = frozenset({"ids", "series"})
 
-    def __init__(self, width: int = 128, depth: int = 1, bidirectional: bool = True, dropout: Share = 0.5, word_dropout: Share = 0.2):
+    def __init__(self, width: Count = 128, depth: Count = 1, bidirectional: bool = True, dropout: Share = 0.5, word_dropout: Share = 0.2):
         """width: of a token's embedding and of z, both directions together."""
         super().__init__()
         if bidirectional and width % 2:

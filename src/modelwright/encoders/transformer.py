@@ -21,6 +21,7 @@ from ..kind import Kind
 from ..model import Encoder
 
 Share = Annotated[float, Field(ge=0, lt=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class Transformer(Encoder):
@@ -28,9 +29,9 @@ class Transformer(Encoder):
 
     def __init__(
         self,
-        width: int = 128,
-        depth: int = 2,
-        num_heads: int = 4,
+        width: Count = 128,
+        depth: Count = 2,
+        num_heads: Count = 4,
         dropout: Share = 0.2,
         word_dropout: Share = 0.2,
         positions: Literal["rotary", "learned"] = "rotary",

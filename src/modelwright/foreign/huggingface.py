@@ -5,14 +5,17 @@ picture. Of the folder are read config.json, safetensors weights and the files o
 The classes of `id2label` are matched to the task's labels by name; LABEL_0, LABEL_1, ... say nothing and are taken in the task's order, with a note.
 Pictures go upright and whole into the model's own processor (resize, crop), then are numbers in [0, 1], and mean and deviation come last, so that `open`
 gives attacks and attributions the pixels that the model sees; where that is not what the processor gives on a trial picture, the processor is obeyed and
-the model does not open. A missing text is an empty one, a missing picture black. Left out: several inputs, several labels a row, generation, sound.
+the model does not open. A missing text is an empty one, a missing picture black. Models that write are in `language.py`. Left out: several inputs,
+several labels a row, sound.
 """
 
 from __future__ import annotations
 
 import copy
 import inspect
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ READ = (".json", ".safetensors", ".txt", ".model", ".jinja")  # endings of the f
 BESIDE = ("evidence.json", "lineage.json", "trainer_state.json", "all_results.json", "train_results.json", "eval_results.json")
 PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".h5", ".msgpack")
 WORDS = ("tokenizer.json", "vocab.txt", "vocab.json")  # a tokenizer is in one of these, or in a file that ends in .model
+FILES = re.compile(r"(_file|base_model_name_or_path|backbone|checkpoint|(?<!name_or)_path)$")  # settings that name a file
 BATCH = 32
 LARGE = 1 << 16  # pixels a side: no picture is larger
 
@@ -44,7 +48,28 @@ def files(folder: Path) -> list[str]:
         fix = "where you trust it, save it again: AutoModelForSequenceClassification.from_pretrained(...).save_pretrained(FOLDER)"
         raise refuse("model.pickle" if pickles else "model.missing", what, why=why, where=str(folder), fix=fix)
     found = (p.name for p in folder.iterdir() if p.is_file() and p.suffix in READ)
-    return sorted(n for n in found if n not in BESIDE and not n.startswith(".") and not n.lower().startswith(("readme", "license")))
+    names = sorted(n for n in found if n not in BESIDE and not n.startswith(".") and not n.lower().startswith(("readme", "license")))
+    if beyond := sorted({v for n in names if n.endswith(".json") and n not in WORDS for v in _named(folder / n)} - {*names}):
+        what, why = f"{folder} names {beyond[0]!r}, which is none of the files that make the model", "no digest would tell if it became another"
+        raise refuse("model.outside", what, why=why, where=str(folder), fix="put the file itself into the folder (save_pretrained does)")
+    return names
+
+
+def _named(path: Path) -> Iterator[str]:
+    """The files that a file of settings names for transformers to read: shards of weights, and what there is of others."""
+    try:
+        tree = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        return  # transformers says so
+    todo = [("", tree)]
+    while todo:
+        key, x = todo.pop()
+        if isinstance(x, dict):
+            todo += [(f"{key}_file" if key == "weight_map" else str(k), v) for k, v in x.items()]
+        elif isinstance(x, list):
+            todo += [(key, v) for v in x]
+        elif isinstance(x, str) and (key == "weight_map_file" or FILES.search(key) and any((p / x).exists() for p in (Path(), path.parent))):
+            yield x
 
 
 class Pretrained:

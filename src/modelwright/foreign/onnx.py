@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ import pyarrow as pa
 
 from ..errors import refuse
 from .process import SECONDS, spent
+
+TYPES = {"tensor(double)": np.float64, "tensor(int64)": np.int64, "tensor(int32)": np.int32, "tensor(bool)": np.bool_}
 
 
 class Onnx:
@@ -28,14 +31,40 @@ class Onnx:
             raise refuse("model.missing", f"{path} does not exist", where=path)
         content = Path(path).read_bytes()
         self.digest = "sha256:" + hashlib.sha256(content).hexdigest()
+        how = onnxruntime.SessionOptions()
         try:
-            self.session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+            with tempfile.TemporaryDirectory(prefix="modelwright-") as nothing:  # weights in other files are no part of the digest: they are not found
+                how.add_session_config_entry("session.model_external_initializers_file_folder_path", nothing)
+                self.session = onnxruntime.InferenceSession(content, how, providers=["CPUExecutionProvider"])
             self.options, self.path, self.until = onnxruntime.RunOptions(), path, float("inf")  # until: when a call is ended, whatever it is at
         except Exception as e:  # noqa: BLE001 - onnxruntime's errors share no base
-            raise refuse("model.corrupt", f"the ONNX file cannot be read: {str(e).splitlines()[0][:200]}", where=path) from e
+            fix = "where its weights lie in a file beside it, put them into it: onnx.save_model(onnx.load(FILE), FILE)"
+            raise refuse("model.corrupt", f"the ONNX file cannot be read: {str(e).splitlines()[0][:200]}", where=path, fix=fix) from e
 
     def open(self, table: pa.Table) -> None:
         return None
+
+    def by_columns(self, names: list[str]) -> bool:
+        """Whether its inputs are single columns of the table, by their names: a pipeline of a data frame, as skl2onnx writes it."""
+        return all(w.name in names and (len(w.shape) == 1 or [*w.shape[1:]] == [1]) for w in self.session.get_inputs())
+
+    def table(self, table: pa.Table) -> np.ndarray:
+        """Each column as it stands, (B, 1) or (B,), in the type that the file asks for. A missing number is NaN, a missing text empty."""
+        feed = {}
+        for wanted in self.session.get_inputs():
+            column, shape = table.column(wanted.name), (-1, 1)[: len(wanted.shape)]
+            if "string" in wanted.type:
+                feed[wanted.name] = np.array(["" if v is None else str(v) for v in column.to_pylist()], object).reshape(shape)
+                continue
+            type, fix = TYPES.get(wanted.type, np.float32), "export it with the types that the columns have (skl2onnx: initial_types)"
+            if np.dtype(type).kind != "f" and column.null_count:
+                what = f"{wanted.name!r} has missing cells, and the file wants {wanted.type}, which has none"
+                raise refuse("model.input", what, where=self.path, fix=fix)
+            try:
+                feed[wanted.name] = column.cast(pa.float64(), safe=False).to_numpy().astype(type).reshape(shape)
+            except pa.ArrowException as e:
+                raise refuse("model.input", f"{wanted.name!r} holds {column.type}, and the file wants {wanted.type}", where=self.path, fix=fix) from e
+        return self._run(feed)
 
     def arrays(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
         wanted = self.session.get_inputs()
@@ -46,6 +75,9 @@ class Onnx:
         else:
             what = f"the file wants {', '.join(w.name for w in wanted)}; the task gives {', '.join(arrays)}"
             raise refuse("model.input", what, fix="name the task's columns as the file's inputs")
+        return self._run(feed)
+
+    def _run(self, feed: dict[str, np.ndarray]) -> np.ndarray:
         self.options.log_severity_level = 4  # being ended is said by us
         timer = threading.Timer(max(0.0, min(SECONDS, self.until - time.perf_counter())), setattr, (self.options, "terminate", True))
         timer.start()

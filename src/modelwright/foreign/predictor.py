@@ -3,7 +3,8 @@ that sees inputs and never labels.
 
 What the model is given (its layout) is said by the task file: its input columns in their order. A table alone is an array (B, F) of float32: numbers as
 they stand, NaN where missing; a category its index among the declared or learnt values, -1 where missing or unseen. A picture alone is (B, C, H, W) in
-[0, 1]. Several inputs are a dict of these by name, the table's under "table". A function gets the table (Arrow) without the targets instead.
+[0, 1]. Several inputs are a dict of these by name, the table's under "table". A function gets the table (Arrow) without the targets instead, and an ONNX
+file whose inputs are named as single columns (skl2onnx's, of a data frame) gets these as they stand.
 What it gives back: (B, K) in the order of the target's labels, logits or probabilities (rows within [0, 1] that sum to 1); one column for two
 classes is the second one's; (B,) or (B, 1) for a number; from a function for a text target, (B,) texts. Whether logits or probabilities is decided
 once, by all rows that it is first asked about, and said in the notes; an answer that later breaks with it is refused. Anything else is refused, never
@@ -47,10 +48,21 @@ class Foreign:
         self.runner = self._runner(path)
         self.digest, self.notes = self.runner.digest, list(self.runner.notes)
 
+    @property
+    def process_id(self) -> int | None:
+        """Of the process that the model runs in, where it has one of its own."""
+        return self.runner.process.pid if isinstance(self.runner, Worker) else None
+
     def _runner(self, path: str) -> Any:
         if path.endswith(".onnx"):
             return Onnx(path)
         if Path(path).is_dir():
+            if self.schema.targets[self.target].form == "ids":
+                from .language import Language
+
+                made = Language(path, self.schema)
+                self.likelihood = lambda table: {self.target: made.likelihood(table)}  # see `predictor.Likelihood`
+                return made
             from .huggingface import Pretrained  # it brings transformers, when it is made
 
             return Pretrained(path, self.schema)
@@ -62,11 +74,13 @@ class Foreign:
         outs = []
         for start in range(0, table.num_rows, ROWS):
             part = table.select(inputs).slice(start, ROWS)  # targets never leave this process
-            out = self.runner.table(part) if self.runner.wants_table else self.runner.arrays(layout(self.schema, part))
+            whole = self.runner.wants_table or isinstance(self.runner, Onnx) and self.runner.by_columns(inputs)
+            out = self.runner.table(part) if whole else self.runner.arrays(layout(self.schema, part))
             if isinstance(self.runner, Onnx) and self.runner.classes:
                 out = self._in_order(out, self.runner.classes)
-            if len(out) != part.num_rows:
-                raise refuse("model.output", f"the model gave {len(out)} rows for {part.num_rows}", where=self.path, fix="one row of output a row of input")
+            if (given := out.shape[:1]) != (part.num_rows,):
+                what = f"the model gave {given[0] if given else 'no'} rows for {part.num_rows}"
+                raise refuse("model.output", what, where=self.path, fix="one row of output a row of input")
             outs.append(out)
         return {self.target: self.said(np.concatenate(outs))}
 
@@ -137,12 +151,13 @@ class Foreign:
             raise refuse("model.output", what, why=why, where=self.path, fix="give logits always, or probabilities always")
         if one:
             second = out.reshape(-1)
-            second = second.clip(0, 1) if self.scale == "probabilities" else 1 / (1 + np.exp(-second))
+            second = second.clip(0, 1) if self.scale == "probabilities" else 1 / (1 + np.exp(-second.clip(-700)))
             p = np.stack([1 - second, second], 1)
         elif self.scale == "probabilities":
             p = out.clip(0) / out.clip(0).sum(1, keepdims=True)
         else:
-            e = np.exp(out - out.max(1, keepdims=True))
+            with np.errstate(over="ignore"):  # 1e308 and -1e308 are far apart, no more
+                e = np.exp(out - out.max(1, keepdims=True))
             p = e / e.sum(1, keepdims=True)
         t = torch.from_numpy(p)
         return Prediction(value=t.argmax(1), probabilities=t, score=t.max(1).values)

@@ -5,11 +5,13 @@ The other end, and what goes to and fro, is `worker.py`. The code runs from a fr
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -57,7 +59,8 @@ class Worker:
         self.path = path
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(file).resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])])}
         command = [sys.executable, "-m", module, f"{self.copy}:{self.name}"]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, cwd=Path(file).resolve().parent)
+        pipes, place = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}, Path(file).resolve().parent
+        self.process = subprocess.Popen(command, **pipes, env=environment, cwd=place, start_new_session=True)  # what it starts can be ended with it
         kind = json.loads(self._answer(b"K"))
         self.until = float("inf")
         if not kind["callable"]:
@@ -72,10 +75,16 @@ class Worker:
         sink = io.BytesIO()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
-        return np.load(io.BytesIO(self._ask(b"T", sink.getvalue())), allow_pickle=False)
+        return self._array(self._ask(b"T", sink.getvalue()))
 
     def arrays(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
-        return np.load(io.BytesIO(self._ask(b"X", pack(arrays))), allow_pickle=False)
+        return self._array(self._ask(b"X", pack(arrays)))
+
+    def _array(self, content: bytes) -> np.ndarray:
+        try:
+            return np.load(io.BytesIO(content), allow_pickle=False)
+        except (ValueError, EOFError, OSError, MemoryError) as e:
+            raise self._torn() from e
 
     def _ask(self, letter: bytes, content: bytes) -> bytes:
         try:
@@ -86,10 +95,12 @@ class Worker:
 
     def _answer(self, expected: bytes) -> bytes:
         allowed = min(SECONDS, self.until - time.perf_counter())
-        timer = threading.Timer(max(0.0, allowed), self.process.kill)
+        timer = threading.Timer(max(0.0, allowed), self._end)
         timer.start()
         try:
             frame = receive(self.process.stdout)
+        except (OverflowError, MemoryError) as e:  # of a length that it never wrote
+            raise self._torn() from e
         finally:
             timer.cancel()
         if frame is None:
@@ -98,7 +109,8 @@ class Worker:
         if letter == b"E":
             what = f"{self.whose} own code failed: {content.decode('utf-8', 'replace')[:400]}"
             raise refuse("model.code", what, where=self.path, fix="mend it, and try again")
-        assert letter == expected, letter
+        if letter != expected:
+            raise self._torn()
         return content
 
     def _ended(self) -> Exception:
@@ -106,12 +118,23 @@ class Worker:
         self.late = self.late or time.perf_counter() >= self.until
         if self.late:
             return spent(f"{self.whose} code", self.path)
-        return refuse("model.code", f"{self.whose} process ended (status {code}) or took over {SECONDS} s", where=self.path)
+        how = f"by signal {-code}" if code < 0 else f"with status {code}"
+        return refuse("model.code", f"{self.whose} process ended {how}, or took over {SECONDS} s", where=self.path, fix="let its code return an answer")
+
+    def _torn(self) -> Exception:
+        self._end()
+        fix = "let its code write to none but its own files and to standard output"
+        return refuse("model.code", f"{self.whose} code wrote into the pipe that its answers come by", where=self.path, fix=fix)
+
+    def _end(self) -> None:
+        """It, and whatever it started."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def __del__(self):
         process: Any = self.__dict__.get("process")
         if process is not None:
-            process.kill()
+            self._end()
             process.wait()
         shutil.rmtree(self.__dict__.get("folder", ""), ignore_errors=True)
 

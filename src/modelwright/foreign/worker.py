@@ -13,6 +13,7 @@ import importlib.util
 import io
 import json
 import os
+import signal
 import struct
 import sys
 import threading
@@ -87,6 +88,8 @@ def said(made: Any, letter: bytes, content: bytes) -> np.ndarray:
         import pyarrow as pa
 
         out = np.asarray(made(pa.ipc.open_stream(content).read_all()))
+        if out.dtype.kind == "c":
+            raise TypeError("complex numbers")
         written = out.dtype.kind == "U" or (out.dtype.kind == "O" and all(isinstance(v, str) for v in out.tolist()))
         return out.astype(str if written else np.float64)
     import torch
@@ -123,6 +126,8 @@ def leave_with(parent: int) -> None:
     """End this process when its parent has: one that was killed could not say so, and what is at work here may never read the pipe again."""
     while os.getppid() == parent:
         time.sleep(1.0)
+    if os.getpgrp() == os.getpid():
+        os.killpg(0, signal.SIGKILL)  # with whatever it started
     os._exit(1)
 
 
@@ -135,13 +140,13 @@ def serve(make: Callable[[str], Any], answer: Callable[[Any, bytes, bytes], byte
         made = make(sys.argv[1])
         send(pipe_out, b"K", json.dumps({"module": is_module(made), "callable": callable(made)}).encode())
     except BaseException as e:  # noqa: BLE001 - whatever the user's code raises is told to the parent
-        send(pipe_out, b"E", f"{type(e).__name__}: {e}".encode())
+        send(pipe_out, b"E", f"{type(e).__name__}: {e}".encode(errors="backslashreplace"))
         return
     while (frame := receive(pipe_in)) is not None:
         try:
             send(pipe_out, b"Y", answer(made, *frame))
         except BaseException as e:  # noqa: BLE001
-            send(pipe_out, b"E", f"{type(e).__name__}: {e}".encode())
+            send(pipe_out, b"E", f"{type(e).__name__}: {e}".encode(errors="backslashreplace"))
 
 
 if __name__ == "__main__":

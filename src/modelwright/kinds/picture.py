@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import re
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -58,8 +59,8 @@ class Picture(Kind):
         channels: None: 1 if all are grey. augment: in this order, in training. reach: of each side, by which translate moves at most; a short training
         learns more where pictures move less. root: the folder that paths are relative to and stay in; None: the current one. A task says it in
         data.root, so that no folder of one machine goes into a model (see `at`)."""
-        if size is not None and size < 1:
-            raise ValueError(f"size ({size}) must be at least 1 pixel")
+        if size is not None and not 1 <= size**2 <= MOST_PIXELS:
+            raise ValueError(f"size ({size}) must lie between 1 and {int(MOST_PIXELS**0.5)} pixels a side")
         if not 0 < reach < 1:
             raise ValueError(f"reach ({reach}) must lie between 0 and 1 (of a side)")
         self.size, self.channels, self.reach, self.root = size, channels, reach, root
@@ -67,7 +68,9 @@ class Picture(Kind):
 
     @classmethod
     def guess(cls, column: Profile) -> float:
-        return 0.95 if column.sample and sum(map(_looks_like_one, column.sample)) > 0.9 * len(column.sample) else 0.0
+        if not column.sample or isinstance(column.sample[0], (int, float)):  # so are most columns of wide tables
+            return 0.0
+        return 0.95 if sum(map(_looks_like_one, column.sample)) > 0.9 * len(column.sample) else 0.0
 
     def fit(self, values: pa.ChunkedArray) -> None:
         sizes: Counter[tuple[int, int]] = Counter()
@@ -152,6 +155,8 @@ class Picture(Kind):
             if not file.is_file():  # nor a pipe or a device, which would never end
                 raise ValueError(f"there is no file {path!r}"[:160])
             cell = file.read_bytes()
+        if not isinstance(cell, bytes):
+            raise ValueError(f"{cell!r} is neither a file's bytes nor its path"[:160])
         if not len(cell):
             raise ValueError("it is empty (0 bytes)")
         picture = Image.open(io.BytesIO(cell), formats=FORMATS)
@@ -187,16 +192,25 @@ class Picture(Kind):
     def at(self, root: str) -> None:
         self.root = root
 
-    def outside(self, values: pa.ChunkedArray) -> str:
-        """Digest of the root, and of size and time of every file that a cell names."""
-        total = hashlib.sha256(os.path.realpath(self.root or ".").encode("utf-8", "surrogateescape"))
-        for cell in values.to_pylist() if not pa.types.is_binary(values.type) and not pa.types.is_large_binary(values.type) else ():
-            path = cell.get("path") if isinstance(cell, dict) and cell.get("bytes") is None else cell if isinstance(cell, str) else None
-            if path is not None:
-                file = resolve(path, self.root or ".")
-                status = file.stat() if file.is_file() else None
-                total.update(f"{path}\0{status and (status.st_size, status.st_mtime_ns)}\0".encode())
-        return total.hexdigest()
+    def contents(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
+        """The digest of each picture's file, wherever it lies and whatever it is called; a column of bytes stands for itself."""
+        if pa.types.is_binary(values.type) or pa.types.is_large_binary(values.type):
+            return values
+        parts = [pa.array([self._digest(cell) for cell in values.slice(i, BLOCK).to_pylist()], pa.binary()) for i in range(0, len(values), BLOCK)]
+        return pa.chunked_array(parts, pa.binary())
+
+    def _digest(self, cell: Any) -> bytes | None:
+        content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (None, cell)
+        if content is not None:
+            return hashlib.sha256(content).digest()
+        if not isinstance(path, str):
+            return None
+        try:
+            file = resolve(path, self.root or ".")
+            status = file.stat()
+            return _file_digest(file, (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)) if file.is_file() else path.encode()
+        except (OSError, Refusal):  # `encode` says what is wrong with it
+            return path.encode()
 
     def batch(self, stored: Stored, rows: np.ndarray) -> Tensor:
         """(B, C, H, W) float32 in [0, 1]"""
@@ -230,6 +244,13 @@ class Picture(Kind):
 
     def describe(self) -> str:
         return f"{self.size_[0]} x {self.size_[1]}, {'grey' if self.channels_ == 1 else 'colour'}"
+
+
+@lru_cache(1 << 20)
+def _file_digest(file: Path, state: tuple[int, ...]) -> bytes:
+    """state: of the file, so that one that was changed is read again."""
+    with open(file, "rb") as f:
+        return hashlib.file_digest(f, "sha256").digest()
 
 
 def _extent(picture: Image.Image) -> tuple[int, int]:

@@ -74,6 +74,8 @@ def _inner(type: pa.DataType | None) -> pa.DataType | None:
 
 def flat(values: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """(all steps (sum of lengths, C) float64 with NaN for gaps, lengths (N,), known (N,) bool). Raises a Refusal where steps differ in width."""
+    if pa.types.is_null(values.type):  # nothing in any row
+        return np.zeros((0, 1)), np.zeros(len(values), np.int64), np.zeros(len(values), bool)
     if _inner(values.type) is None:
         raise refuse("data.series", f"a series is a list of numbers a row, not {values.type}", fix="declare another kind")
     column = pa.concat_arrays(values.chunks) if values.num_chunks else pa.array([], values.type)

@@ -92,10 +92,13 @@ def damaged(folder: Path) -> list[str]:
 
 def _whole(path: Path) -> Any:
     """The state's tree without its tensors; None where it was cut short or changed."""
+    state, tensors = path / "state.json", path / "tensors.safetensors"
     try:
-        body = json.loads((path / "state.json").read_text("utf-8"))
-        return body["state"] if _digest(path / "tensors.safetensors", body["state"]) == body["sha256"] else None
-    except (OSError, ValueError, KeyError, TypeError):
+        if not (state.is_file() and tensors.is_file()):  # a pipe or a device could be read for ever
+            return None
+        body = json.loads(state.read_text("utf-8"))
+        return body["state"] if _digest(tensors, body["state"]) == body["sha256"] else None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
 
 

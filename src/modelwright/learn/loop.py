@@ -118,7 +118,7 @@ def fit(stage: Stage) -> Fitted:
     settled = max(5, stage.steps // 100) if s.minutes is not None and isinstance(parts.rule, Plain) else None  # private noise is tuned to the planned steps
     every, log_every = _every(stage, progress.steps)
     sign = 1.0 if stage.better == "lower" else -1.0
-    saved, started, running, first = time.perf_counter(), None, None, None
+    saved, cost, started, running, first = time.perf_counter(), 0.0, None, None, None
     learner.train()
     done = progress.step >= progress.steps
     while not done:
@@ -138,7 +138,7 @@ def fit(stage: Stage) -> Fitted:
             running = loss if running is None else 0.95 * running + 0.05 * loss
             first = loss if first is None else first
             if not math.isfinite(loss) or abs(running) > 1e4 * (1 + abs(first)):
-                raise _diverged(stage, progress, loss, first)
+                raise _diverged(stage, progress, f"the loss grew from {first:.4g} to {loss:.4g}" if math.isfinite(loss) else "the loss is not a number")
             if progress.step == 2:  # the first two warm up
                 started = time.perf_counter()
             if progress.step == settled and started is not None:
@@ -150,19 +150,26 @@ def fit(stage: Stage) -> Fitted:
                 rate = next(iter(parts.optimizers.values())).param_groups[0]["lr"]
                 figures = {k: float(v) for k, v in estimate.metrics.items()} | stage.stream.metrics()
                 stage.log({"step": progress.step, "steps": progress.steps, "epoch": progress.epoch, "loss": loss, "lr": rate, **figures})
-            if stage.validate and (progress.step % every == 0 or done):
+            turn = progress.step % every == 0 or done
+            if stage.validate and turn:
                 figures = validate(stage, learner)
                 history.append({"step": progress.step, **figures})
                 stage.log({"step": progress.step, "steps": progress.steps, **{f"validation.{k}": v for k, v in figures.items()}})
-                watched = next(iter(figures.values()))
-                if best["state"] is None or sign * watched < sign * next(iter(best["figures"].values())):
+                watched, least = next(iter(figures.values())), next(iter(best["figures"].values()), math.nan)
+                if sign * watched < sign * least or math.isnan(least):
                     best.update(figures=figures, state=checkpoint.snapshot(view(stage, model)), since=0)
                 else:
                     best["since"] += 1
                     done = done or (s.patience is not None and best["since"] >= s.patience)
-            if stage.folder and (done or progress.step == settled or time.perf_counter() - saved > 60 * s.checkpoint_minutes):
-                checkpoint.save(stage.folder, progress.step, _state(stage, parts, progress, best, history, done))
-                saved = time.perf_counter()
+            since = time.perf_counter() - saved
+            if done or progress.step == settled or since > 60 * s.checkpoint_minutes or (turn and since > 100 * cost):  # oftener where it costs little
+                if not all(bool(p.isfinite().all()) for p in learner.parameters()):
+                    raise _diverged(stage, progress, "weights are not numbers")
+                if stage.folder:
+                    start = time.perf_counter()
+                    checkpoint.save(stage.folder, progress.step, _state(stage, parts, progress, best, history, done))
+                    saved = time.perf_counter()
+                    cost = saved - start
             if done:
                 break
     shipped = view(stage, model)
@@ -260,14 +267,16 @@ def _restore(kept, stage, parts, progress, best, history) -> None:
     history.extend(kept["history"])
 
 
-def _diverged(stage: Stage, progress: Progress, loss: float, first: float) -> Stopped:
-    s = stage.settings
-    why = "the loss is not a number" if not math.isfinite(loss) else f"the loss grew from {first:.4g} to {loss:.4g}"
+def _diverged(stage: Stage, progress: Progress, why: str) -> Stopped:
+    """A checkpoint is good if the loss after it was: those of the last two steps are not counted on."""
+    s, kept = stage.settings, sorted(stage.folder.glob("step-*")) if stage.folder else []
+    good = [path for path in kept if int(path.name.removeprefix("step-")) < progress.step - 1]
+    left = f"the last good state is kept in {good[-1]}" if good else "it came to nothing that was worth keeping"
     return Stopped(
         Problem(
             "learn.diverged",
             f"stage {stage.name} diverged at step {progress.step} of {progress.steps}",
-            why=f"{why} (lr {s.lr:g}, {s.optimizer}, clip {s.clip})",
-            fix=f"try lr: {s.lr / 10:g}, or a longer warmup; the last good state is kept in the run's checkpoints",
+            why=f"{why} (lr {s.lr:g}, {s.optimizer}, clip {s.clip}); {left}",
+            fix=f"in a new run, try lr: {s.lr / 10:g}, or a longer warmup",
         )
     )

@@ -145,6 +145,8 @@ def set_rate(optimizers: list[Optimizer], by: float) -> None:
 def clip_(gradients: list[Tensor | None], limit: float) -> Tensor:
     """Scale to at most `limit` in joint L2 norm, in place; the norm before."""
     present = [g for g in gradients if g is not None]
+    if not present:  # all of them are held back
+        return torch.zeros(())
     norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(present)))
     torch._foreach_mul_(present, (limit / (norm + 1e-6)).clamp(max=1.0))
     return norm

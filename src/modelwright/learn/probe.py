@@ -210,13 +210,22 @@ def check(facts: Facts, strategies: list[Strategy]) -> list[Problem]:
                 why = "what rows leave in a buffer escapes the gradient, and ships"
                 found.append(Problem("plan.conflict", what, why, f"strategies.{name}", _remedy(f, name)))
         for other in (o for o in strategies if o.reads_rows and "unread" in strategy.needs):
-            what = f"{name} accounts for its own steps only; {name_of(other)} keeps figures of training rows from step to step"
+            what = f"{name} accounts for its own steps only; {name_of(other)} holds figures of training rows"
             why = "they reach the model without noise, so the stated epsilon would not be earned"
             found.append(Problem("plan.conflict", what, why, "strategies", f"leave out {name_of(other)} or {name}"))
         if "known_rows" in strategy.needs and not facts.known_rows:
             why = "these batches do not say which rows of a training split they hold (a rollout, a replay)"
             what, fix = f"{name} needs batches drawn from a fixed training split", f"leave {name} out, or train on a table"
             found.append(Problem("plan.conflict", what, why, f"strategies.{name}", fix))
+    return found
+
+
+def accumulates(facts: Facts) -> list[Problem]:
+    """Micro-batches add up to the batch where no row's loss looks at another's. facts: without the batch hooks, which see whole batches."""
+    found = []
+    for f in (f for f in facts.players.values() if not f.separable):
+        what = f"micro-batches would not add up to the batch: {f.where} mixes rows"
+        found.append(Problem("plan.conflict", what, f.why, "micro_batch", _remedy(f, "micro_batch")))
     return found
 
 

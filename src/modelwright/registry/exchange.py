@@ -83,12 +83,17 @@ def from_mlflow(registry: Registry, place: str, reference: str, name: str | None
         return bring(registry, {"model.onnx": model}, name or theirs, parent, task, Path(scratch) / "made"), "from its ONNX flavour"
 
 
-def bring(registry: Registry, files: Mapping[str, Path], name: str, parent: str, task: str | None, folder: Path) -> Version:
-    """Files of a model from elsewhere as a version, which no evidence speaks for yet. folder: to put it together in; parent: where it came from."""
+def bring(
+    registry: Registry, files: Mapping[str, Path], name: str, parent: str, task: str | None, folder: Path, lineage: Mapping[str, Any] | None = None
+) -> Version:
+    """Files of a model from elsewhere as a version, which no evidence speaks for yet. folder: to put it together in; parent: where it came from;
+    lineage: what came with it."""
     (folder / "model").mkdir(parents=True)
     for path, source in files.items():
+        (folder / "model" / path).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source, folder / "model" / path)
-    (folder / "lineage.json").write_text(json.dumps({"parents": [parent], "stages": []}, ensure_ascii=False, indent=1), "utf-8")
+    told = {"stages": [], **(lineage or {}), "parents": [*(lineage or {}).get("parents", []), parent]}
+    (folder / "lineage.json").write_text(json.dumps(told, ensure_ascii=False, indent=1), "utf-8")
     text = f"# {name}\n\nA model from elsewhere ({parent}). Nothing was measured when it was imported: `modelwright registry history {name}`.\n"
     (folder / "card.md").write_text(text, "utf-8")
     if task is not None:
@@ -162,6 +167,8 @@ def _client(place: str) -> Iterator[tuple[Any, str | None]]:
         yield mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri), artifacts
     except ModelwrightError:
         raise
+    except ModuleNotFoundError as e:  # mlflow-skinny, a part of it
+        raise refuse("extra.missing", f"MLflow's registry there needs the package {e.name!r}", where=PLACE, fix="pip install 'modelwright[mlflow]'") from e
     except Exception as e:  # noqa: BLE001 - MLflow, its drivers and its server raise anything
         said = hidden((str(e).strip() or type(e).__name__).split("\n")[0][:300])
         fix = "check the URI, and that the server answers"

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..errors import Problem, Refusal, did_you_mean
-from ..forms import Measurement
+from ..forms import Measurement, clauses
 from ..intervals import needed_n
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -48,11 +48,13 @@ NAMES = {  # by area; the first have none of their own
     "robustness": "linf_accuracy l2_accuracy certified_accuracy corruption_accuracy",
     "privacy": "epsilon epsilon_lower_bound noise_multiplier sample_rate membership_auc membership_tpr_at_fpr_0.01 canary_tpr_at_fpr_0.05 "
     "exposure exposure_repeated",
-    "explanation": "completeness_error randomization_similarity random_logit_similarity stability fidelity unfaithful_rows offmanifold_gap recall_at_k "
-    "counterfactual_validity counterfactual_cells",
+    "explanation": "completeness_error randomization_similarity random_logit_similarity stability fidelity unfaithful_rows overlooked "
+    "offmanifold_gap recall_at_k counterfactual_validity counterfactual_cells",
     "efficiency": "latency_p50_ms latency_p95_ms latency_p99_ms size_mb memory_mb parameters",
     "safety": "violations refusals over_refusals",
 }
+SHARE = re.compile(r"(?!.*gain)(.*(accuracy|f1|auroc|auc|ece|rate|coverage|_precision|_l|_at_.*|_error|_difference|_overlap)|map.*)")  # at most 1
+SIGNED = re.compile(r"r2|quadratic_kappa|episode_return|.*(gain_over|worse_than).*|explanation\..*")  # may be below 0
 METRICS = frozenset(f"{area}.{name}".lstrip(".") for area, names in NAMES.items() for name in names.split())
 
 
@@ -79,6 +81,13 @@ class Limit:
     @property
     def area(self) -> str:
         return area_of(self.metric, self.slice)
+
+    @property
+    def empty(self) -> bool:
+        """Whether every value that the metric can have satisfies it."""
+        least = -math.inf if SIGNED.fullmatch(self.metric) else 0.0
+        most = 1.0 if SHARE.fullmatch(self.metric) else math.inf
+        return self.holds(least) and self.holds(most)
 
     def holds(self, x: float) -> bool:
         return {">=": x >= self.bound, "<=": x <= self.bound, ">": x > self.bound, "<": x < self.bound}[self.op]
@@ -115,7 +124,7 @@ def parse(require: Mapping[str, str], known: Iterable[str] = METRICS, where: str
     for key, text in require.items():
         place = f"{where}.{key}"
         match = re.fullmatch(r"\s*(>=|<=|>|<)\s*([-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*", str(text))
-        if match is None:
+        if match is None or math.isinf(float(match[2])):
             problems.append(
                 Problem("task.limit", f"{text!r} is not a limit", where=place, fix='write an operator (>=, <=, >, <) and a number: ">= 0.90"')
             )
@@ -142,8 +151,10 @@ def policy_of(limits: Iterable[Limit]) -> Policy:
 
 
 def slices_of(policy: Policy) -> list[str]:
-    """The slices of rows that limits name; a limit on an explanation names an explainer in that place, one on safety may name a rule."""
-    return [limit.slice for limit in policy.limits if limit.slice and limit.area != "explanation" and not limit.slice.startswith("rule=")]
+    """The slices of rows that limits name. One on an explanation names an explainer in that place, on robustness a corruption, on strange rows near or far, one
+    on safety may name a rule."""
+    other = ("explanation", "robustness", "ood")
+    return [limit.slice for limit in policy.limits if limit.slice and limit.area not in other and not limit.slice.startswith("rule=")]
 
 
 def _name(key: str, known: set[str]) -> tuple[str | None, str, str | None] | None:
@@ -156,7 +167,7 @@ def _name(key: str, known: set[str]) -> tuple[str | None, str, str | None] | Non
 
 def normal_slice(text: str) -> str:
     """One spelling of `column=value & column>value`: clauses sorted, no blanks around the first operator."""
-    return " & ".join(sorted(re.sub(r"\s*(>=|<=|!=|=|>|<)\s*", r"\1", part.strip(), count=1) for part in text.split(" & ")))
+    return " & ".join(sorted(re.sub(r"\s*(>=|<=|!=|=|>|<)\s*", r"\1", part, count=1) for part in clauses(text)))
 
 
 def level_for(policy: Policy, models: int = 1) -> float:

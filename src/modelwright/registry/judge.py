@@ -9,7 +9,9 @@ undefined) takes nothing back and proves nothing. Then:
     for        every limit is satisfied on the same rows: the registered test rows, or where those do not decide, the newest others, which is said
     neither    refused, with the reasons of the registered rows
 
-Rows that the version was trained or calibrated on are never for. Limits that are looser than when the rows were first opened (with limits, for the
+Rows that the version was trained or calibrated on are never for, nor are figures under another task than the registered one (`evidence.meaning`: other
+columns, groups, labels, clusters, seed); against they count where the registered task has no figures on the same rows.
+Limits that are looser than when the rows were first opened (with limits, for the
 same targets), or than those that the audit saw, are a reason to refuse. An evidence.json that is not what was recorded, or speaks of other bytes, is
 one too, until an audit made after the registration speaks for them. Left out: rows in part the same as the training rows;
 the registry keeps no rows, and an audit of a run leaves out those that the run's own record holds (`seen.py`).
@@ -35,6 +37,8 @@ from .records import Audited
 from .versions import Version
 
 Reasons = list[dict[str, str]]  # code, text
+LIKE = {"data.duplicate_rate": "equal one of them beyond chance", "data.near_duplicate_rate": "nearly equal one"}
+SEEN = "data.seen_rate"
 
 
 @dataclass
@@ -50,9 +54,11 @@ class Judged:
 class Test:
     """What was measured on the same test rows."""
 
-    registered: bool  # the rows that were registered as the version's test split
+    registered: bool | None  # the rows that were registered as the version's test split; None: none were
     seen: bool  # rows that the version was trained or calibrated on
+    other: bool  # under another task than the registered one
     latest: dict[Limit, tuple[Audited, list[Row]]]  # the newest figures for each limit, or that there is none
+    replaced: list[str]  # in words, violations that a newer audit on these rows took the place of
 
     @property
     def rows(self) -> list[tuple[Audited, Row]]:
@@ -68,7 +74,8 @@ class Test:
         return max((a for a, _ in self.rows), key=lambda a: a.id)
 
     def called(self, audit: Audited) -> str:
-        rows = "the registered test rows" if self.registered else f"other test rows than the registered ones ({_short(audit.evidence)})"
+        than = "test rows" if self.registered is None else "other test rows than the registered ones"
+        rows = "the registered test rows" if self.registered else f"{than} ({_short(audit.evidence)})"
         return f"{audit.source or audit.digest[:19]}{f' of {audit.at[:10]}' if audit.at else ''} on {rows}"
 
 
@@ -89,16 +96,19 @@ def judge(registry: Base, version: Version, extra: Policy | None = None) -> Judg
     own, amiss = _own(registry, version, audits)
     if not audits:
         reasons.append(amiss or reason("gate.missing", "there is no evidence: these bytes were not audited"))
-    if not limits.limits:
-        reasons.append(reason("gate.no_limits", "no limits were declared, so nothing was shown"))
-    if not audits or not limits.limits:
+    empty = [f"{limit.name} {limit.text}" for limit in limits.limits if limit.empty]
+    if len(empty) == len(limits.limits):
+        holds = f"every model satisfies {', '.join(empty)}" if empty else "no limits were declared"
+        reasons.append(reason("gate.no_limits", f"{holds}, so nothing was shown"))
+    if not audits or len(empty) == len(limits.limits):
         return Judged("fail", reasons, heard=max((a.id for a in audits), default=0))
 
     tests = _tests(version, limits, audits, own)
     against = {id(t): [(a, r) for a, r in t.rows if r.verdict == "fail" and _measured(r)] for t in tests}
-    good = [t for t in tests if t.verdict == "pass" and not t.seen]
+    changed = {id(t): _changed(registry, t, limits, targets) for t in tests}
+    good = [t for t in tests if t.verdict == "pass" and not t.seen and not t.other]
     first = lambda some: next((t for t in some if t.registered), some[0] if some else None)  # noqa: E731 - newest first
-    rests = first(good) or first(tests)
+    rests = first([t for t in good if not changed[id(t)][0]]) or first(good) or first([t for t in tests if not t.other]) or first(tests)
     verdict = rests.verdict
     if rests not in good:
         reasons += [reason(code, _told(rests, a, r, own)) for a, r in rests.rows if r.verdict != "pass" for code in r.codes]
@@ -109,13 +119,18 @@ def judge(registry: Base, version: Version, extra: Policy | None = None) -> Judg
             reasons += [reason(code, _told(test, a, r, own)) for a, r in against[id(test)] for code in r.codes]
     if rests.seen:
         reasons.append(reason("gate.seen_rows", f"{rests.called(rests.newest)}: the version was trained or calibrated on these rows"))
-    loose, warnings = _changed(registry, rests, limits, targets)
+    if rests.other:
+        told = f"{rests.called(rests.newest)}: under another task than the registered one (its columns, groups, labels, clusters, seed)"
+        reasons.append(reason("gate.other_task", told))
+    loose, warnings = changed[id(rests)]
     reasons += loose
     reasons += _misstated(version, audits, registry.registered_at(version))
     if amiss:
         (warnings if verdict == "pass" and rests.newest.id > registry.registered_at(version) else reasons).append(amiss)
     if verdict == "pass" and not rests.registered:
-        warnings.append(reason("gate.other_rows", f"it rests on {rests.called(rests.newest)}, whose likeness to training rows was not compared"))
+        warnings.append(reason("gate.other_rows", f"it rests on {rests.called(rests.newest)}, {_likeness(version, rests)}"))
+    warnings += [reason("gate.empty_limit", f"every model satisfies {text}") for text in empty]
+    warnings += [] if verdict != "pass" else [reason("gate.replaced", text) for text in dict.fromkeys(rests.replaced)]
     for test in tests:
         if test is not rests and test.verdict != "pass" and not against[id(test)]:
             open_ = "; ".join(dict.fromkeys(r.text for _, r in test.rows if r.verdict != "pass"))
@@ -126,12 +141,16 @@ def judge(registry: Base, version: Version, extra: Policy | None = None) -> Judg
 
 def _tests(version: Version, limits: Policy, audits: list[Audited], own: Audited | None) -> list[Test]:
     """By test rows, those with the newest audit first."""
-    by_rows: dict[str, list[Audited]] = {}
+    by_rows: dict[tuple[str, bool], list[Audited]] = {}
+    asked = _meaning(version)
     for audit in audits:
-        by_rows.setdefault(audit.evidence.get("test_rows") or audit.digest, []).append(audit)
+        by_rows.setdefault((audit.evidence.get("test_rows") or audit.digest, asked not in (None, _asked(audit) or asked)), []).append(audit)
     splits = _splits(version)
     tests = []
-    for group in by_rows.values():
+    for (rows_, other), group in by_rows.items():
+        if other and (rows_, False) in by_rows:
+            continue
+        replaced = []
         digests = {a.evidence["data"].get("test") for a in group}
         latest: dict[Limit, tuple[Audited, list[Row]]] = {}
         for audit in group:
@@ -139,9 +158,14 @@ def _tests(version: Version, limits: Policy, audits: list[Audited], own: Audited
             for limit in limits.limits:
                 rows = [r for r in decision.rows if r.limit == limit]
                 if limit not in latest or any(_measured(r) for r in rows) and not _escapes(limit, latest[limit], audit):
+                    before, failed = latest.get(limit, (None, []))
+                    said = [r.text for r in failed if r.verdict == "fail" and _measured(r)]
+                    replaced += [f"{before.source or before.digest[:19]}, on the same rows, said: {text}" for text in said]
                     latest[limit] = (audit, rows)
-        registered = own in group or splits.get("test") in digests - {None}
-        tests.append(Test(registered, bool(digests & {d for s, d in splits.items() if s in ("train", "validation", "calibration")}), latest))
+        registered = own in group or splits.get("test") in digests - {None} or (None if "test" not in splits and own is None else False)
+        trained = {d for s, d in splits.items() if s in ("train", "validation", "calibration")}
+        shown = digests | {a.evidence["data"].get("trusted") for a in group}
+        tests.append(Test(registered, bool(shown & trained), other, latest, replaced))
     return sorted(tests, key=lambda t: -t.newest.id)
 
 
@@ -156,10 +180,43 @@ def _misstated(version: Version, audits: list[Audited], registered: int) -> Reas
     """Where lineage.json names other training rows than whatever was recorded of these bytes before they were registered."""
     said = _splits(version).get("train")
     known = {a.evidence["data"]["train"] for a in audits if a.id < registered and "train" in a.evidence["data"]}
-    if not known or said in known:
+    if not known or said in known or said is None and not _ours(version):  # an import says nothing of its training
         return []
     text = f"lineage.json says that it was trained on {str(said)[:19]}, and no run or audit of these bytes did before they were registered"
     return [reason("gate.lineage", text)]
+
+
+def _likeness(version: Version, test: Test) -> str:
+    """What is known of how the rows that a promotion rests on are like training rows."""
+    trained = _splits(version).get("train")
+    for a in sorted({a.id: a for a, _ in test.rows}.values(), key=lambda a: -a.id):
+        said = {line["metric"]: line["value"] for line in a.evidence["evidence"] if line["metric"] in (*LIKE, SEEN) and line["value"] is not None}
+        seen = "" if SEEN not in said else f"{100 * said.pop(SEEN):.3g} % stood in its own record of training rows and were left out"
+        if "train" in a.evidence["data"] and said:
+            whose = "the version's own training rows" if a.evidence["data"]["train"] == trained else "the rows that were given as training rows"
+            return f"compared with {whose}: " + ", ".join([*(f"{100 * said[m]:.3g} % {how}" for m, how in LIKE.items() if m in said), *filter(None, [seen])])
+        if seen:
+            return f"of which {seen}; near ones were not looked for (--data train=FILE)"
+    return "whose likeness to training rows was not compared: no training rows were given (--data train=FILE)"
+
+
+def _meaning(version: Version) -> str | None:
+    """Of the task that was registered; None where none was."""
+    path = version.folder / "task.yaml"
+    try:
+        tree = strict.read(path, "task") if path.exists() else None
+        return evidence_.meaning(tree, _ours(version)) if isinstance(tree, dict) else None
+    except (Refusal, AttributeError, TypeError):
+        return None  # said by `_declared`
+
+
+def _ours(version: Version) -> bool:
+    return (version.folder / "model" / "model.json").is_file()
+
+
+def _asked(audit: Audited) -> str | None:
+    """Of the task of an audit; of one by an earlier Modelwright None."""
+    return next((line["digests"]["task"] for line in audit.evidence["evidence"] if "task" in line["digests"]), None)
 
 
 def _splits(version: Version) -> Mapping[str, str]:

@@ -18,7 +18,7 @@ from .versions import Version
 
 NAME = re.compile(r"[^\W_][\w.-]{0,99}")
 INVISIBLE = "\u115f\u1160\u3164\uffa0"  # letters, says Unicode, and nothing is seen of them
-ALIKE = str.maketrans("аеорсухіјѕһԁԛԝАВЕКМНОРСТХІЈЅαοινΑΒΕΖΗΙΚΜΝΟΡΤΥΧ", "aeopcyxijshdqwABEKMHOPCTXIJSaoivABEZHIKMNOPTYX")  # Cyrillic and Greek, as Latin
+ALIKE = str.maketrans("аеорсухіјѕһԁԛԝвкмнтαοινβεζηκμρτυχօսոցհɑɡıℓ", "aeopcyxijshdqwbkmhtaoivbezhkmptuxounghagil")  # Cyrillic, Greek and others, as Latin
 LEAST = len("sha256:") + 8  # of a digest
 
 
@@ -32,7 +32,7 @@ def named(text: str, what: str = "name", where: str = "") -> str:
 
 
 def distinct(text: str, known: Iterable[str], what: str = "name") -> None:
-    """Refuse a new name that looks like one that is there: another script's letters, other widths."""
+    """Refuse a new name that looks like one that is there: another script's letters, other widths, capitals or accents."""
     alike = next((k for k in known if k != text and _looks(k) == _looks(text)), None)
     if alike is not None and text not in known:
         shown = " ".join(f"U+{ord(c):04X}" for c in text if c not in alike)
@@ -40,7 +40,9 @@ def distinct(text: str, known: Iterable[str], what: str = "name") -> None:
 
 
 def _looks(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).translate(ALIKE)
+    """As it looks: in small letters of one width, without accents (of Latin, Greek and Cyrillic)."""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
+    return "".join(c for c in plain if not "\u0300" <= c <= "\u036f").translate(ALIKE)
 
 
 def is_reference(text: str) -> bool:

@@ -6,6 +6,7 @@ shows it escapes it.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -54,7 +55,8 @@ def decided(story: Story) -> str:
             return "The gate refuses this model."
         case "inconclusive":
             open_ = f"{count['inconclusive']} {of} cannot be decided" if len(limits) != 1 else "The one declared limit cannot be decided"
-            return f"{open_} with this much data: the interval spans the limit. None is violated, but the gate refuses until they are proved."
+            refuses = "None is violated, but the gate refuses until they are" if len(limits) != 1 else "It is not violated, but the gate refuses until it is"
+            return f"{open_} with this much data: the interval spans the limit. {refuses} proved."
     return "No limit was declared, so nothing was proved and nothing may be promoted. The figures below are measured with intervals all the same."
 
 
@@ -84,7 +86,7 @@ def falls_short(story: Story) -> list[str]:
         ours = story.headline() or {}
         figures = f": {number(theirs.get('value'))} against {number(ours.get('value'))}" if theirs else ""
         perhaps = ", by no more than chance may bring" if by_chance(story.lines()) else ""
-        found.append(f"The baseline {clean(story.ahead, 60)} is ahead of the model on {clean(story.primary, 60)}{figures}{perhaps}.")
+        found.append(f"The baseline {clean(story.ahead, 60)} is ahead of the model on {clean(story.primary, 60)}{figures}{perhaps}{_better_still(story)}.")
     if (weak := weakest_slice(story)) is not None:
         spread = interval(weak.get("low"), weak.get("high"))
         found.append(f"Slice {clean(weak['slice'], 80)}: {clean(weak['metric'], 40)} {number(weak['value'])} {spread}, clearly worse than overall.")
@@ -95,6 +97,14 @@ def falls_short(story: Story) -> list[str]:
     found += findings(story)
     found += [clean(w, 300) for w in story.plan.get("warnings") or ()]
     return list(dict.fromkeys(found))
+
+
+def _better_still(story: Story) -> str:
+    """The best baseline of the test rows, where validation rows chose another to compare with."""
+    sign = -1 if lower_is_better(story.primary or "") else 1
+    values = {b: sign * m[story.primary]["value"] for b, m in story.baselines.items() if finite(m.get(story.primary or "", {}).get("value"))}
+    top = max(values, key=values.__getitem__, default=story.ahead)
+    return f" (it was the best on validation; here {clean(top, 60)} is)" if values.get(top, 0) > values.get(story.ahead, math.inf) else ""
 
 
 def by_chance(lines: Iterable[Mapping[str, Any]]) -> bool:
@@ -151,7 +161,8 @@ def next_steps(story: Story) -> list[str]:
         steps.append(f"Ask whether the model is worth its cost: the {name} baseline {does} (a run with model: {{instead: {name}}} saves it).")
     elif story.ahead:
         name = clean(story.ahead, 60)
-        steps.append(f"Choose the {name} baseline (model: {{instead: {name}}} in the task), or pre-train, or give the model more data.")
+        pretrain = "pre-train, or " * all(stage.get("objective") != "masked" for stage in story.stages)
+        steps.append(f"Choose the {name} baseline (model: {{instead: {name}}} in the task), or {pretrain}give the model more data.")
     for stage in story.stages:
         steps += [s] if (s := _of_curve(stage)) else []
     if (weak := weakest_slice(story)) is not None:
@@ -206,5 +217,11 @@ def _example_limit(story: Story) -> str:
     line = story.headline() or {}
     lower = lower_is_better(story.primary or "accuracy")
     bound = line.get("high" if lower else "low")
-    example = f"{bound:.2g}" if finite(bound) else "0.90"
+    example = f"{_rounded(bound, up=lower):g}" if finite(bound) else "0.90"
     return f'audit: {{require: {{{clean(story.primary or "accuracy", 40)}: "{"<=" if lower else ">="} {example}"}}}}'
+
+
+def _rounded(x: float, up: bool) -> float:
+    """To two digits, away from the value, so that the limit holds where nothing changes."""
+    step = 10.0 ** (math.floor(math.log10(abs(x))) - 1) if x else 1.0
+    return float(f"{(math.ceil if up else math.floor)(round(x / step, 6)) * step:.6g}")

@@ -27,7 +27,8 @@ def _measured(*areas: str) -> Where:
 
 
 def _slices(evidence: Tree, lineage: Tree, card: str) -> str:
-    names = dict.fromkeys(e["slice"] for e in evidence.get("evidence") or [] if e.get("slice") and e.get("value") is not None)
+    lines = [e for e in evidence.get("evidence") or [] if e.get("slice") and e.get("value") is not None]
+    names = dict.fromkeys(e["slice"] for e in lines if e.get("audit") not in ("explanation", "robustness", "ood"))  # theirs are no rows
     return f"evidence.json: slices {', '.join(names)}" if names else ""
 
 

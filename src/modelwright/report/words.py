@@ -62,6 +62,7 @@ MEANING = {
     "explanation.stability": "likeness of explanations of nearly the same row; 1 is best",
     "explanation.fidelity": "how much better than chance the named cells matter to the answer; above 0 is good",
     "explanation.unfaithful_rows": "share of rows whose explanation is no better than chance",
+    "explanation.overlooked": "how much too low an input that matters stands in the explanation; 0 is none, 0.5 as by chance",
     "explanation.offmanifold_gap": "whether the model behaves otherwise on the odd rows that explainers ask it; 0 is honest",
     "explanation.recall_at_k": "share of what truly matters that is named first",
     "explanation.counterfactual_validity": "share of rows for which a small change that turns the decision was found",

@@ -21,8 +21,8 @@ from ..strategy import Strategy
 class Adversarial(Strategy):
     def __init__(self, epsilon: float = 8 / 255, numbers: float = 0.1, steps: int = 7, start: bool = True):
         """epsilon: of pixels in [0, 1]; numbers: of a table's numbers and series, in standard deviations; start: at random within epsilon."""
-        if epsilon < 0 or numbers < 0 or steps < 1:
-            raise ValueError(f"epsilon ({epsilon}) and numbers ({numbers}) must not be negative, steps ({steps}) at least 1")
+        if epsilon < 0 or numbers < 0 or not 1 <= steps <= 1000:
+            raise ValueError(f"epsilon ({epsilon}) and numbers ({numbers}) must not be negative, steps ({steps}) from 1 to 1000")
         self.epsilon, self.numbers, self.steps, self.start = epsilon, numbers, steps, start
 
     def batch(self, batch: Batch, learner: Learner, player: str, rng: torch.Generator) -> Batch:

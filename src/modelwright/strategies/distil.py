@@ -17,12 +17,14 @@ from torch.utils import _pytree as pytree
 from ..data.schema import Schema
 from ..errors import Problem, Refusal
 from ..forms import Batch, Loss, Term
-from ..model import Model
+from ..model import Head, Model
 from ..objective import Objective, Wrapped
 from ..strategy import Context, Strategy
 
 
 class Distil(Strategy):
+    reads_rows = True  # an encoding that is the same to the last fitted value was fitted on the same rows: the teacher has seen them
+
     def __init__(self, teacher: str, temperature: float = 2.0, weight: float = 1.0):
         """teacher: a run or model folder, relative to the task file; weight: of the teacher's term beside the objective's own."""
         if temperature <= 0 or weight < 0:
@@ -38,6 +40,21 @@ class Distil(Strategy):
         if problems:
             raise Refusal(problems)
         self.loaded = model
+
+    def adapt(self, model: Model, rng: torch.Generator) -> Model:
+        if problems := [p for t in model.heads if t in self.loaded.heads for p in self._apart(t, model.heads[t], self.loaded.heads[t])]:
+            raise Refusal(problems)
+        return model
+
+    def _apart(self, target: str, ours: Head, theirs: Head) -> list[Problem]:
+        """Why the two heads' outputs cannot be held against each other."""
+        mine, its = type(ours).__name__.lower(), type(theirs).__name__.lower()
+        if mine != its:
+            what, fix = f"the teacher {self.teacher} answers {target!r} by the head {its}, the student by {mine}", "give both the same head"
+            return [Problem("distil.head", what, why="what one puts out means nothing to the other", fix=fix)]
+        if type(ours).divergence is Head.divergence:
+            return [Problem("distil.head", f"the head {mine} of {target!r} has no divergence", why="there is nothing to learn by", fix="use another head")]
+        return []
 
     def objective(self, objective: Objective) -> Objective:
         return Distilled(objective, self.loaded, self.temperature, self.weight)
@@ -97,6 +114,10 @@ class Distilled(Wrapped):
             answers = self.teacher(batch, heads)
         terms = {}
         for t in heads:
+            shapes = [[tuple(x.shape) for x in pytree.tree_leaves(o)] for o in (answers[t], outs[t])]
+            if shapes[0] != shapes[1]:
+                what, why = f"the teacher answers {t!r} in numbers of shape {shapes[0]}, the student in {shapes[1]}", "there is no telling which go together"
+                raise Refusal(Problem("distil.head", what, why=why, fix="give both the same settings of this head, and pictures the same grid"))
             total = model.heads[t].divergence(outs[t], pytree.tree_map(Tensor.detach, answers[t]), self.temperature)
             terms[f"distil {t}"] = Term(total, torch.ones_like(total), self.weight)
         return loss.plus(Loss(terms).times(batch.weight))

@@ -114,12 +114,12 @@ class Private(GradientRule):
     """The noisy sum of clipped gradients, to be divided by the expected number of rows."""
 
     def __init__(self, dp: DPSGD):
-        self.dp, self.plans = dp, {}
+        self.dp, self.plans, self.checked = dp, {}, False
 
     def estimate(self, learner, parameters, batch, player, micro=None) -> Estimate:
         dp = self.dp
-        if not dp.way_ and len(batch):
-            dp.way_, dp.why_ = choose(learner, parameters, batch, player)
+        if not self.checked and len(batch):  # of a resumed run too: it may be another machine
+            (dp.way_, dp.why_), self.checked = choose(learner, parameters, batch, player), True
         sums, norms, loss = clipped_sum(learner, parameters, batch, player, dp.clip, micro, dp.way_ or "loop", self.plans)
         rng = dp.noise_generator(parameters[0].device)
         for total in sums:

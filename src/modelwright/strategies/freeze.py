@@ -44,8 +44,9 @@ class Freeze(Strategy):
                     self.frozen.append(name)
                 else:
                     self.until[free[name]] = self.unfreeze_at[i]
-        if not any(p.requires_grad for p in model.parameters()):
-            raise refuse("freeze.everything", "nothing is left to learn", why=f"{self.parts} match every parameter", fix="freeze fewer parts")
+        if not any(p.requires_grad and self.until.get(p, 0.0) == 0 for p in model.parameters()):
+            later = "" if self.unfreeze_at is None else f" before {min(self.unfreeze_at):g} of the stage"
+            raise refuse("freeze.everything", f"nothing is left to learn{later}", why=f"{self.parts} match every parameter", fix="freeze fewer parts")
         return model
 
     def transform(self, gradients: list[Tensor | None], parameters: list[Tensor]) -> list[Tensor | None]:

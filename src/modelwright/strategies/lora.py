@@ -12,6 +12,7 @@ import math
 import re
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,7 +22,7 @@ from ..errors import refuse
 from ..forms import Batch
 from ..model import Model
 from ..objective import Learner
-from ..strategy import Strategy
+from ..strategy import Context, Strategy
 
 
 class LoRA(Strategy):
@@ -37,6 +38,10 @@ class LoRA(Strategy):
     def learning(self, suggested: dict[str, Any]) -> dict[str, Any]:
         """Adapters begin at zero change and need larger steps than the fine-tuning of every weight (Hu et al. 2021, appendix D)."""
         return {**suggested, "lr": max(suggested["lr"], 1e-3)} if "lr" in suggested else suggested
+
+    def prepare(self, context: Context) -> None:
+        if context.train is not None:  # the same rows however often the run is cut
+            self.seen = context.train.batch(np.arange(min(16, len(context.train))), torch.Generator().manual_seed(0))
 
     def adapt(self, model: Model, rng: torch.Generator) -> Model:
         self.learned = [name for name, p in model.named_parameters() if p.requires_grad]
@@ -88,7 +93,7 @@ class LoRA(Strategy):
         if self.seen is None:
             return []
         training = model.training
-        outs = pytree.tree_leaves(model.eval()(self.seen))
+        outs = pytree.tree_leaves(model.eval()(self.seen.to(next(model.parameters()).device)))
         model.train(training)
         return [o for o in outs if isinstance(o, Tensor) and o.is_floating_point()]
 

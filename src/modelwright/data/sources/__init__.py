@@ -4,7 +4,7 @@
     hub://NAME   sklearn://NAME                                     the hub (or MODELWRIGHT_DATA), scikit-learn's built-ins
     {visits: visits.csv, people: people.parquet} with query:        a SELECT over them, in DuckDB
     gym://NAME                                                      an environment to act in
-    DataFrame, Table, dict of lists                                 from Python
+    DataFrame, Table, Dataset, dict of lists                        from Python (pandas, polars, pyarrow, datasets)
 
 Whatever is wrong ends in a `Refusal`, or is handled and told in the notes. Left out: URLs, databases, packed files (.gz, .zip), Excel.
 """
@@ -80,6 +80,8 @@ def _one(source: Any, context: Context) -> Loaded:
     if isinstance(source, (list, tuple)) and source and all(isinstance(s, (str, Path)) for s in source):
         paths = [path for s in source for path in _paths(str(s), context)]
         return files.read_files(paths, context, f"{len(paths)} files", context.root)
+    if type(source).__module__.split(".")[0] == "datasets" and type(source).__name__ in ("Dataset", "DatasetDict"):
+        return hub.read_made(source, f"datasets.{type(source).__name__}", context)
     if not isinstance(source, (str, Path)):
         return read_frame(source, context)
     name = str(source)

@@ -31,6 +31,8 @@ def read_parquet(path: Path, context: Context, key: str | None = None) -> tuple[
                 table = keep(_checked(file.iter_batches()), schema, context, key)
             if table.num_rows != meta.num_rows:
                 raise pa.ArrowInvalid(f"it says {meta.num_rows:,} rows and holds {table.num_rows:,}")
+    except MemoryError:  # Arrow's is an ArrowException too, and says nothing of the file
+        raise
     except (pa.ArrowException, OSError, ValueError) as e:
         raise _corrupt(path, "Parquet", e) from e
     return _without_index(table, "Parquet")
@@ -53,6 +55,8 @@ def read_arrow(path: Path, context: Context, key: str | None = None) -> tuple[pa
                 table = keep(chain([first], batches), reader.schema, context, key)
             else:
                 table = pa.Table.from_batches([first, *batches], reader.schema)
+    except MemoryError:  # Arrow's is an ArrowException too, and says nothing of the file
+        raise
     except (pa.ArrowException, OSError, ValueError) as e:
         raise _corrupt(path, "Arrow", e) from e
     return _without_index(table, "Arrow")

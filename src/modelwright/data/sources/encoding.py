@@ -164,7 +164,8 @@ def _page(chunk: bytes) -> tuple[str, str] | None:
         found = "cp949" if len(np.unique(pairs[plain], axis=0)) >= 20 and (lead[plain] > 0xC8).mean() < 0.05 else "gb18030"
     else:
         return None
-    return found, PAGES[found]
+    broken = chunk.decode(found, "replace").count("\ufffd")  # Cyrillic in one byte a letter looks like pairs, but many are no character
+    return (found, PAGES[found]) if broken <= max(3, len(pairs) // 100) else None
 
 
 def _transcoded(data: Data, start: int, codec: str, label: str, name: str, small: bool, context: Context) -> Data:

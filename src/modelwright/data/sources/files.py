@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 import pyarrow as pa
 
@@ -19,6 +20,7 @@ from .encoding import read_text
 from .jsonlines import looks_like_json, read_json
 from .loaded import SPLITS, Context, Loaded, few
 from .paths import regular
+from .settle import Guess, settle
 from .store import kept, key_of, note
 from .tidy import tidy
 
@@ -61,6 +63,7 @@ def read_files(paths: list[Path], context: Context, origin: str, root: Path) -> 
     splits = [split_of(p, root) for p in paths]
     joined = join(parts, [str(p.relative_to(root)) if p.is_relative_to(root) else p.name for p in paths], context)
     joined.origin, joined.root = origin, root
+    add_folders(joined, [dict(f.split("=", 1) for f in p.relative_to(root).parts[:-1] if "=" in f) if p.is_relative_to(root) else {} for p in paths], parts)
     if len(parts) > 1 and all(splits) and len(set(splits)) > 1:
         add_split(joined, [(s, p.table.num_rows) for s, p in zip(splits, parts, strict=True)])
     return joined
@@ -73,6 +76,20 @@ def split_of(path: Path, root: Path) -> str | None:
         if name.lower() in SPLITS:
             return SPLITS[name.lower()]
     return None
+
+
+def add_folders(loaded: Loaded, named: list[dict[str, str]], parts: list[Loaded]) -> None:
+    """Columns that only folders' names hold (sex=f/part-0.parquet), as Hive, Spark and pandas write partitions."""
+    for column in dict.fromkeys(c for names in named for c in names):
+        if column in loaded.table.column_names:
+            continue
+        values = pa.array([None if (v := n.get(column)) in (None, "__HIVE_DEFAULT_PARTITION__") else unquote(v) for n in named], pa.string())
+        guess = Guess()
+        guess.see(values)
+        to = guess.result(".")
+        cells = pa.concat_arrays([pa.repeat(v, p.table.num_rows) for v, p in zip(settle(values, to), parts, strict=True)])
+        loaded.table = loaded.table.append_column(column, cells)
+        loaded.notes.append(f"column {column!r} is read from the names of folders")
 
 
 def add_split(loaded: Loaded, runs: list[tuple[str, int]]) -> None:
@@ -132,7 +149,7 @@ def join(parts: list[Loaded], names: list[str], context: Context) -> Loaded:
     told: dict[str, list[str]] = {}
     for part, name in zip(parts, names, strict=True):
         told.setdefault("; ".join(part.notes), []).append(name)
-    return Loaded(pa.concat_tables([t.replace_schema_metadata() for t in tables]), [f"{few(n, 3)}: {what}" for what, n in told.items()] + notes)
+    return Loaded(pa.concat_tables([t.replace_schema_metadata() for t in tables]), [f"{few(n, 3)}: {what}" for what, n in told.items() if what] + notes)
 
 
 def _is_text(kind: pa.DataType) -> bool:

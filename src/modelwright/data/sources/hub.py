@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
@@ -69,9 +70,14 @@ def _download(name: str, config: str | None, source: str, near: str, context: Co
         raise refuse(
             "data.hub", f"{source} could not be had from the hub", where=context.where, why=f"{type(e).__name__}: {str(e).strip()[:300]}", fix=fix
         ) from e
+    return read_made(found, source, context)
+
+
+def read_made(found: Any, origin: str, context: Context) -> Loaded:
+    """A `datasets.Dataset`, or a `DatasetDict` of splits."""
     named = {str(k): v for k, v in found.items()} if isinstance(found, dict) else {"": found}
     tables = {k: (d.flatten_indices() if d._indices is not None else d).data.table for k, d in named.items()}
-    return _with_splits(tables, source, context, context.root)
+    return _with_splits(tables, origin, context, context.root)
 
 
 def is_saved(folder: Path) -> bool:

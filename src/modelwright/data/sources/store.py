@@ -25,7 +25,7 @@ def key_of(path: Path, how: str = "") -> str:
     """The name under which a file's table is kept: the path's part first, so that an older state of the same file can be told and removed."""
     real = os.path.realpath(path)
     status = os.stat(real)
-    state = f"{VERSION} {how} {status.st_size} {status.st_mtime_ns} {status.st_ino}"
+    state = f"{VERSION} {how} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"  # ctime: nobody sets it back
     return f"{_short(real)}-{_short(state)}"
 
 
@@ -82,12 +82,12 @@ def _spill(batches: Iterable[pa.RecordBatch], schema: pa.Schema, context: Contex
         with pa.OSFile(name, "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
             for batch in batches:
                 writer.write_batch(batch)
-        if key is None:
-            return _map(part)  # the mapping outlives the name
-        for old in folder.glob(f"{key.split('-')[0]}-*"):
-            old.unlink(missing_ok=True)
-        os.replace(part, folder / f"{key}.arrow")
-        return _map(folder / f"{key}.arrow")
+        table = _map(part)  # the mapping outlives the name, and whatever another process does to the file in its place
+        if key is not None:
+            for old in folder.glob(f"{key.split('-')[0]}-*"):
+                old.unlink(missing_ok=True)
+            os.replace(part, folder / f"{key}.arrow")
+        return table
     finally:
         part.unlink(missing_ok=True)
 

@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 
 from .loaded import few
 
+UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # in a second
+
 
 def unique(names: list[str]) -> tuple[list[str], list[str]]:
     """(names that are trimmed, not empty and all different; what was changed)."""
@@ -36,8 +38,9 @@ def tidy(table: pa.Table) -> tuple[pa.Table, list[str]]:
     """The table with plain types and nulls, and what was done."""
     names, notes = unique(table.column_names)
     labels = class_labels(table.schema)
-    columns, nan, infinite, decoded = [], [], [], []
+    columns, nan, infinite, decoded, spans = [], [], [], [], []
     for name, old, column in zip(names, table.column_names, table.columns, strict=True):
+        spans += [name] if pa.types.is_duration(column.type) else []
         column = plain(column)
         if old in labels and pa.types.is_integer(column.type):
             column = _named(column, labels[old])
@@ -54,6 +57,8 @@ def tidy(table: pa.Table) -> tuple[pa.Table, list[str]]:
         notes.append(f"NaN read as missing: {', '.join(nan[:8])}" + (f" and {len(nan) - 8:,} more columns" if len(nan) > 8 else ""))
     if infinite:
         notes.append(f"infinite numbers in {few(infinite)}: as numbers they count as missing")
+    if spans:
+        notes.append(f"durations read as seconds: {few(spans)}")
     if decoded:
         notes.append(f"class numbers read as their names: {few(decoded)}")
     return pa.table(columns, names=names), notes
@@ -65,23 +70,33 @@ def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if isinstance(kind, pa.BaseExtensionType):
         return plain(pa.chunked_array([c.storage for c in column.chunks], kind.storage_type))
     if pa.types.is_dictionary(kind):
-        return plain(column.cast(kind.value_type))
+        to = _plain_type(kind.value_type)  # polars has dictionaries of views, which nothing else casts
+        return plain(pa.chunked_array([c.dictionary.cast(to).take(c.indices) for c in column.chunks], to))
     if pa.types.is_run_end_encoded(kind):
         return plain(pa.chunked_array([pc.run_end_decode(c) for c in column.chunks], kind.value_type))
-    if pa.types.is_fixed_size_list(kind):
-        return column.cast(pa.list_(kind.value_field))
-    if kind == pa.string_view():
-        return column.cast(pa.string())
-    if kind == pa.binary_view():
-        return column.cast(pa.binary())
-    if pa.types.is_float16(kind):
-        return column.cast(pa.float32())
+    if pa.types.is_duration(kind):
+        return pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), UNITS[kind.unit])
+    if (to := _plain_type(kind)) != kind:
+        return column.cast(to)
     if pa.types.is_decimal(kind):
         try:
             return column.cast(pa.int64() if kind.scale <= 0 else pa.float64())
         except pa.ArrowInvalid:  # beyond 64 bits
             return column.cast(pa.float64())
     return column
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """What a cast alone makes plain, inside lists too: views, half floats, lists of one length; times of day are text, as in a text table."""
+    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain_type(kind.value_type)))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(_plain_type(kind.value_type)))
+    if kind == pa.string_view() or pa.types.is_time(kind):
+        return pa.string()
+    if kind == pa.binary_view():
+        return pa.binary()
+    return pa.float32() if pa.types.is_float16(kind) else kind
 
 
 def class_labels(schema: pa.Schema) -> dict[str, list[str]]:

@@ -1,0 +1,78 @@
+"""A model that keeps its answers is timed on rows that it has not seen; memory and work are those of the process that does it."""
+
+import os
+import sys
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from modelwright.audits import efficiency
+from modelwright.audits.efficiency import Efficiency
+from modelwright.data.schema import Schema
+from modelwright.find import make
+from modelwright.foreign.predictor import Foreign
+from modelwright.subject import Subject
+
+
+def table(n=60):
+    rng = np.random.default_rng(0)
+    return pa.table({"a": rng.standard_normal(n), "b": rng.standard_normal(n), "y": rng.choice(["n", "p"], n)})
+
+
+def subject(predictor=None):
+    schema = Schema({"a": make("kinds", "number"), "b": make("kinds", "number")}, {"y": make("kinds", "category")})
+    schema.fit(table())
+    return Subject(predictor, schema, {"test": table()})
+
+
+class Keeps:
+    """Slow once for each row, and then no more."""
+
+    def __init__(self):
+        self.kept = set()
+
+    def predict(self, rows):
+        if (key := str(rows.select(["a", "b"]).to_pydict())) not in self.kept:
+            time.sleep(0.02)
+        self.kept.add(key)
+
+
+def figures(measured):
+    return {m.metric.removeprefix("efficiency."): m for m in measured}
+
+
+def test_kept_answers_are_not_timed():
+    model, rows = Keeps(), table()
+    for i in range(rows.num_rows):
+        model.predict(rows.slice(i, 1))
+    assert figures(Efficiency(repeats=40).measure(subject(model)))["latency_p50_ms"].low >= 20
+    some = efficiency.anew(rows, 7, np.random.default_rng(1))
+    assert some.schema == rows.schema and some.num_rows == 7 and set(some.column("a").to_pylist()) <= set(rows.column("a").to_pylist())
+
+
+LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system tells of other processes in /proc")
+
+
+@LINUX
+def test_memory_and_work_are_of_the_models_own_process(tmp_path):
+    path = tmp_path / "heavy.py"
+    path.write_text(
+        "import numpy as np\ndef heavy():\n    held = np.ones(30_000_000)\n"
+        "    def said(t):\n        for _ in range(3): held.sum()\n        return np.full((t.num_rows, 2), 0.5)\n    return said\n"
+    )
+    made = subject()
+    made.predictor = Foreign(f"{path}:heavy", made.schema)
+    found = figures(Efficiency(seconds=1.0).measure(made))
+    assert found["memory_mb"].value > 240 and "own process" in found["memory_mb"].method
+    assert made.predictor.process_id is not None and efficiency.peak_of(made.predictor.process_id) >= found["memory_mb"].value
+    assert found["latency_p99_ms"].details["energy_joules_a_row"] > 0.05, "some ten milliseconds of work a call, at 15 W"
+
+
+@LINUX
+def test_processors_are_given_back():
+    before = os.sched_getaffinity(0)
+    with efficiency.held(1, [os.getpid()]):
+        assert len(os.sched_getaffinity(0)) == 1
+    assert os.sched_getaffinity(0) == before and efficiency.peak_of(2**30) is None and efficiency.worked_by(None) == 0
