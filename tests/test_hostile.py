@@ -231,8 +231,8 @@ def test_a_damaged_plan_is_refused_on_resume_and_nothing_is_lost(done, tmp_path,
 def test_damaged_curves_and_checkpoints_are_left_out_and_told(done, tmp_path):
     shutil.copytree(done[0], tmp_path / "run")
     (tmp_path / "run" / "metrics.jsonl").write_bytes(b'{"stage": \xff}\n[1]\n{"stage": "train", "step": 1, "loss": 1.0}\n{"sta')
-    (state,) = (tmp_path / "run").glob("checkpoints/*/*/state.json")
-    state.write_text("{")
+    for state in (tmp_path / "run").glob("checkpoints/*/*/state.json"):
+        state.write_text("{")
     again = mw.run(done[1], tmp_path / "run", resume=True)
     assert "damaged" in (again.folder / "report.html").read_text("utf-8")
     assert (again.folder / "model" / "model.safetensors").read_bytes() == (done[0] / "model" / "model.safetensors").read_bytes()

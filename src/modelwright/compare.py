@@ -29,8 +29,12 @@ TEST = 3_000_003  # where episodes begin, away from those that were learnt from 
 def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
     """A minus B, each a run's folder or an audit's. Model and rows must be those that its evidence speaks of. Two policies are compared on episodes that
     begin alike."""
+    worlds = [_environment(Path(folder)) for folder in (a, b)]
+    if worlds[0] != worlds[1]:
+        what = f"the two acted in different environments: {worlds[0] or 'none'} and {worlds[1] or 'none'}"
+        raise refuse("compare.rows", what, why="a paired difference needs the same episodes", fix="name two of one environment")
     cases = [_case(Path(folder)) for folder in (a, b)]
-    if any(case.of.environment for case in cases):
+    if worlds[0] is not None:
         return _played(a, b, cases)
     models = [case.predictor for case in cases]
     shared = [t for t in models[0].schema.targets if t in models[1].schema.targets]
@@ -78,17 +82,21 @@ def _line(target: str, name: str, x: Metric, y: Metric, n: int, clusters: np.nda
 
 
 def _played(a: str | Path, b: str | Path, cases: list[Case]) -> dict[str, Any]:
-    """Episode by episode from the same starts. What a policy sees of its environment is its own affair; the environment must be one."""
-    names = [(case.task.data.source, case.task.data.environment.settings) for case in cases]
-    if names[0] != names[1]:
-        what = f"the two acted in different environments: {names[0][0]} and {names[1][0]}" + ", with other settings" * (names[0][0] == names[1][0])
-        raise refuse("compare.rows", what, why="a paired difference needs the same episodes", fix="name two of one environment")
+    """Episode by episode from the same starts."""
     returns = []
     for case in cases:
         world, schema = case.of.environment, case.predictor.schema
         returns.append(world.play(Actor(case.predictor.model, schema, world, schema.acted[0]), EPISODES, TEST, copies=EPISODES))
     line = _line(schema.acted[0], "episode_return", *(Metric.mean(r) for r in returns), EPISODES)
     return {"a": str(a), "b": str(b), "rows": EPISODES, "unit": "episodes that begin alike", "level": LEVEL, "differences": [line]}
+
+
+def _environment(folder: Path) -> str | None:
+    """Name and settings of what a run acted in; what a policy sees of it is its own affair."""
+    task = load_task(folder / "task.yaml") if (folder / "task.yaml").is_file() else None
+    if task is None or not str(task.data.source).startswith("gym://"):
+        return None
+    return str(task.data.source) + "".join(f", {k}: {v}" for k, v in sorted(task.data.environment.settings.items()))
 
 
 def _case(folder: Path) -> Case:
