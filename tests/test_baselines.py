@@ -7,6 +7,7 @@ import torch
 from sklearn.datasets import load_iris
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 from sklearn.feature_extraction.text import TfidfTransformer
+from sklearn.linear_model import LogisticRegression
 
 import modelwright as mw
 from modelwright import baselines, boosted, find, predictor
@@ -71,6 +72,24 @@ def test_a_baseline_is_chosen_saved_audited_and_served(data, target, name, tmp_p
     served = mw.load(run.folder).predict(plan.tables["test"])[target]
     assert torch.equal(served.value, fitted.value)
     assert name not in run.baselines and run.headline["value"] is not None and not list((tmp_path / "run").rglob("*.pkl"))
+
+
+def test_each_label_of_a_set_is_scikit_learns_logistic_regression(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((400, 3))
+    hot = np.stack([x[:, 0] > 0.3, x[:, 1] + x[:, 2] > 0, np.ones(400, bool)], 1)
+    table = pa.table({"a": x[:, 0], "b": x[:, 1], "c": x[:, 2], "topics": ["|".join(np.array(["x", "y", "z"])[row]) for row in hot]})
+    tree = {"data": table, "target": {"topics": "labels"}, "stages": [{"train": {"steps": 20}}]}
+    plan = mw.plan(mw.task_of(tree))
+    fitted, rows = Baseline.fit("linear", plan.schema, plan.data["train"], 0), plan.data["train"].targets["topics"]["values"]
+    features, said = fitted.features(plan.data["test"]), fitted.predict(plan.tables["test"])["topics"]
+    for k in (0, 1):
+        theirs = LogisticRegression(max_iter=300).fit(fitted.features(plan.data["train"]), rows[:, k]).predict_proba(features)[:, 1]
+        np.testing.assert_allclose(said.extra["probabilities"][:, k], theirs, atol=1e-5)
+    assert said.value[:, 2].all() and (said.value == torch.from_numpy(plan.data["test"].targets["topics"]["values"])).float().mean() > 0.95
+    run = mw.run(mw.task_of(tree), tmp_path / "run")
+    assert run.baselines["linear"]["micro_f1"]["value"] > 0.95 > run.baselines["majority"]["micro_f1"]["value"]
+    assert mw.run(mw.task_of({k: tree[k] for k in ("data", "target")} | {"model": {"instead": "linear"}}), tmp_path / "chosen").headline["value"] > 0.95
 
 
 def test_a_baseline_that_cannot_learn_the_task_is_refused():

@@ -3,12 +3,13 @@
 Fitted by scikit-learn at its defaults, kept as plain arrays: where one of them wins, the task file chooses it (`model: {instead: trees}`) and it is
 saved, audited and served like any model. Inputs come from the encoded dataset: numbers with missing flags, one-hot codes, a tf-idf bag of a text's
 tokens, a series' mean, spread, ends and extremes, a picture's pixels. A linear model sees at most VALUES values: 6,510 pictures of 3,072 pixels.
-Of larger tables all learn from ROWS rows drawn by chance.
+Of larger tables all learn from ROWS rows drawn by chance. Of a label set each label is learnt for itself; trees (one model a label) are left out.
 """
 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -41,21 +42,24 @@ class Baseline:
         for target, truth in train.targets.items():
             known = truth["known"] if "known" in truth else np.ones(len(train), bool)
             rows = np.flatnonzero(known)
-            most = int(VALUES * len(train) / max(1, x.nnz if sp.issparse(x) else x.size))
+            y, times = truth["values"], truth["values"].shape[1] if truth["values"].ndim > 1 else 1
+            most = max(1000, int(VALUES / times * len(train) / max(1, x.nnz if sp.issparse(x) else x.size)))
             if name == "linear" and len(rows) > most:
                 rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
-            found.arrays[f"target.{target}"] = found._fit(x[rows], truth["values"][rows], schema.targets[target].head == "regression", seed)
+            found.arrays[f"target.{target}"] = found._fit(x[rows], y[rows], schema.targets[target].head == "regression", seed)
         return found
 
     def _fit(self, x: Any, y: np.ndarray, numeric: bool, seed: int) -> Arrays:
         if self.name == "majority":
-            return {"constant": np.array([np.mean(y)]) if numeric else np.bincount(y) / len(y)}
+            return {"constant": np.atleast_1d(np.mean(y, 0)) if numeric or y.ndim > 1 else np.bincount(y) / len(y)}
         if self.name == "linear":
             from sklearn.exceptions import ConvergenceWarning
             from sklearn.linear_model import LogisticRegression, Ridge  # a plan only asks what applies, and should not wait for these
 
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # 300 iterations are what it gets
+                if y.ndim > 1:
+                    return each_label(lambda label: LogisticRegression(max_iter=300).fit(x, label), x.shape[1], y)
                 made = Ridge().fit(x, y) if numeric else LogisticRegression(max_iter=300).fit(x, y)
             arrays = {"weight": np.atleast_2d(made.coef_).astype(np.float64), "bias": np.atleast_1d(made.intercept_).astype(np.float64)}
         else:
@@ -131,6 +135,10 @@ class Baseline:
             out = boosted.raw(arrays, x)
         if kind.head == "regression":
             return Prediction(value=torch.from_numpy(out[:, 0].astype(np.float32)))
+        if kind.head == "label_set":
+            p = torch.from_numpy(out.astype(np.float32))
+            p = p if "constant" in arrays else p.sigmoid()
+            return Prediction(value=p > 0.5, score=torch.maximum(p, 1 - p).prod(1), extra={"probabilities": p})
         p = np.zeros((len(out), kind.classes))
         if "constant" in arrays:
             p[:, : out.shape[1]] = out
@@ -140,6 +148,15 @@ class Baseline:
             p[:, arrays["classes"]] = e / e.sum(1, keepdims=True)
         t = torch.from_numpy(p.astype(np.float32))
         return Prediction(value=t.argmax(1), probabilities=t, score=t.max(1).values)
+
+
+def each_label(fit: Callable[[np.ndarray], Any], width: int, y: np.ndarray) -> Arrays:
+    """{weight (K, F), bias (K,)} of y (N, K) bool: fit(y of a label) gives coef_ and intercept_; a label that all rows have, or none, is said surely."""
+    weight, bias = np.zeros((y.shape[1], width)), np.where(y.all(0), 20.0, -20.0)
+    for k in np.flatnonzero(y.any(0) & ~y.all(0)):
+        made = fit(y[:, k])
+        weight[k], bias[k] = made.coef_[0], made.intercept_[0]
+    return {"weight": weight, "bias": bias}
 
 
 def _some(train: Dataset, seed: int) -> Dataset:
@@ -159,12 +176,13 @@ def summaries(values: np.ndarray, offsets: np.ndarray) -> np.ndarray:
 
 
 def names_for(schema: Schema) -> list[str]:
-    """Those that apply. Targets that are neither classes nor a number have none."""
-    if any(k.head not in ("classes", "binary", "ordered", "regression") for k in schema.targets.values()):
+    """Those that apply. Targets that are neither classes, nor a number, nor a set of labels have none."""
+    heads = {k.head for k in schema.targets.values()}
+    if not heads <= {"classes", "binary", "ordered", "regression", "label_set"}:
         return []
     own = [schema.inputs[c].form for c in schema.own]
     seen = ["linear"] if schema.table or {"ids", "series", "picture"} & set(own) else []
-    return ["majority", *seen, *(["trees"] if schema.table else [])]
+    return ["majority", *seen, *(["trees"] if schema.table and "label_set" not in heads else [])]
 
 
 def fit(schema: Schema, train: Dataset, seed: int) -> dict[str, Baseline]:

@@ -92,6 +92,9 @@ class Subject:
         return self._copies[split]
 
 
+NOT_TRAINED = "nothing was trained anew: that needs the folder of a run with its rows, and a limit on this figure, --budget or --only with this audit's name"
+
+
 class Audit:
     is_component: ClassVar[bool] = True
     clocked: ClassVar[tuple[str, ...]] = ()  # its metrics that are readings of a clock or of a process's memory, which no two runs share

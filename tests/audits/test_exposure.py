@@ -135,7 +135,7 @@ def test_digits_are_written_as_they_were():
 def test_rows_that_were_planted_need_no_training():
     found = told("label", planted=True, retrain=None)
     assert set(found) == {"privacy.exposure"} and found["privacy.exposure"].split == "planted" and found["privacy.exposure"].value > 5
-    assert told("text", retrain=None) == {}
+    assert all(line.reasons == ["privacy.not_trained"] and line.value is None for line in told("text", retrain=None).values())
 
 
 def test_what_cannot_be_shown_is_said():

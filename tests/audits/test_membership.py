@@ -170,7 +170,7 @@ def test_a_declared_slice_has_its_own_figures():
     model = Remembers(tables["train"].filter(pa.array(tables["train"].column("a").to_numpy() > 1)), schema)
     found = mb.Membership().measure(Subject(model, schema, tables, ["a>1", "a<1", "a>4"]))
     by = {(m.metric.removeprefix("privacy."), m.slice): m for m in found}
-    assert len(by) == len(found) == 8
+    assert len(by) == len(found) == 10 and all(by[m, None].reasons == ["privacy.not_trained"] for m in mb.CANARY)
     assert by["membership_auc", "a>1"].low > 0.95 and by["membership_auc", "a<1"].high < 0.6 and 0.5 < by["membership_auc", None].value < 0.7
     assert by["membership_auc", "a>1"].n < 400 and by["membership_tpr_at_fpr_0.01", "a>4"].reasons == ["privacy.too_few"]
 

@@ -29,7 +29,7 @@ from ..errors import ModelwrightError
 from ..forms import Measurement
 from ..intervals import interval
 from ..kind import Metric
-from ..subject import Audit, Likelihood, Subject
+from ..subject import NOT_TRAINED, Audit, Likelihood, Subject
 from ._exposure import exposure
 
 SECRETS, FEWEST, TIMES = 16, 4, 8  # of each sort where the table is large; how often the repeated ones are told
@@ -47,7 +47,7 @@ class Exposure(Audit):
         found = []
         for target, kind in kinds.truths.items():
             column = target if kind.form == "ids" else texts[0] if texts and kind.head in ("classes", "binary", "ordered") else None
-            if column is None or ("planted" not in subject.splits and (subject.retrain is None or "train" not in subject.splits)):
+            if column is None or not {"planted", "train"} & {*subject.splits}:
                 continue
             found += self._target(subject, target, column)
         return found
@@ -68,6 +68,8 @@ class Exposure(Audit):
             return nothing("privacy.self_test", "a model that knows its secrets by heart did not show them, or one that never saw them did")
         if "planted" in subject.splits:
             return self._planted(subject, target, column, rng, line, nothing)
+        if subject.retrain is None:
+            return nothing("privacy.not_trained", f"{NOT_TRAINED}, or secrets that it was told: --data planted=FILE")
         train = subject.splits["train"]
         k = max(FEWEST, min(SECRETS, train.num_rows // 50))
         rows = secrets(subject, train, target, column, 2 * k, rng)

@@ -39,11 +39,12 @@ from ..errors import ModelwrightError
 from ..forms import Measurement, Prediction
 from ..intervals import interval
 from ..kind import Metric
-from ..subject import Audit, Subject, rows_of
+from ..subject import NOT_TRAINED, Audit, Subject, rows_of
 from . import _one_run
 
 SECONDS = 30.0  # for training anew, where nothing else is said: or three times what the run's own training took
 ATTACKED = ("membership_auc", "membership_tpr_at_fpr_0.01")
+CANARY = ("canary_tpr_at_fpr_0.05", "epsilon_lower_bound")  # of one more training
 DELTA = 1e-5  # at which epsilon is bounded, where no statement says
 SHADOWS, ENOUGH, FEWEST, CANARIES = 32, 16, 8, 300  # of the canaries a half stays out: 86 is the fewest at which a rate of 5 % can be sure
 
@@ -88,7 +89,10 @@ class Membership(Audit):
         else:
             told_of = np.column_stack([said_of(said, y), beside(subject, target, pool, y, rng)])
             attacks = {"threshold": told_of[:, 0], "learnt": learnt(told_of, inside, subject.seed)}
-        canaries = [] if again is None else self._canaries(again, target, kind, members, others, rng)
+        canaries = self._canaries(again, target, kind, members, others, rng) if again is not None else []
+        if subject.retrain is None and kind.labels_ is not None:
+            nothing = {"why": NOT_TRAINED}
+            canaries = [self._line(subject, target, f, (None,) * 3, 0, "not measured", began, nothing, ["privacy.not_trained"]) for f in CANARY]
         shadows, short = [], {}
         if again is not None and said.probabilities is not None:
             scores, shadows, short = self._lira(again, target, pool, members.num_rows, rest, y, rng)
@@ -131,7 +135,8 @@ class Membership(Audit):
         )  # fmt: skip
 
     def _nothing(self, subject, target, began, code, why) -> list[Measurement]:
-        names = [*ATTACKED] + ["canary_tpr_at_fpr_0.05", "epsilon_lower_bound"] * (subject.retrain is not None)
+        kind = subject.schema.targets[target]
+        names = [*ATTACKED] + [*CANARY] * (kind.labels_ is not None)
         return [self._line(subject, target, n, (None, None, None), 0, "not measured", began, {"why": why}, [code]) for n in names]
 
     def _lira(self, again, target, pool, members, rest, y, rng) -> tuple[np.ndarray | None, list[np.ndarray], dict]:
@@ -176,8 +181,7 @@ class Membership(Audit):
         with_them = pa.concat_tables([members, rows.filter(pa.array(inside))], promote_options="permissive")
 
         def lines(ends, methods, details, reasons=()):
-            metrics = ("canary_tpr_at_fpr_0.05", "epsilon_lower_bound")
-            return [self._line(subject, target, metric, e, k, how, began, details, reasons) for metric, e, how in zip(metrics, ends, methods, strict=True)]
+            return [self._line(subject, target, metric, e, k, how, began, details, reasons) for metric, e, how in zip(CANARY, ends, methods, strict=True)]
 
         nothing = [(None, None, None)] * 2, ["not measured"] * 2
         if not again.fits(with_them.num_rows):
