@@ -119,7 +119,9 @@ def test_hashes_and_addresses_are_persons_whatever_the_column_is_called():
 def test_runs_of_words_are_all_that_there_are_in_both_scripts():
     words = [f"w{i}" for i in range(20)]
     assert len(copies.runs(" ".join(words))) == 8 and copies.runs(" ".join(words[:12])) == set()
-    assert len(copies.runs("今天天气很好我们一起去公园散步吧")) == 16 - 13 + 1
+    plain, other = copies.runs("今天天气很好我们一起去公园散步吧"), copies.runs("今天天氣很好我們一起去公園散步吧")
+    assert len(plain) == len(other) == 2 * (16 - 13 + 1) and len(plain & other) == 16 - 13 + 1  # as written, and in either writing
+    assert len(copies.runs("伄伂仼何亐上伄丱什佊争佀乣伀伂丷乵亐")) == 18 - 13 + 1, "rare signs say nothing once they are one for all"
     test = pa.chunked_array([[" ".join(words), "short", " ".join(reversed(words))]])
     train = pa.chunked_array([["x " + " ".join(words[3:18]) + " y"]])
     hit, asked = copies.contaminated(test, train)

@@ -36,6 +36,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pyarrow as pa
@@ -239,8 +240,10 @@ class Explanation(Audit):
             which = {} if part is None or not f.opened.names or part >= len(f.opened.names) else {"column": f.opened.names[part]}
             found.append(line("overlooked", paired(Metric.mean(own), Metric.mean(theirs), n, **given), which))
             if isinstance(explainer, Given) and apart(f) and n > ALONE:  # ours do not look at how many they are asked about
-                one = torch.cat([attributed(f.alone(j), x[j : j + 1], classes[j : j + 1]) for j in range(ALONE)])
-                less = paired(Metric.mean(steady[:ALONE]), Metric.mean(spearman(shown[:ALONE], one, varies)), ALONE, level=0.99).low
+                tried = {j: alone(lambda j=j: attributed(f.alone(j), x[j : j + 1], classes[j : j + 1])) for j in range(ALONE)}
+                rows = [j for j, one in tried.items() if one is not None]
+                one = spearman(shown[rows], torch.cat([tried[j] for j in rows]), varies) if len(rows) >= ALONE / 2 else steady[rows]
+                less = paired(Metric.mean(steady[rows]), Metric.mean(one), len(rows), level=0.99).low if len(rows) else 0.0
                 for m in found if less > 0.1 else ():  # what was measured among others says nothing of a row that is explained alone
                     m.low = m.high = None
                     m.reasons.append("explanation.unstable")
@@ -310,6 +313,15 @@ def picked(subject: Subject, rows: int) -> np.ndarray:
 def apart(f: Asked) -> bool:
     """Whether a row alone is asked about in the same x: words of a table's cells have their numbers among the other rows."""
     return not (isinstance(f.opened, closed.Closed) and f.opened.form == "table" and any(v is not None for v in f.opened.values))
+
+
+def alone(ask: Callable[[], Tensor]) -> Tensor | None:
+    """What an explainer says of one row alone; None where it says nothing: a baseline that is the mean of a batch needs a batch, and misleads nobody."""
+    try:
+        one = ask()
+    except Refusal:
+        return None
+    return one if torch.isfinite(one).all() and (one - one.flatten()[0]).abs().max() > 1e-12 else None
 
 
 def _form(f: Asked) -> str:

@@ -239,9 +239,14 @@ def shared_members(test: pa.ChunkedArray, others: pa.ChunkedArray) -> np.ndarray
 
 
 def runs(text: str | None, n: int = 13) -> set[int]:
-    """Hashes of the n-grams of words."""
-    words = WORD.findall(either_writing(unicodedata.normalize("NFKC", text or "").lower()))
-    return {hash(tuple(words[i : i + n])) for i in range(len(words) - n + 1)}
+    """Hashes of the n-grams of words, as they are and, where at least three quarters of one are no sign of one writing alone, in either writing."""
+    plain = unicodedata.normalize("NFKC", text or "").lower()
+    words = WORD.findall(plain)
+    found = {hash(tuple(words[i : i + n])) for i in range(len(words) - n + 1)}
+    if (either := either_writing(plain)) != plain:
+        words = WORD.findall(either)
+        found |= {hash(run) for i in range(len(words) - n + 1) if (run := tuple(words[i : i + n])).count("\u4e36") <= n / 4}
+    return found
 
 
 def contaminated(test: pa.ChunkedArray, train: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
