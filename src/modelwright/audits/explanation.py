@@ -244,8 +244,9 @@ class Explanation(Audit):
                 rows = [j for j, one in tried.items() if one is not None]
                 one = spearman(shown[rows], torch.cat([tried[j] for j in rows]), varies) if len(rows) >= ALONE / 2 else steady[rows]
                 less = paired(Metric.mean(steady[rows]), Metric.mean(one), len(rows), level=0.99).low if len(rows) else 0.0
-                for m in found if less > 0.1 else ():  # what was measured among others says nothing of a row that is explained alone
-                    m.low = m.high = None
+                for m in found if less > 0.1 else ():  # what was measured among others does not speak well of a row that is explained alone
+                    up = m.metric.endswith((".stability", ".fidelity"))
+                    m.low, m.high = (-1.0, m.high) if up else (m.low, None if m.high is None else max(1.0, m.high))
                     m.reasons.append("explanation.unstable")
                     m.details["surely_otherwise_alone"] = float(less)
         if planted := subject.lineage.get("planted"):
