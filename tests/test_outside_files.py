@@ -26,7 +26,7 @@ def folder(tmp_path):
     (tmp_path / "hf").mkdir()
     for name, text in {"model.safetensors": "weights", "config.json": '{"_name_or_path": "/somewhere/else"}', "tokenizer.json": "{}"}.items():
         (tmp_path / "hf" / name).write_text(text)
-    (tmp_path / "hf" / "tokenizer_config.json").write_text('{"tokenizer_file": "/root/.cache/that/is/long/gone.json", "name_or_path": ".."}')
+    (tmp_path / "hf" / "tokenizer_config.json").write_text('{"tokenizer_file": "/nowhere/that/is/long/gone.json", "name_or_path": ".."}')
     assert files(tmp_path / "hf") == ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
     return tmp_path / "hf"
 

@@ -89,9 +89,10 @@ class Membership(Audit):
         else:
             told_of = np.column_stack([said_of(said, y), beside(subject, target, pool, y, rng)])
             attacks = {"threshold": told_of[:, 0], "learnt": learnt(told_of, inside, subject.seed)}
-        canaries = self._canaries(again, target, kind, members, others, rng) if again is not None else []
-        if subject.retrain is None and kind.labels_ is not None:
-            nothing = {"why": NOT_TRAINED}
+        canaries, nothing = [], {"why": NOT_TRAINED}
+        if again is not None:
+            canaries = self._canaries(again, target, kind, members, others, rng)
+        elif kind.labels_ is not None:
             canaries = [self._line(subject, target, f, (None,) * 3, 0, "not measured", began, nothing, ["privacy.not_trained"]) for f in CANARY]
         shadows, short = [], {}
         if again is not None and said.probabilities is not None:

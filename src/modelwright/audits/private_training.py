@@ -202,7 +202,7 @@ def after_rows(trainer: Any, n: int, q: float, steps: int, clip: float, seed: in
     whenever they were drawn, those of even rows near zero."""
     u = _clipping._unit(np.random.default_rng(seed), trainer.dimensions)
     odd, all_, most = [], [], max(8, min(200, steps, int(20 * FLOATS / (n * q * trainer.dimensions + 1))))
-    while sum(all_) * 1.0 < 4000 and len(all_) < 3 * most and steps > 1 and not trainer.late:
+    while sum(all_) < 4000 and len(all_) < 3 * most and steps > 1 and not trainer.late:
         trainer.restart(seed + len(all_))
         for t in range(min(steps, most)):
             (rows,) = trainer.sample([t]) or [np.zeros(0, int)]
