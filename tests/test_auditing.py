@@ -395,3 +395,13 @@ def test_a_model_that_takes_no_gaps_is_not_asked_about_them(folder, tmp_path):
     line, attacked = figure(done, "robustness.corruption_accuracy"), figure(done, "robustness.linf_accuracy")
     assert line["value"] > 0.8 and "takes no gaps" in line["details"]["accuracy_by_severity"]["missing"]
     assert 0 < attacked["value"] <= attacked["details"]["accuracy"]
+
+
+def test_roles_of_the_command_line():
+    from modelwright.cli import audit
+
+    assert audit._roles(["a=b.csv"]) == {"a": "b.csv"}
+    given = ["train=x=1.csv", "ood_near=near.csv", "of a year/2026=3.csv"]
+    assert audit._roles(given) == {"train": "x=1.csv", "ood_near": "near.csv", "test": "of a year/2026=3.csv"}
+    with pytest.raises(Refusal, match="two files for test"):
+        audit._roles(["a.csv", "test=b.csv"])

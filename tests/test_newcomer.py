@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 import modelwright as mw
-from modelwright import cli, show
+from modelwright import cli
+from modelwright.cli import show
 from modelwright.compare import compare
 from modelwright.data import sources
 from modelwright.data.schema import Schema
@@ -492,7 +493,7 @@ def test_the_accountants_remarks_do_not_reach_the_terminal():
     pytest.importorskip("absl")
     from absl import logging as remarks_of_absl  # noqa: F401 - its own logger is made now
 
-    cli._quiet()
+    cli.options.quiet()
     assert not logging.getLogger("absl").isEnabledFor(logging.WARNING)
 
 

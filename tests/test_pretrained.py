@@ -264,7 +264,7 @@ def test_audit_import_audit_promote(home):
     again = mw.audit(linked, {"test": file}, task(file), home / "second", only=QUICK)
     assert again.evidence["model"] == done.evidence["model"]
 
-    from modelwright.cli_versions import _brought
+    from modelwright.cli.versions import _brought
 
     registry = Registry()
     made = _brought(registry, folder, "mood", None)

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from pairs import interleave, machine
 
-from modelwright.cli import DEMO
+from modelwright.cli.life import DEMO
 
 AIMS = {"import modelwright": 0.2, "modelwright --help": 0.3, "modelwright plan, the demo": 12.0}
 

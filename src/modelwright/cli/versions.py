@@ -1,4 +1,4 @@
-"""What happens to versions: register, promote, rollback, export, `registry import`. `cli.py` adds them, and `cli_registry.py`'s, to its own."""
+"""What happens to versions: register, promote, rollback, export, `registry import`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .cli_registry import AsJson, Model, UrlEnv, Who, group, opened, say
-from .errors import refuse
+from ..errors import refuse
+from .options import AsJson, Model, UrlEnv, Who, opened, say
+from .registry import group
 
 if TYPE_CHECKING:
-    from .registry.store import Registry
+    from ..registry.store import Registry
 
 
 def register(
@@ -42,7 +43,7 @@ def promote(
     """Move an alias to a version, if the evidence for exactly its bytes passes. Exit status 3 if it does not."""
     if until is not None and not override:
         raise refuse("usage", "--until is an override's last day", where="--until", fix="add --override, or leave it out")
-    from .registry.trail import plain
+    from ..registry.trail import plain
 
     wanted = {"who": who or "", "why": why, "until": until or ""} if override else None
     done = opened(url_env).promote(model, alias, policy=policy, override=wanted, who=who, why=why)
@@ -82,11 +83,11 @@ def export(
     as_json: AsJson = False,
 ) -> None:
     """Write a version to a folder for others, or into MLflow's registry."""
-    from .home import now
+    from ..home import now
 
     registry = opened(url_env)
     if to.startswith("mlflow:"):
-        from .registry.exchange import to_mlflow
+        from ..registry.exchange import to_mlflow
 
         if out is not None:
             raise refuse("usage", f"{out}: MLflow's place stands in --to", where="OUT", fix="leave it out")
@@ -99,8 +100,8 @@ def export(
         raise refuse("usage", f"no export to {to!r}", where="--to", fix="choose one of: hf, mlflow:URI, mlflow:FOLDER")
     if out is None:
         raise refuse("usage", "no folder to export to", where="OUT", fix=f"modelwright export {model} FOLDER")
-    from .registry.export import huggingface
-    from .report.index import render
+    from ..registry.export import huggingface
+    from ..report.index import render
 
     version = registry.resolve(model)
     files = huggingface(registry, version, out, now()[:10], render)
@@ -122,7 +123,7 @@ def import_(
     if source is None:
         made, note = _brought(registry, Path(model), name, text), "nothing speaks for it yet"
     elif source.startswith("mlflow:"):
-        from .registry.exchange import from_mlflow
+        from ..registry.exchange import from_mlflow
 
         made, note = from_mlflow(registry, source.removeprefix("mlflow:"), model, name, text)
     else:
@@ -135,8 +136,8 @@ def _brought(registry: Registry, place: Path, name: str | None, task: str | None
     """An ONNX file, a Hugging Face folder or a folder that `export` wrote, on this machine."""
     import tempfile
 
-    from .foreign.predictor import within
-    from .registry.exchange import bring
+    from ..foreign.predictor import within
+    from ..registry.exchange import bring
 
     if name is None:
         raise refuse("usage", "a file or a folder has no name of its own", where="--name", fix="--name NAME")
@@ -146,8 +147,8 @@ def _brought(registry: Registry, place: Path, name: str | None, task: str | None
         raise refuse("model.missing", f"{place} is code", why=why, where=str(place), fix=fix)
     found, lineage = place if place.is_file() and place.suffix == ".onnx" else within(place), None
     if (place / "model.json").is_file():
-        from .home import kept
-        from .registry.export import BESIDE
+        from ..home import kept
+        from ..registry.export import BESIDE
 
         found, lineage = place, kept(place / "lineage.json") if (place / "lineage.json").is_file() else None
     if found is None:
@@ -157,7 +158,7 @@ def _brought(registry: Registry, place: Path, name: str | None, task: str | None
         paths = (p.relative_to(found) for p in found.rglob("*") if p.is_file())
         parts = {p.as_posix(): found / p for p in paths if p.as_posix() not in BESIDE and not p.name.startswith(".")}
     elif found.is_dir():
-        from .foreign.huggingface import files
+        from ..foreign.huggingface import files
 
         parts = {n: found / n for n in files(found)}
     else:
@@ -168,14 +169,8 @@ def _brought(registry: Registry, place: Path, name: str | None, task: str | None
 
 def _task_text(path: Path, registry: Registry) -> str:
     """A task file as a version keeps it: defaults filled in, limits written out, paths as seen from the store."""
-    from . import strict
-    from .running import resolved
-    from .task import load_task
+    from .. import strict
+    from ..running import resolved
+    from ..task import load_task
 
     return strict.dump(resolved(load_task(path), registry.objects / "VERSION"))
-
-
-def add_to(app: typer.Typer) -> None:
-    for command in (register, promote, rollback, export):
-        app.command()(command)
-    app.add_typer(group, name="registry")

@@ -13,9 +13,9 @@ from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.text import Text
 
-from . import find
-from .report.advice import by_chance, unmeasured
-from .subject import due
+from .. import find
+from ..report.advice import by_chance, unmeasured
+from ..subject import due
 
 
 class Terminal(Console):

@@ -1,38 +1,19 @@
-"""Looking into the registry: `registry list|show|report|history|verify|gc`, and what its commands share."""
+"""Looking into the registry: `registry list|show|report|history|verify|gc`."""
 
 from __future__ import annotations
 
-import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .errors import refuse
+from ..errors import refuse
+from .options import AsJson, Model, UrlEnv, Who, opened, say
 
 if TYPE_CHECKING:
-    from .registry.store import Registry
+    from ..registry.store import Registry
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-UrlEnv = Annotated[str | None, typer.Option(help="The environment variable that holds a PostgreSQL URL, in place of the home's registry.")]
-Who = Annotated[str | None, typer.Option(help="In whose name; default: the account.")]
-Model = Annotated[str, typer.Argument(help="NAME (its newest version), NAME@3, NAME@ALIAS or NAME@sha256:...")]
 group = typer.Typer(help="What the registry holds.", no_args_is_help=True)
-
-
-def opened(url_env: str | None) -> Registry:
-    from .registry.store import Registry
-
-    if url_env is None:
-        return Registry()
-    if not os.environ.get(url_env):
-        raise refuse("registry.url", f"the environment has no {url_env}", where="--url-env", fix=f"export {url_env}=postgresql://...")
-    return Registry(url=os.environ[url_env])
-
-
-def say(as_json: bool, facts: dict[str, Any], text: str) -> None:
-    print(json.dumps(facts, ensure_ascii=False, default=str) if as_json else text)
 
 
 @group.command("list")
@@ -47,8 +28,8 @@ def list_(url_env: UrlEnv = None, as_json: AsJson = False) -> None:
 @group.command()
 def show(model: Model, url_env: UrlEnv = None, as_json: AsJson = False) -> None:
     """A version: digests, lineage, aliases, overrides, every audit of its bytes; and its card."""
-    from .home import now
-    from .registry.export import card, overrides
+    from ..home import now
+    from ..registry.export import card, overrides
 
     registry = opened(url_env)
     version = registry.resolve(model)
@@ -68,8 +49,8 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """The report that was registered with a version, as a page that begins with every override of its bytes."""
-    from .home import now, write
-    from .registry.export import report as page
+    from ..home import now, write
+    from ..registry.export import report as page
 
     registry = opened(url_env)
     version = registry.resolve(model)
@@ -87,7 +68,7 @@ def history(name: Annotated[str | None, typer.Argument()] = None, url_env: UrlEn
     """The audit trail: who did what, when and why; of a name, with the audits of its versions' bytes."""
     from dataclasses import asdict
 
-    from .registry.trail import plain
+    from ..registry.trail import plain
 
     registry = opened(url_env)
     models = {v.model: v.reference for v in reversed(registry.versions(name))}
@@ -102,7 +83,7 @@ def history(name: Annotated[str | None, typer.Argument()] = None, url_env: UrlEn
 
 
 def _who(e: Any) -> str:
-    from .registry.trail import plain
+    from ..registry.trail import plain
 
     return plain(e.who) + (f" (account {e.details['account']})" if "account" in e.details else "")
 
@@ -123,7 +104,7 @@ def verify(
     """Check every file of every version against its signed manifest, and the database against the audit trail. Exit status 3 if anything differs."""
     from dataclasses import asdict
 
-    from .registry import signing, whole
+    from ..registry import signing, whole
 
     registry = opened(url_env)
     versions = [registry.find(name)] if name and "@" in name else registry.versions(name)
@@ -153,7 +134,7 @@ def gc(
     """Remove the files of versions that no alias, lineage or retention needs. Numbers, digests and the trail stay."""
     from dataclasses import asdict
 
-    from .registry.collect import collect
+    from ..registry.collect import collect
 
     found = collect(opened(url_env), keep=keep, days=days, dry_run=dry_run, who=who)
     word = "would go" if dry_run else "gone"
@@ -162,8 +143,8 @@ def gc(
 
 
 def _shown(registry: Registry, version: Any) -> dict[str, Any]:
-    from .errors import Refusal
-    from .registry.aliases import MOVES
+    from ..errors import Refusal
+    from ..registry.aliases import MOVES
 
     here = []
     for alias in sorted({e.alias for e in registry.history(version.name) if e.what in MOVES and e.alias}):

@@ -1,0 +1,5 @@
+"""`python -m modelwright.cli`."""
+
+from . import main
+
+main()
