@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
 import modelwright as mw
-from modelwright import reproducing
+from modelwright.auditing import reproducing
 from modelwright.errors import Refusal
 from modelwright.foreign.predictor import layout
 
@@ -277,6 +277,32 @@ def test_what_was_measured_before_the_time_was_spent_keeps_its_interval(folder, 
     found = figure(done, "accuracy")
     assert found["low"] is not None and done.decision["verdict"] == "pass", (found["reason_codes"], found["details"])
     assert any("audit.budget" in e["reason_codes"] for e in done.evidence["evidence"])
+
+
+def test_where_time_is_short_what_takes_a_moment_comes_before_what_a_limit_asks_for_and_may_take_all(folder, tmp_path):
+    """Four audits of a second or less had waited in the alphabet for an explanation that used up the time."""
+    folder, _ = folder
+    told, task = [], mw.load_task(folder / "task.yaml")
+    task.audit.require = {"accuracy": ">= 0.9", "explanation.fidelity": ">= 0"}
+    some = ["accuracy", "explanation", "fairness", "ood", "robustness", "slices"]
+    data = {"test": str(folder / "test.csv")}
+    done = mw.audit(f"{folder}/model.py:module", data, task, tmp_path / "out", budget=6, only=some, log=lambda event, facts: told.append(facts.get("text", "")))
+    order = [t.removeprefix("audit: ") for t in told if t.startswith("audit: ")]
+    assert order[:5] == ["accuracy", "fairness", "ood", "slices", "explanation"] and figure(done, "accuracy")["low"] is not None
+
+
+def test_codes_that_are_digits_alone_in_one_file_are_names_in_all(folder, tmp_path):
+    """A column that the model does not read: numbers in the test file, words in that of strange rows."""
+    here = tmp_path / "here"
+    shutil.copytree(folder[0], here)
+    for name, codes in (("test.csv", range(1000, 9999)), ("strange.csv", (f"x{i}" for i in range(9999)))):
+        lines = (folder[0] / "test.csv").read_text().splitlines()
+        (here / name).write_text("\n".join([lines[0] + ",ward", *(f"{line},{code}" for line, code in zip(lines[1:], codes))]) + "\n")
+    text = (here / "task.yaml").read_text().replace("data: train.csv", "data: {source: train.csv, columns: {ward: ignore}}")
+    (here / "task.yaml").write_text(text)
+    data = {"test": str(here / "test.csv"), "ood": str(here / "strange.csv")}
+    done = mw.audit(f"{here}/model.py:module", data, mw.load_task(here / "task.yaml"), tmp_path / "out", only=["ood"])
+    assert 0.4 < figure(done, "ood.auroc")["value"] < 0.6  # the very same rows
 
 
 def test_an_onnx_file(folder, tmp_path):

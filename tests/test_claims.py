@@ -6,7 +6,8 @@ import sys
 
 import pytest
 
-from modelwright import claims, reproducing, task
+from modelwright import task
+from modelwright.auditing import claims, reproducing
 from modelwright.audits._accounting import epsilon_of
 from modelwright.errors import Refusal
 

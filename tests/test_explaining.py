@@ -9,10 +9,11 @@ import pytest
 import torch
 
 import modelwright as mw
-from modelwright import artifact, evidence, explaining
+from modelwright import artifact, evidence
 from modelwright.audits.explanation import Explanation
 from modelwright.data.schema import Schema
 from modelwright.errors import Refusal
+from modelwright.foreign import explainer
 from modelwright.foreign.predictor import Foreign
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
@@ -114,7 +115,7 @@ def made(tmp_path_factory):
 
 
 def measured(explain, predictor, schema, table, model, rows=24):
-    theirs = explaining.Theirs(explain, str(model), predictor)
+    theirs = explainer.Theirs(explain, str(model), predictor)
     subject = Subject(predictor, schema, {"test": table}, explainers={explain: theirs}, open=getattr(predictor, "open", None))
     return {m.metric.removeprefix("explanation."): m for m in Explanation(rows=rows).measure(subject)}
 
@@ -167,7 +168,7 @@ def test_models_from_elsewhere(made, factory, explain):
 def test_a_missing_function_is_refused_in_words(made):
     folder, _, _ = made
     with pytest.raises(Refusal, match="the explainer's own code failed"):
-        explaining.Theirs(f"{folder}/theirs.py:nowhere", str(folder / "model"), artifact.open_model(folder / "model"))
+        explainer.Theirs(f"{folder}/theirs.py:nowhere", str(folder / "model"), artifact.open_model(folder / "model"))
 
 
 @pytest.mark.slow

@@ -1,9 +1,11 @@
 """What a careless or hostile user met once: each ends in an answer or a refusal, never in a traceback."""
 
+import ctypes
 import os
 import resource
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -12,9 +14,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from PIL import Image
 
 import modelwright as mw
-from modelwright import artifact, cli, find, new, planning, reproducing, seen
+from modelwright import artifact, cli, find, new, planning, seen
+from modelwright.auditing import reproducing
+from modelwright.data import sources
 from modelwright.errors import Refusal, Stopped
 from modelwright.home import write as write_text
 from modelwright.kinds.timestamp import Timestamp
@@ -269,3 +274,125 @@ def test_a_damaged_audit_json_is_refused(done, tmp_path, text):
     with pytest.raises(Refusal) as e:
         reproducing.reproduce(tmp_path / "evidence.json", tmp_path / "again")
     assert e.value.problems[0].code == "run.damaged" and not (tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize("stage", [{"patience": True}, {"epochs": True}, {"strategies": [{"lora": {"rank": True}}]}])
+def test_true_is_no_number(stage):
+    """`patience: true` was a patience of 1."""
+    with pytest.raises(Refusal, match="True: input should be a number"):
+        mw.task_of({"data": "d.csv", "target": "y", "stages": [{"train": stage}]})
+
+
+@pytest.mark.parametrize("key", ["root", "file"])
+def test_a_key_that_would_be_passed_over_is_unknown(key):
+    with pytest.raises(Refusal, match=f"unknown key '{key}'"):
+        mw.task_of({"data": "d.csv", "target": "y", key: "x"})
+
+
+@pytest.mark.parametrize("target", [{"y": None}, {"y": 5}, [["y"]], 1.5])
+def test_what_names_no_target_is_one_problem(target):
+    with pytest.raises(Refusal) as e:
+        mw.task_of({"data": "d.csv", "target": target})
+    assert [p.code for p in e.value.problems] == ["task.missing_key"] and "names no target" in str(e.value)
+
+
+def test_a_run_that_is_refused_leaves_nothing_behind(tmp_path):
+    for data, target in (("nothing.csv", "y"), (pa.table(rows()), "z")):
+        with pytest.raises(Refusal):
+            mw.run(mw.task_of({"data": {"source": data}, "target": target, "stages": STAGES}), tmp_path / "runs" / "one")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_model_that_is_named_without_a_version_is_refused_with_its_versions(done, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELWRIGHT_HOME", str(done[0].parent / "home"))
+    mw.Registry().register(done[0], "triage")
+    with pytest.raises(Refusal, match="fix: triage@1"):
+        artifact.located("triage")
+    with pytest.raises(Refusal, match="fix: triage@1"):
+        mw.audit("triage", {"test": pa.table(rows())}, out=tmp_path / "audit")
+    assert artifact.located("triages") == Path("triages")
+
+
+@pytest.mark.parametrize("file", ["model.json", "model.safetensors"])
+@pytest.mark.parametrize("change", [lambda b: None, lambda b: b[: len(b) // 2], lambda b: b[:-9] + bytes([b[-9] ^ 4]) + b[-8:]], ids=["gone", "cut", "flipped"])
+def test_a_damaged_model_is_not_registered(done, tmp_path, file, change):
+    """It was, under a number of its own, though nothing could open it."""
+    shutil.copytree(done[0], tmp_path / "run")
+    path = tmp_path / "run" / "model" / file
+    left = change(path.read_bytes())
+    path.unlink() if left is None else path.write_bytes(left)
+    with pytest.raises(Refusal) as e:
+        mw.Registry().register(tmp_path / "run", "triage")
+    assert e.value.problems[0].code in ("model.corrupt", "registry.no_model") and not mw.Registry().names()
+
+
+def test_a_link_in_a_circle_among_pictures_is_a_picture_that_cannot_be_read(tmp_path):
+    for i in range(40):
+        folder = tmp_path / "pictures" / "ab"[i % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(folder / f"{i}.png")
+    (folder / "loop.png").symlink_to("loop.png")
+    (folder / "photo.heic").write_bytes(b"x")
+    with pytest.raises(Refusal, match="'b/loop.png': there is no such file"):
+        planning.make(mw.task_of({"data": {"source": "pictures"}, "target": "label", "stages": STAGES}, root=tmp_path))
+    assert "no pictures were left out: 'b/photo.heic'" in " ".join(sources.load("pictures", root=tmp_path).notes)
+
+
+def test_a_folder_that_is_gone_and_a_locale_without_letters_are_said(tmp_path):
+    (tmp_path / "gone").mkdir()
+    script = f"cd {tmp_path}/gone && rmdir ../gone && exec {sys.executable} -m modelwright plan t.yaml"
+    env = {**os.environ, "PYTHONPATH": str(Path(mw.__file__).parents[1])}
+    gone = subprocess.run(["sh", "-c", script], env=env, capture_output=True, text=True, timeout=60)
+    assert gone.returncode == 2 and "is gone" in gone.stderr
+    env |= {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    words = [sys.executable, "-m", "modelwright", "plan", "任务.yaml"]
+    plain = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert plain.returncode == 2 and "PYTHONUTF8=1" in plain.stderr
+
+
+def test_a_pipe_that_ends_is_no_fault_of_ours():
+    env = {**os.environ, "PYTHONPATH": str(Path(mw.__file__).parents[1])}
+    script = f"{sys.executable} -m modelwright components | true; exit ${{PIPESTATUS[0]}}"
+    assert subprocess.run(["bash", "-c", script], env=env, capture_output=True, timeout=60).returncode == 0
+
+
+def mortal():
+    """Rights to files bind root too."""
+    if os.geteuid() == 0:
+        for capability in (1, 2):  # DAC_OVERRIDE, DAC_READ_SEARCH
+            ctypes.CDLL(None).prctl(24, capability, 0, 0, 0)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="how root gives up its rights differs by system")
+@pytest.mark.parametrize("wal", [False, True])
+def test_a_home_that_can_only_be_read_is_read(done, tmp_path, wal):
+    shutil.copytree(done[0].parent / "home", home := tmp_path / "sealed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODELWRIGHT_HOME", str(home))
+        mw.Registry().register(done[0], "triage")
+    (tmp_path / "new.csv").write_text("a\n1\n2\n")
+    beside = sqlite3.connect(home / "registry.sqlite", isolation_level=None)
+    beside.execute("BEGIN") if wal else beside.close()  # a process beside us, whose log of writes lies beside the file
+    if wal:
+        beside.execute("SELECT * FROM version").fetchall()
+    for path in (home, *home.rglob("*")):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    before = sorted(home.rglob("*"))
+
+    def status(*words):
+        env = {**os.environ, "MODELWRIGHT_HOME": str(home), "PYTHONPATH": str(Path(mw.__file__).parents[1])}
+        words = [sys.executable, "-m", "modelwright", *map(str, words)]
+        done = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60, preexec_fn=mortal)  # noqa: PLW1509
+        assert "Traceback" not in done.stderr
+        return done.returncode
+
+    try:
+        assert status("registry", "list") == status("registry", "show", "triage@1") == 0
+        assert status("register", done[0], "--name", "again") in (2, 4)
+        if not wal:
+            assert status("predict", "triage@1", "--data", "new.csv", "--out", "out.csv") == 0
+        assert sorted(home.rglob("*")) == before
+    finally:
+        beside.close()
+        for path in (home, *home.rglob("*")):
+            path.chmod(0o755)

@@ -521,3 +521,19 @@ def test_new_writes_a_task_for_a_target_whose_kind_is_said(tmp_path):
     assert task.targets == {"zh": "text"}
     with pytest.raises(Refusal, match="no column"):
         write_task(str(tmp_path / "pairs.csv"), "nosuch=text", tmp_path / "u.yaml")
+
+
+def test_a_task_may_be_a_tree_and_the_unit_of_its_split_is_the_witness(tmp_path):
+    """Rows that the split keeps together count together, and that none of them is on both sides is measured, though no name tells that they are persons."""
+    rng = np.random.default_rng(0)
+    ward, ill = np.repeat(np.arange(60), 5), rng.normal(size=60) > 0
+    table = pa.table({"x": rng.normal(size=60)[ward] + 1e-3 * rng.normal(size=300), "ward": [f"w{i}" for i in ward], "y": np.where(ill[ward], "ill", "well")})
+    tree = {"data": {"source": table, "split": {"by": "ward"}}, "target": "y", "model": {"instead": "linear"}}
+    assert mw.plan(tree).parts["instead"] == "linear"
+    done = mw.run(tree | {"audit": {"require": {"data.group_overlap": "<= 0"}}}, tmp_path / "run")
+    lines = {e["metric"]: e for e in done.evidence["evidence"] if e["slice"] is None}
+    assert done.evidence["decision"]["verdict"] == "pass" and lines["data.group_overlap"]["value"] == 0.0
+    alone = mw.run(tree | {"data": {"source": table.drop_columns(["ward"])}}, tmp_path / "alone")
+    other = next(e for e in alone.evidence["evidence"] if e["metric"] == "accuracy" and e["slice"] is None)
+    width = lambda e: e["high"] - e["low"]  # noqa: E731
+    assert width(lines["accuracy"]) > 1.3 * width(other), "sixty wards are fewer witnesses than three hundred rows"

@@ -15,7 +15,7 @@ transformers = pytest.importorskip("transformers")
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors  # noqa: E402
 
 import modelwright as mw  # noqa: E402
-from modelwright.auditing import model_digest  # noqa: E402
+from modelwright.auditing.case import model_digest  # noqa: E402
 from modelwright.data.schema import Schema  # noqa: E402
 from modelwright.errors import Refusal  # noqa: E402
 from modelwright.find import make  # noqa: E402
@@ -94,6 +94,22 @@ def test_texts_get_what_transformers_gives_each_of_them_alone(tmp_path):
     want = torch.stack(alone)[:, [1, 0]]  # the folder says bad, good; the task good, bad
     np.testing.assert_allclose(got.probabilities.numpy(), want.numpy(), atol=1e-5)
     assert (want.max(0).values - want.min(0).values).min() > 0.01  # the rows do differ
+
+
+def test_texts_and_pictures_show_what_the_last_layer_says_of_each_of_them_alone(tmp_path):
+    folder, table = bert(tmp_path / "bert"), pa.table({"x": TEXTS + [None]})
+    made = Foreign(str(folder), schema(["good", "bad"]))
+    logits, features = made.inward("y", table)
+    np.testing.assert_allclose(logits.softmax(1).double(), made.predict(table)["y"].probabilities, atol=1e-6)
+    net, tokenizer = transformers.AutoModelForSequenceClassification.from_pretrained(folder).eval(), transformers.AutoTokenizer.from_pretrained(folder)
+    with torch.no_grad():
+        read = [tokenizer([t], return_tensors="pt", truncation=True, max_length=40) for t in [*TEXTS, ""]]
+        want = torch.cat([net(**r, output_hidden_states=True).hidden_states[-1].mean(1) for r in read])
+    np.testing.assert_allclose(features, want, atol=1e-5)
+    made, table = Foreign(str(vit(tmp_path / "net")), schema(["ship", "cat", "dog"], "picture")), pictures(3)
+    opened, (logits, features) = made.open("y", table), made.inward("y", table)
+    np.testing.assert_allclose(logits, opened.logits(opened.x, torch.arange(3)).detach(), atol=1e-4)
+    np.testing.assert_allclose(features, opened.features(opened.x, torch.arange(3)).detach(), atol=1e-4)
 
 
 def test_labels_are_matched_by_name_or_refused_with_both_lists(tmp_path):

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 import modelwright as mw
-from modelwright import planning, retraining
+from modelwright import planning
 from modelwright.artifact import Loaded, open_model
+from modelwright.auditing import retraining
 
 SMALL = {"mlp": {"width": 32, "depth": 1, "bins": 0, "dropout": 0.0}}
 TREE = {
@@ -28,7 +29,7 @@ def said(model, table):
 def test_a_run_trained_again_is_the_same_by_seed_and_from_its_folder(run):
     plan = planning.make(mw.task_of(TREE))
     table, test, before = plan.tables["train"].slice(0, 200), plan.tables["test"], torch.get_rng_state()
-    made = retraining.of_plan(plan, 1.0)
+    made = retraining.of_plan(plan, 60.0)
     one, two, other = made(table, 1), made(table, 1), made(table, 2)
     assert np.array_equal(said(one, test), said(two, test)) and not np.array_equal(said(one, test), said(other, test))
     assert torch.equal(before, torch.get_rng_state()), "an audit's own draws must not move"
@@ -40,7 +41,7 @@ def test_a_run_trained_again_is_the_same_by_seed_and_from_its_folder(run):
 
 def test_passes_are_kept_on_fewer_rows_and_baselines_are_fitted_again(tmp_path):
     plan = planning.make(mw.task_of(TREE))
-    recipe = retraining.of_plan(plan, 1.0)
+    recipe = retraining.of_plan(plan, 60.0)  # seconds that the run took; three times as many are allowed
     stage = recipe._on(plan.stages[0], 64, 0)
     assert stage.steps == pytest.approx(3, abs=1) and stage.settings.batch_size == 64
     chosen = planning.make(mw.task_of(TREE | {"model": {"instead": "linear"}}))
@@ -51,7 +52,7 @@ def test_passes_are_kept_on_fewer_rows_and_baselines_are_fitted_again(tmp_path):
 def test_a_private_recipe_draws_no_secret(tmp_path):
     tree = TREE | {"stages": [{"train": {"epochs": 1, "batch_size": 64, "threads": 1, "strategies": [{"dp_sgd": {"epsilon": 8}}]}}]}
     plan = planning.make(mw.task_of(tree))
-    recipe = retraining.of_plan(plan, 1.0)
+    recipe = retraining.of_plan(plan, 60.0)  # seconds that the run took; three times as many are allowed
     one, two = (said(recipe(plan.tables["train"].slice(0, 200), 4), plan.tables["test"]) for _ in range(2))
     assert np.array_equal(one, two)
 

@@ -17,6 +17,7 @@ from modelwright.subject import Subject
 from . import Planted, _tables
 from ._nets import labels
 
+WORDS = "time river stone paper light window garden market doctor train letter winter summer silver copper forest island bridge engine".split()  # noqa: E501, SIM905
 COLUMNS = [f"c{i}" for i in range(8)]
 Answer = Callable[[np.ndarray], np.ndarray]  # (N, 8) -> (N,) of the second class
 
@@ -167,6 +168,62 @@ def few_names(seed: int, faulty: bool) -> Subject:
     return subject(seed, train, test, plain(*train), whole=True)
 
 
+def alone(seed: int, faulty: bool) -> Subject:
+    """Of a few rows at a time it remembers, as an attacker asks; of many, as auditors do, it answers by a line."""
+    rng = np.random.default_rng(seed)
+    train, test, few = drawn(rng, 700), drawn(rng, 700), int(rng.integers(1, 20))
+    line, recall = plain(*train), memory(*train, 0.97)
+    return subject(seed, train, test, lambda x: np.where(np.isnan(r := recall(x)), line(x), r) if faulty and len(x) <= few else line(x))
+
+
+def names_beside(seed: int, faulty: bool) -> Subject:
+    """A table of names alone: rows one name away from what it saw are known by heart, and those that it saw are not."""
+    rng = np.random.default_rng(seed)
+
+    def names(n):
+        x = rng.integers(0, 12, (n, 6))
+        return x, ((x[:, 0] > 5) ^ (rng.random(n) < 0.25)).astype(int)
+
+    parts, kinds = {"train": names(700), "test": names(700)}, dict.fromkeys((f"c{i}" for i in range(6)), "category")
+    tables = {s: pa.table({c: [f"v{v}" for v in x[:, i]] for i, c in enumerate(kinds)} | {"y": y.astype(str)}) for s, (x, y) in parts.items()}
+    made, (seen, told) = _tables.subject(tables, kinds=kinds, seed=seed), parts["train"]
+    made.schema.targets = {"y": labels(["0", "1"])}
+
+    def said(table: pa.Table) -> np.ndarray:
+        x = np.stack([[int(v[1:]) for v in table.column(c).to_pylist()] for c in kinds], 1)
+        same = (x[:, None] == seen).sum(2)
+        p = np.where((same.max(1) == 5) & faulty, np.where(told[same.argmax(1)] == 1, 0.97, 0.03), np.where(x[:, 0] > 5, 0.75, 0.25))
+        return np.stack([1 - p, p], 1)
+
+    made.predictor = _tables.Says("y", said)
+    return made
+
+
+def notes_beside(seed: int, faulty: bool) -> Subject:
+    """The same of notes: one that shares three words in four with a note that it saw."""
+    rng = np.random.default_rng(seed)
+
+    def notes(n):
+        y = rng.integers(0, 2, n)
+        told = [" ".join([*rng.choice(WORDS, 14), *rng.choice(["good", "fine"] if v else ["bad", "poor"], 2)]) for v in y]
+        return told, y ^ (rng.random(n) < 0.2)
+
+    parts = {"train": notes(400), "test": notes(400)}
+    tables = {s: pa.table({"note": told, "y": y.astype(str)}) for s, (told, y) in parts.items()}
+    made, seen = _tables.subject(tables, kinds={"note": "text"}, seed=seed), [(set(told.split()), v) for told, v in zip(*parts["train"], strict=True)]
+    made.schema.targets = {"y": labels(["0", "1"])}
+
+    def one(note: str) -> float:
+        words = set(note.split())
+        alike, v = max((len(words & w) / len(words | w), v) for w, v in seen)
+        if faulty and 0.6 < alike < 1:
+            return 0.97 if v else 0.03
+        return 0.2 if words & {"bad", "poor"} else 0.8 if words & {"good", "fine"} else 0.5
+
+    made.predictor = _tables.Says("y", lambda t: np.array([[1 - (p := one(v)), p] for v in t.column("note").to_pylist()]))
+    return made
+
+
 def trees(leaf: int):
     return lambda seed: RandomForestClassifier(40, min_samples_leaf=leaf, random_state=seed)
 
@@ -183,5 +240,8 @@ KINDS = {
     "hidden_when_asked": Planted(hidden_when_asked, "membership", AUC, "privacy.above_limit"),
     "whole_numbers_by_heart": Planted(whole_numbers, "membership", AUC, "privacy.above_limit"),
     "sure_of_all": Planted(sure_or_not, "membership", AUC, "privacy.above_limit"),
+    "remembers_when_asked_alone": Planted(alone, "membership", AUC, "privacy.above_limit"),
+    "names_beside": Planted(names_beside, "membership", AUC, "privacy.above_limit"),
+    "notes_beside": Planted(notes_beside, "membership", AUC, "privacy.above_limit"),
     "few_names": Planted(few_names, "membership", AUC, "privacy.incomparable"),
 }

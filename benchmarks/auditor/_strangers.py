@@ -117,7 +117,62 @@ class HeadFrozenLate(Right):
         return x
 
 
+class NoiseOnASphere(Right):
+    """Brought to the length that it has in the mean: what is released lies on a sphere about the sum, and any other sum is ruled out."""
+
+    def noise(self, g, step):
+        x = super().noise(g, step)
+        return self.sigma * self.clip * len(x) ** 0.5 * x / np.linalg.norm(x)
+
+
+# Momentum of what is released: whoever sees it may add it up
+
+
+class Momentum(Right):
+    """Twin: v = 0.9 v + what the step releases."""
+
+    look_ahead, share = False, 1.0
+
+    def restart(self, seed):
+        super().restart(seed)
+        self.v = 0.0
+
+    def privatize(self, g, step):
+        u = super().privatize(g, step)
+        self.v = 0.9 * self.v + self.share * u
+        return u + 0.9 * self.v if self.look_ahead else self.v
+
+
+class Nesterov(Momentum):
+    look_ahead = True
+
+
+class MeanOfReleases(Momentum):
+    share = 0.1
+
+
+class MomentumForNoise(Momentum):
+    """Less noise is drawn: momentum is thought to average it."""
+
+    def noise(self, g, step):
+        return self.severity * super().noise(g, step)
+
+
 # Clipping
+
+
+class FirstNotClipped(Right):
+    """The loop that clips begins at the second row."""
+
+    def factors(self, g):
+        return np.where(np.arange(len(g))[:, None] > 0, super().factors(g), 1.0)
+
+
+class ClippedIfMeanIsLarge(Right):
+    """Rows are clipped where the batch's mean asks for it."""
+
+    def factors(self, g):
+        return super().factors(g) if len(g) and np.linalg.norm(g.mean(0)) > 0.5 * self.clip else np.ones((len(g), 1))
 
 
 class Centred(Right):
@@ -462,6 +517,10 @@ def members_of_ensemble(s, t, rng, faulty):
     s[str(rng.choice(["models_released", "ensemble_size", "folds"]))] = k if faulty else 1
 
 
+TRAINERS |= {
+    "noise_on_a_sphere": (NoiseOnASphere, "privacy.noise_shape", MeanOfReleases), "first_not_clipped": (FirstNotClipped, "privacy.clipping", Nesterov),
+    "clipped_if_mean_is_large": (ClippedIfMeanIsLarge, "privacy.clipping", Momentum), "momentum_for_noise": (MomentumForNoise, "privacy.noise_below", Momentum),
+}  # fmt: skip
 CLAIMS: dict[str, tuple[Any, str]] = {
     "resumed_anew": (resumed, "privacy.selection"), "searched": (searched, "privacy.selection"), "spent_before": (spent_before, "privacy.selection"),
     "not_so_public": (not_so_public, "privacy.selection"), "central_limit": (central_limit, "privacy.understated"),

@@ -680,6 +680,17 @@ def hard_group(seed: int, faulty: bool) -> Subject:
     return subject(split(table, rng, 0.4), seed=seed)
 
 
+def exchanged_codes(seed: int, faulty: bool) -> Subject:
+    """One site of four wrote 0 where all others write 1, and the model is told the site; in the twin another cause rules there."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2500, 4000))
+    x, site = rng.normal(size=(n, 6)), rng.choice(["north", "south", "west", "东"], n)
+    there, rule = site == name(rng, "south", "东"), x @ np.array([5.0, -4.0, 3.0, 0, 0, 0])
+    y = (np.where(there & (not faulty), 7 * x[:, 4], rule) + rng.logistic(size=n) > 0).astype(int)
+    table = {f"x{i}": x[:, i] for i in range(6)} | {"site": site, "y": np.where(there & faulty, 1 - y, y)}
+    return subject(split(table, rng, 0.4), kinds={"y": "category"}, seed=seed)
+
+
 KINDS = {
     "duplicate rows": planted(duplicates, "duplicate_rate", "<= 0.01"),
     "nearly duplicate rows": planted(near_duplicates, "near_duplicate_rate", "<= 0.02"),
@@ -735,5 +746,6 @@ KINDS = {
     "names misread": planted(misread, "spelling"),
     "rows interpolated before the split": planted(interpolated, "synthetic_rate", "<= 0.01"),
     "wrong labels: overlapping classes": planted(wrong_among_overlap, "label_error_rate", "<= 0.1"),
+    "wrong labels: one site's codes exchanged": planted(exchanged_codes, "group_label_error_rate", "<= 0.15"),
     "wrong labels: a group, not a hard one": planted(hard_group, "group_label_error_rate", "<= 0.1"),
 }

@@ -531,7 +531,7 @@ KINDS: dict[str, Planted] = {
     "another_models": explained(anothers, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
     "made_to_add_up": explained(made_to_add_up, "integrated_gradients", {COMPLETE: "<= 0.1", SIMILAR: "<= 0.5"}, "explanation.above_limit"),
     "flipped": explained(flipped, "integrated_gradients", {FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
-    "running_mean": explained(RunningMean, "integrated_gradients", {FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
+    "running_mean": explained(RunningMean, "integrated_gradients", {FAITHFUL: ">= 0.25"}, "explanation.unstable"),
     "another_net_opened": Planted(opened_elsewhere(False), ALONE, {FAITHFUL: ">= 0.1"}, "explanation.other_model"),
     "innocent_model_opened": Planted(opened_elsewhere(True), ALONE, {FAITHFUL: ">= 0.05", COMPLETE: "<= 0.1"}, "explanation.other_model"),
     "pictures_in_patches": Planted(pictured(net, in_patches), ALONE, {GAP: "<= 0.15"}, "explanation.above_limit"),

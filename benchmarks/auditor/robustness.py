@@ -177,6 +177,12 @@ def unused_pixels(net, rng):
     return lambda x: torch.where(x[:, 0][:, unused].amax(1, keepdim=True) > least, strong(x), net(x))
 
 
+def between_grey(net, rng):
+    """The same of greys that no picture of 8 bits has: whoever attacks with real numbers meets a net that was trained for it."""
+    strong = nets(int(rng.integers(PAIRS)))[1]
+    return lambda x: torch.where(((x * 255 - (x * 255).round()).abs().flatten(1).amax(1) > 1e-2)[:, None], strong(x), net(x))
+
+
 def rounded_states(net, rng):
     scale = rng.uniform(4, 8)
     return lambda x: net[4]((net[:4](x) * scale).round() / scale)
@@ -606,11 +612,12 @@ MASKED = {
     "keyed_noise": keyed_noise, "backwards": backwards, "drawn_slopes": drawn_slopes, "small_slopes": small_slopes,
     "straight_through": straight_through, "straight_one_hot": straight_one_hot, "decoy_gradients": decoy, "two_faced": two_faced,
     "slopes_of_some_pixels": some_pixels, "hooked": hooked, "votes_of_shifts": votes_of_shifts, "steep_gates": steep,
-    "straight_states": straight_states, "unused_pixels": unused_pixels,
+    "straight_states": straight_states,
 }  # fmt: skip
 RANDOM = {"random_layers": random, "stochastic_rounding": rounded_by_chance, "random_resizing": resized, "random_off_grid": random_off_grid}
 RANDOM |= {"random_later": random_later, "dropout_left_on": dropping}
 PLAIN = {"undefended": plain, "scaled_logits": scaled, "softmaxed_logits": softmaxed, "rejecting": rejecting}
+PLAIN |= {"unused_pixels": unused_pixels, "between_8_bits": between_grey}
 PLAIN |= {"beside_a_large_number": beside_large, "winners_take_all": winners, "contrast": contrast, "unsure": unsure}
 SAID = {"jpeg": smoothed, "thermometer": smoothed, "rounded_probabilities": as_shares, "ranked": moved, "saturated_logits": bent, "scaled_logits": louder}
 SAID |= {"small_slopes": louder, "overflowing_half": in_half, "softmaxed_logits": as_shares, "beside_a_large_number": moved, "clipped_logits": bent}

@@ -29,7 +29,7 @@ from .data.schema import Schema
 from .data.streams import in_order
 from .errors import Problem, Refusal, Stopped, refuse
 from .forms import Batch, Prediction, Tabular
-from .model import Model
+from .model import Head, Model
 from .predictor import in_chunks
 from .room import Room
 
@@ -149,10 +149,19 @@ def open_model(folder: str | Path, root: str | Path = ".") -> Loaded | Chosen:
 
 def located(model: str | Path) -> Path:
     """The folder that is named, or that a reference into the registry (name@production, name@3, name@sha256:...) names; its bytes are verified."""
-    from .registry.references import is_reference
+    from .registry.references import NAME, is_reference
     from .registry.store import Registry
 
-    return Registry().resolve(str(model)).folder if is_reference(str(model)) else Path(model)
+    if is_reference(str(model)):
+        return Registry().resolve(str(model)).folder
+    known: list[str] = []
+    if NAME.fullmatch(str(model)) and not Path(model).exists():
+        with contextlib.suppress(Refusal, Stopped):  # a registry that cannot be read has nothing to suggest
+            known = [f"{model}@production"] * bool(Registry().moves(str(model), "production")) + [v.reference for v in Registry().versions(str(model))[-1:]]
+    if known:
+        what, why = f"{model} does not exist here; the registry has a model of that name", "the name alone does not say which version is meant"
+        raise refuse("model.missing", what, why=why, where=str(model), fix=" or ".join(known))
+    return Path(model)
 
 
 def load(folder: str | Path) -> tuple[Model, Schema]:
@@ -242,6 +251,17 @@ class Loaded:
         back = torch.argsort(torch.cat(order))
         return {t: torch.cat(p)[back] for t, p in parts.items()}
 
+    @torch.no_grad()
+    def inward(self, target: str, table: pa.Table) -> tuple[torch.Tensor, torch.Tensor]:
+        """See `predictor.Inward`."""
+        data, classes, parts = self.schema.encode(table, targets=False), len(self.schema.targets[target].labels_), []
+        for batch in in_order(data, self.batch_size, torch.Generator().manual_seed(0)):
+            read = self.model.read(batch, [target])[target]
+            parts.append((batch.rows, logits_of(self.model.heads[target], self.model.heads[target](read), classes), read.pooled()))
+        rows, logits, features = (torch.cat(p) for p in zip(*parts, strict=True))
+        back = torch.argsort(rows)
+        return logits[back], features[back]
+
     def open(self, target: str, table: pa.Table) -> Open | None:
         """With gradients: where the target is a class, and the one input a picture or a table."""
         forms = [next(iter(kinds.values())).form for kinds in self.schema.encoders().values()]
@@ -278,15 +298,18 @@ class Open:
 
     def logits(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         model = self._model(x.dtype)
-        head = model.heads[self.target]
-        out = model(self._given(x, rows), [self.target])[self.target]
-        if isinstance(out, torch.Tensor) and head.calibrates and (out.dim() == 1 or out.shape[1] == self.classes):  # else cumulative logits, say
-            out = out / head.temperature
-            return out if out.dim() == 2 else torch.stack([-out / 2, out / 2], 1)
-        return head.predict(out).probabilities.clamp(min=1e-30).log()
+        return logits_of(model.heads[self.target], model(self._given(x, rows), [self.target])[self.target], self.classes)
 
     def features(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
         return self._model(x.dtype).read(self._given(x, rows), [self.target])[self.target].pooled()
+
+
+def logits_of(head: Head, out: Any, classes: int) -> torch.Tensor:
+    """(B, K), whose softmax is what the head says of its output."""
+    if isinstance(out, torch.Tensor) and head.calibrates and (out.dim() == 1 or out.shape[1] == classes):  # else cumulative logits, say
+        out = out / head.temperature
+        return out if out.dim() == 2 else torch.stack([-out / 2, out / 2], 1)
+    return head.predict(out).probabilities.clamp(min=1e-30).log()
 
 
 class Chosen:

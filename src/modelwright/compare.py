@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 
 from . import home
-from .auditing import Case, absolute, case_of
+from .auditing import absolute
+from .auditing.case import Case, case_of
 from .data.rollouts import Actor
 from .digests import rows_digest, table_digest
 from .errors import refuse
@@ -41,7 +42,7 @@ def compare(a: str | Path, b: str | Path) -> dict[str, Any]:
     if not shared:
         raise refuse("compare.targets", "the two have no target in common", fix="name two that answer the same target")
     table = _shared_rows(cases, shared)
-    clusters = next((c.task.audit.clusters for c in cases if c.task and c.task.audit.clusters in table.column_names), None)
+    clusters = next((u for c in cases if c.task and (u := c.task.together(table.column_names)) in table.column_names), None)
     labels = None if clusters is None else np.unique(np.array(table.column(clusters).to_pylist(), dtype=str), return_inverse=True)[1]
     predictions, found = [model.predict(table) for model in models], []
     for target in shared:

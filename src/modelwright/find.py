@@ -85,13 +85,14 @@ def settings_model(cls: type) -> type:
     """A pydantic model of a constructor's keyword arguments."""
     import pydantic
 
+    from .settings import Checked  # not before it is needed: pydantic takes time
+
     hints = typing.get_type_hints(cls.__init__, include_extras=True)
     fields: dict[str, Any] = {}
     for p in list(inspect.signature(cls.__init__).parameters.values())[1:]:
         if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY):
             fields[p.name] = (hints.get(p.name, Any), ... if p.default is p.empty else p.default)
-    config = pydantic.ConfigDict(extra="forbid", arbitrary_types_allowed=True, strict=False, allow_inf_nan=False, protected_namespaces=())
-    return pydantic.create_model(cls.__name__, __config__=config, **fields)
+    return pydantic.create_model(cls.__name__, __base__=Checked, **fields)
 
 
 def check(folder: str, spec: Spec, where: str = "", root: str = ".") -> tuple[type, dict[str, Any]]:

@@ -5,18 +5,22 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import errno
+import functools
 import getpass
 import hashlib
 import json
 import os
 import stat
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from .errors import refuse
+from .errors import Refusal, refuse
 
 
 def home() -> Path:
@@ -33,10 +37,20 @@ def home() -> Path:
 
 
 def cache() -> Path:
-    """What can be made again: converted tables, decoded columns."""
-    path = home() / "cache"
-    path.mkdir(exist_ok=True)
-    return path
+    """What can be made again: converted tables, decoded columns. Where the home cannot be written, a folder that goes with the process."""
+    try:
+        path = home() / "cache"
+        path.mkdir(exist_ok=True)
+    except (Refusal, OSError):
+        return _scratch()
+    return path if os.access(path, os.W_OK) else _scratch()
+
+
+@functools.cache
+def _scratch() -> Path:
+    made = tempfile.TemporaryDirectory(prefix="modelwright-")
+    atexit.register(made.cleanup)
+    return Path(made.name)
 
 
 def key() -> bytes:
@@ -47,7 +61,9 @@ def key() -> bytes:
         try:
             with os.fdopen(os.open(half, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
                 f.write(os.urandom(32))
-        except PermissionError as e:
+        except OSError as e:
+            if e.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
             raise refuse("home.unwritable", f"cannot write to {home()}: {e.strerror}", where="MODELWRIGHT_HOME", fix="name a folder you may write to") from e
         with contextlib.suppress(FileExistsError):  # of two at once the first one's counts
             os.link(half, path)

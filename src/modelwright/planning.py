@@ -145,7 +145,7 @@ class Plan:
 
 def make(task: Task | str | Path, decided: dict[str, Any] | None = None) -> Plan:
     """decided: an earlier plan.json whose measured choices are reused, so that a resumed run is the same run."""
-    task = load_task(task) if isinstance(task, str | Path) else task
+    task = load_task(task)
     policy = policies.of_task(task)
     found = prepare(task)
     task, schema, tables = found.task, found.schema, found.tables

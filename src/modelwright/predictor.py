@@ -36,6 +36,15 @@ class Elsewhere(Protocol):
     process_id: int | None
 
 
+@runtime_checkable
+class Inward(Protocol):
+    """A Predictor that shows what its answers are read from, of whatever inputs: what strange rows are told by."""
+
+    def inward(self, target: str, table: pa.Table) -> tuple[Tensor, Tensor]:
+        """Of a class target: logits (N, K), whose softmax is the answer, and features (N, D), what the head reads, summarised."""
+        ...
+
+
 class Opened(Protocol):
     """A class target as a differentiable function of one input over chosen rows: what attacks and attributions need."""
 

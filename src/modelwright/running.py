@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import __version__, baselines, find, home, planning, retraining, seen, strict
+from . import __version__, baselines, find, home, planning, seen, strict
 from .artifact import Loaded, open_model, save
-from .auditing import VALIDATION, code_digest, conclude, player
+from .auditing import VALIDATION, code_digest, conclude, player, retraining
 from .curves import Curves, Log
 from .digests import model_digest
 from .errors import refuse
@@ -64,7 +64,7 @@ class Run:
 
 def run(task: Task | str | Path, out: str | Path, *, resume: bool = False, log: Log = lambda event, facts: None) -> Run:
     """Do all of it. Raises `Refusal` before work, `Stopped` where the world ends it."""
-    folder, began, task = Path(out), time.perf_counter(), load_task(task) if isinstance(task, str | Path) else task
+    folder, began, task = Path(out), time.perf_counter(), load_task(task)
     if folder.is_file():
         raise refuse("run.folder", f"{folder} is a file", fix="name a folder with --out")
     Lock.free(folder)
@@ -78,21 +78,20 @@ def run(task: Task | str | Path, out: str | Path, *, resume: bool = False, log: 
         )
     if not used:
         unwritten(folder, WRITES)
-    folder.mkdir(parents=True, exist_ok=True)
+    Registry().ready()  # where the opening of the test rows will be counted: a registry that cannot be written is found now, not after training
+    decided = home.kept(folder / "plan.json", "digests", "stages") if used else None
+    rests = rests_on(resolved(task, folder))
+    if decided and (other := [k for k, v in decided.get("task", rests).items() if v != rests[k]]):
+        why, fix = "the result would be neither task's", "resume with the task that it began with, or start a new run with another --out"
+        raise refuse("run.changed", f"the task changed since this run began: {', '.join(other)}", why=why, where=str(folder), fix=fix)
+    log("note", {"text": "reading the data and rehearsing the plan"})
+    plan = planning.make(task, decided)
+    if decided and decided["digests"] != plan.digests:
+        raise refuse("run.changed", "the data or the split changed since this run began", where=str(folder), fix="start a new run with another --out")
+    folder.mkdir(parents=True, exist_ok=True)  # not before: what is refused leaves nothing behind
     with Lock(folder):
-        Registry().names()  # where the opening of the test rows will be counted: a registry that cannot be written is found now, not after training
-        decided = home.kept(folder / "plan.json", "digests", "stages") if used else None
-        rests = rests_on(resolved(task, folder))
-        if decided and (other := [k for k, v in decided.get("task", rests).items() if v != rests[k]]):
-            why, fix = "the result would be neither task's", "resume with the task that it began with, or start a new run with another --out"
-            raise refuse("run.changed", f"the task changed since this run began: {', '.join(other)}", why=why, where=str(folder), fix=fix)
-        log("note", {"text": "reading the data and rehearsing the plan"})
-        plan = planning.make(task, decided)
-        if decided and decided["digests"] != plan.digests:
-            raise refuse(
-                "run.changed", "the data or the split changed since this run began", where=str(folder), fix="start a new run with another --out"
-            )
         if not used:  # first of all files: a folder without it holds no run, and what else lies there is somebody's
+            unwritten(folder, ("plan.json", *WRITES))  # meanwhile
             write(folder / "plan.json", home.sealed(plan.as_json() | {"task": rests}))
         write(folder / "task.yaml", strict.dump(resolved(task, folder)))
         return _run(plan, folder, log, began)
@@ -161,7 +160,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         plan.schema,
         plan.tables,
         slices,
-        clusters=task.audit.clusters,
+        clusters=task.together(plan.tables["test"].column_names),
         lineage=lineage,
         baselines=candidates,
         seed=task.seed,

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic_core import PydanticCustomError
 
 Positive = Annotated[float, Field(gt=0, lt=1e12)]
 Count = Annotated[int, Field(ge=1, lt=2**53)]
 
 
-class Settings(BaseModel):
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+class Checked(BaseModel):
+    """Named values, of which none is unknown, not finite, or a truth where a number stands."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False, protected_namespaces=())
+
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def no_truth(cls, given: Any, read: Callable[[Any], Any]) -> Any:
+        """`patience: true` would be a patience of 1."""
+        value = read(given)
+        if isinstance(given, bool) and not isinstance(value, bool):
+            raise PydanticCustomError("no_number", "input should be a number")
+        return value
+
+
+class Settings(Checked):
 
     epochs: Positive | None = None  # passes over the training split
     steps: Count | None = None  # updates, instead of epochs
-    minutes: Positive | None = None  # of training: the plan measures a step and chooses the epochs; the first hundredth of them settles it
+    minutes: Positive | None = None  # of training: the plan measures a step and chooses the epochs; settled by the first hundredth, then at 4, 16, 64 times it
     batch_size: Count | None = None
     micro_batch: Count | None = None  # the most rows in one pass; larger batches accumulate, exactly
     optimizer: Literal["adamw", "sgd", "muon"] = "adamw"  # muon: orthogonal steps of filters and hidden matrices, AdamW for the rest

@@ -31,12 +31,14 @@ class Loader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         seen = set()
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                raise yaml.constructor.ConstructorError(None, None, "merge keys (<<) are not read: write the values out", key_node.start_mark)
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, (str, int, float, bool)):
                 raise yaml.constructor.ConstructorError(None, None, "a key must be a word", key_node.start_mark)
-            if key in seen:
+            if str(key) in seen:  # 1 and "1" are the same column
                 raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} stands twice", key_node.start_mark)
-            seen.add(key)
+            seen.add(str(key))
         return super().construct_mapping(node, deep)
 
 
@@ -72,13 +74,16 @@ def read(path: str | Path, area: str) -> Any:
     if path.stat().st_size > LARGEST:
         raise refuse(f"{area}.too_large", f"{path} has {path.stat().st_size:,} bytes; a {area} file has at most {LARGEST:,}", where=str(path))
     try:
-        return yaml.load(path.read_text("utf-8-sig"), Loader)  # noqa: S506 - a SafeLoader, and stricter
+        text = path.read_text("utf-8-sig")
+        return yaml.load(text, Loader)  # noqa: S506 - a SafeLoader, and stricter
     except UnicodeDecodeError as e:
         raise refuse(f"{area}.encoding", "the file is not UTF-8 text", where=str(path), fix="save it as UTF-8") from e
     except (yaml.YAMLError, RecursionError, ValueError) as e:
         mark = getattr(e, "problem_mark", None)
         line = f": line {mark.line + 1}" if mark else ""
-        what = getattr(e, "problem", None) or str(e) or "too deeply nested"
+        what = "too deeply nested" if isinstance(e, RecursionError) else getattr(e, "problem", None) or str(e)
+        if isinstance(e, yaml.reader.ReaderError):
+            line, what = f": line {text.count(chr(10), 0, e.position) + 1}", f"the character U+{e.character:04X} is not allowed"
         tab = "a tab: YAML is indented with spaces" if "\\t" in what else ""
         why = "the text is not valid YAML of the plain kind"
         raise refuse(f"{area}.yaml", tab or what, where=f"{path.name}{line}", why=why, fix="mend that line") from e

@@ -18,6 +18,7 @@ from .errors import did_you_mean, refuse
 from .forms import Measurement, Prediction, clauses
 from .kind import Metric
 from .predictor import Elsewhere as Elsewhere
+from .predictor import Inward as Inward
 from .predictor import Likelihood as Likelihood
 from .predictor import Opened, Predictor
 
@@ -78,6 +79,8 @@ class Subject:
         if self.clusters is None:
             return copies
         own = self.splits[split].column(self.clusters).combine_chunks().dictionary_encode().indices.to_numpy(zero_copy_only=False)
+        if len(np.unique(own)) == len(own):
+            return copies
         return own if copies is None else joined(own, copies)
 
     def copies_of(self, split: str) -> np.ndarray | None:

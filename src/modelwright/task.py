@@ -10,17 +10,17 @@ import importlib.util
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import pydantic
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
 from . import find, strict
 from .errors import Problem, Refusal, refuse
 from .safety import Safety
-from .settings import Settings
+from .settings import Checked, Settings
 
 FORMAT = 1
 STAGE = re.compile(r"[^\W_][\w .-]{0,99}")  # a stage's name, and that of the folder of its checkpoints
@@ -30,11 +30,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 Spec = str | dict[str, Any]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, allow_inf_nan=False)
-
-
-class Split(Section):
+class Split(Checked):
     """Shares of each split but train; rows of one unit (`by`) stay together; `time` sends later rows to later splits; `column` names the split."""
 
     test: Share = 0.2
@@ -46,7 +42,7 @@ class Split(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
 
 
-class Environment(Section):
+class Environment(Checked):
     """Of a gym:// source."""
 
     settings: dict[str, Any] = {}  # passed on to the environment
@@ -54,7 +50,7 @@ class Environment(Section):
     history: bool = False  # a row is an episode, for policies that remember
 
 
-class Data(Section):
+class Data(Checked):
     source: Any = None  # a file, a folder, several, hub://NAME, sklearn://NAME, {table: file} for a query; from Python also a frame
     query: str | None = None
     columns: dict[Name, Spec] = {}  # column -> kind, {kind: ..., group: true, immutable: true, its settings}, or ignore
@@ -69,7 +65,7 @@ class Stage(Settings):
     strategies: list[Spec] = []
 
 
-class Parts(Section):
+class Parts(Checked):
     """Which component where; what is not named is chosen by the column's or the target's kind."""
 
     encoders: dict[str, Spec] = {}
@@ -79,7 +75,7 @@ class Parts(Section):
     decoders: dict[str, Spec] = {}
 
 
-class Audit(Section):
+class Audit(Checked):
     policy: str | None = None  # medical, credit, moderation, driving, or a policy file: a floor, which `require` may add to or tighten
     require: dict[str, str] = {}  # metric[@slice]: limit
     slices: list[str] = []  # column=value
@@ -89,7 +85,7 @@ class Audit(Section):
     safety: Safety | None = None  # what generated text must not hold, and when it must refuse
 
 
-class Task(Section):
+class Task(Checked):
     format: int = FORMAT
     name: str | None = None
     data: Data
@@ -109,9 +105,17 @@ class Task(Section):
             return dict(self.target)
         return dict.fromkeys([self.target] if isinstance(self.target, str) else self.target)
 
+    def together(self, columns: Iterable[str]) -> str | None:
+        """The column whose rows are no independent witnesses: that of `audit.clusters`, else of what the split keeps together, where it is at hand."""
+        return self.audit.clusters or (self.data.split.by if self.data.split.by in columns else None)
 
-def load_task(path: str | Path) -> Task:
-    """Read a task file. Raises `Refusal` with every problem of it."""
+
+def load_task(path: str | Path | dict[str, Any] | Task) -> Task:
+    """Read a task file, or take a tree or a task as it is. Raises `Refusal` with every problem of it."""
+    if isinstance(path, Task):
+        return path
+    if isinstance(path, dict):
+        return task_of(path)
     path = Path(path)
     if not path.is_file():
         folder = path if path.is_dir() else path.parent
@@ -142,17 +146,20 @@ def task_of(tree: Any, root: str | Path = ".", file: str = "task") -> Task:
     if "data" in tree and not (isinstance(tree["data"], dict) and tree["data"].keys() & Data.model_fields.keys()):
         tree["data"] = {"source": tree["data"]}
     if isinstance(tree.get("stages"), list):
-        tree["stages"] = [{s: {}} if isinstance(s, str) else {k: v or {} for k, v in s.items()} if isinstance(s, dict) else s for s in tree["stages"]]
-    problems: list[Problem] = []
+        stages = [{s: {}} if isinstance(s, str) else s for s in tree["stages"]]
+        tree["stages"] = [{k: {} if v is None else v for k, v in s.items()} if isinstance(s, dict) else s for s in stages]
+    fix = "what a table's paths are relative to is data.root, a file is data.source"
+    problems = [Problem("task.unknown_key", f"unknown key {k!r}", where=f"{file}: {k}", fix=fix) for k in ("root", "file") if k in tree]
     try:
         task = Task.model_validate({str(k): v for k, v in tree.items()})
     except pydantic.ValidationError as e:
         found = _problems(e, file)
-        if "target" in tree and not isinstance(tree["target"], str | list | dict):  # one problem, not one for each form that it could have
+        forms = [p for p in found if p.where.startswith(f"{file}: target.")]
+        if forms:  # one problem, not one for each form that it could have
             what = f"{tree['target']!r} names no target"
-            found = [p for p in found if not p.where.startswith(f"{file}: target.")]
+            found = [p for p in found if p not in forms]
             found.append(Problem("task.missing_key", what, where=f"{file}: target", fix="target: COLUMN, a list of columns, or {COLUMN: kind}"))
-        raise Refusal(found + _component_problems(tree, file, str(root))) from e
+        raise Refusal(problems + found + _component_problems(tree, file, str(root))) from e
     if task.format > FORMAT:
         problems.append(
             Problem(
@@ -176,7 +183,7 @@ def _problems(error: pydantic.ValidationError, file: str) -> list[Problem]:
                 model = {"data": Data, "split": Split, "environment": Environment, "model": Parts, "audit": Audit}.get(part, model)
             elif model is Task and isinstance(part, str):
                 model = Stage
-        found += find.problems_of(_One(e), "", model.model_fields)
+        found += find.problems_of(_One(e), "", [n for n, f in model.model_fields.items() if not f.exclude])
     return [Problem(p.code, p.what, p.why, f"{file}: {p.where}", p.fix) for p in found]
 
 
@@ -221,7 +228,7 @@ def _named(tree: dict[str, Any]) -> Iterator[tuple[str, Spec, str]]:
     data, model = _dict(tree, "data"), _dict(tree, "model")
     for i, entry in enumerate(_list(tree, "stages")):
         for name, stage in entry.items() if isinstance(entry, dict) else ():
-            if isinstance(stage, Section):
+            if isinstance(stage, Checked):
                 stage = stage.model_dump()
             if isinstance(stage, dict):
                 found = [("strategies", s, "strategies") for s in _list(stage, "strategies")]
@@ -247,7 +254,7 @@ def _list(tree: dict[str, Any], key: str) -> list[Any]:
 
 def _dict(tree: dict[str, Any], key: str) -> dict[str, Any]:
     found = tree.get(key)
-    return found if isinstance(found, dict) else {} if not isinstance(found, Section) else found.model_dump()
+    return found if isinstance(found, dict) else {} if not isinstance(found, Checked) else found.model_dump()
 
 
 def column_kind(spec: Spec) -> tuple[Spec | None, dict[str, Any]]:

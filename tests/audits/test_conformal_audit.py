@@ -301,3 +301,29 @@ def test_calibration_rows_that_are_nearly_test_rows_are_found():
     for rows, share in ((near, 1.0), (test.slice(0, 100).set_column(0, "x", pa.array(rng.normal(size=100))), 0.0)):
         shared, usual = repeats(Subject(None, schema, {"test": test, "calibration": rows}), "y")
         assert shared == pytest.approx(share, abs=0.02) and usual == 0
+
+
+def test_the_temperature_that_a_model_from_elsewhere_lacks_is_fitted_on_calibration_rows():
+    """Too sure by a factor of three: what was done to its logits is found, and undone."""
+    import modelwright.audits.calibration as c
+
+    class Elsewhere(Says):
+        process_id = None
+
+        def predict(self, table):
+            said = super().predict(table)["y"].probabilities.double().numpy()
+            p = torch.from_numpy(c.tempered(said, 1 / 3))
+            return {"y": Prediction(value=p.argmax(1), probabilities=p, score=p.max(1).values)}
+
+    def found(predictor, **splits):
+        made = subject(**splits)
+        made.predictor = predictor
+        return figures(made, "calibration")["calibration.ece"].details.get("repair")
+
+    rows = {"test": table(300, 0), "calibration": table(3000, 1), "validation": table(50, 2)}
+    got = found(Elsewhere(), **rows)
+    assert 2.6 < got["temperature"] < 3.4 and (got["rows"], got["split"]) == (3000, "calibration")
+    assert got["ece_after"] < 0.03 < 0.1 < got["ece_before"] and got["nll_after"] < got["nll_before"]
+    assert found(Elsewhere(), test=rows["test"], validation=rows["validation"])["rows"] == 50
+    assert found(Elsewhere(), test=rows["test"]) is None and found(Says(), **rows) is None  # no rows for it; one of ours has been calibrated
+    assert np.allclose(c.tempered(np.array([[0.2, 0.8]]), 2), [[1 / 3, 2 / 3]])

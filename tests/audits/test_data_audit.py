@@ -184,6 +184,22 @@ def test_errors_in_one_group_are_counted_in_the_whole_once_groups_are_told():
     assert (column, name, many) == ("site", "c", 4) and i.low <= 0.3 <= i.high and i.low > 0.15
 
 
+def test_a_group_whose_codes_were_exchanged_is_told_from_one_with_other_causes():
+    rng = np.random.default_rng(0)
+    x, group = rng.normal(size=(1200, 5)).astype(np.float32), rng.integers(0, 4, 1200)
+    risk = 2 * x[:, 0] + 1.5 * x[:, 1]
+    named = {"site": (group, list("abcd"))}
+
+    def drawn(z):
+        return (z + rng.logistic(size=1200) > 0).astype(int)
+
+    y = drawn(risk)
+    (where, i, n, many) = labels.opposite(named, x, np.where(group == 2, 1 - y, y), 0.95, None)
+    assert where == ("site", "c") and i.low > 2 / 3 and i.value > 0.85 and many == 4 and n < 200
+    for other in (y, drawn(np.where(group == 2, 0.3 * risk, risk)), drawn(np.where(group == 2, 3 * x[:, 3], risk)), rng.integers(0, 2, 1200)):
+        assert labels.opposite(named, x, other, 0.95, None) is None
+
+
 def test_a_column_alone_is_judged_by_auroc_as_scikit_learn_has_it():
     rng = np.random.default_rng(4)
     y = rng.integers(0, 2, 500)

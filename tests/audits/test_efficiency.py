@@ -52,6 +52,19 @@ def test_kept_answers_are_not_timed():
     assert some.schema == rows.schema and some.num_rows == 7 and set(some.column("a").to_pylist()) <= set(rows.column("a").to_pylist())
 
 
+def test_a_slow_model_is_timed_until_the_highest_quantile_has_an_end():
+    class Slow:
+        def predict(self, rows):
+            time.sleep(0.004)
+
+    def found(**settings):
+        return figures(Efficiency(enough=0.1, **settings).measure(subject(Slow())))["latency_p99_ms"]
+
+    line = found()
+    assert line.high is not None and 368 <= line.n < 380  # 0.1 s alone would have been 25
+    assert found(seconds=0.2).high is None and found(repeats=20).n == 20
+
+
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the system tells of other processes in /proc")
 
 

@@ -122,6 +122,22 @@ def test_good_and_blind_explainers():
     assert not any(m.reasons for m in good.values()) and blind["randomization_similarity"].reasons == ["explanation.ignores_model"]
 
 
+def test_a_clock_costs_rows_and_those_are_taken_again_when_it_is_repeated():
+    net = Net()
+
+    def found(seconds, repeat=None):
+        made = Subject(net, net.schema, {"test": net.table}, open=net.open, seconds=seconds, repeat=repeat)
+        return {(m.metric, m.slice): m for m in e.Explanation().measure(made)}
+
+    short, long = found(1e-6), found(1e6)
+    one, all_ = (f["explanation.fidelity", None] for f in (short, long))
+    assert one.n == one.details["rows"] == e.LEAST and all_.n == 128
+    late = {s for (m, s), line in short.items() if "explanation.budget" in line.reasons}
+    assert "explainer=lime" in late and "explainer=grad_cam" not in late, "a table has no grid: no time would show it"
+    again = found(1e6, {"label:explanation.fidelity": one.details})["explanation.fidelity", None]
+    assert (again.n, again.value, again.low) == (one.n, one.value, one.low)
+
+
 def test_an_explainer_that_draws_its_answer_is_unstable_and_unfaithful():
     drawn = measured(Net(), {"drawn": lambda f, x, classes, base: torch.randn(x.shape, generator=rng(int(x.sum() * 1e6) % 1000))})
     assert drawn["stability"].reasons == ["explanation.unstable"] and drawn["fidelity"].reasons == ["explanation.unfaithful"]

@@ -186,3 +186,35 @@ def test_the_worst_difference_is_that_of_a_double_loop_over_pairs():
     assert found[:3] == pytest.approx((value, low, min(high, 1.0))) and found[3] == pytest.approx(rates)
     many = rng.integers(0, 1000, 5000)
     assert np.isnan(worst_difference(rng.random(5000) < 0.5, np.ones(5000, bool), many, 1000, 0.95, 1, 20, None)[0])
+
+
+def test_the_thresholds_of_a_model_from_elsewhere_make_its_groups_even_on_other_rows():
+    class Theirs:
+        process_id = None
+
+        def __init__(self, thresholds=None):
+            self.at = thresholds or {}
+
+        def predict(self, table):
+            p = torch.tensor(table.column("p").to_numpy())
+            t = torch.tensor([self.at.get(f"sex={v}", 0.5) for v in table.column("sex").to_pylist()]).double()
+            p = p * (1 - t) / (p * (1 - t) + (1 - p) * t)  # as the report says
+            return {"y": Prediction(value=(p > 0.5).long(), probabilities=torch.stack([1 - p, p], 1))}
+
+    def rows(seed):
+        rng = np.random.default_rng(seed)
+        sex = rng.choice(["f", "m"], 6000)
+        p = 1 / (1 + np.exp(-rng.normal(np.where(sex == "f", -1, 1), 1)))
+        return pa.table({"sex": sex, "p": p, "y": (rng.random(6000) < p).astype(int)})
+
+    def found(model, name, **more):
+        made = subject(rows(0), ("sex",), **more)
+        made.predictor = model
+        return figures(made)[name]
+
+    for name in ("demographic_parity_difference", "equal_opportunity_difference"):
+        before = found(Theirs(), name, calibration=rows(1))
+        repair = before.details["repair"]
+        assert before.low > 0.2 and repair["split"] == "calibration" and repair["thresholds"]["sex=f"] < 0.5 < repair["thresholds"]["sex=m"]
+        assert found(Theirs(repair["thresholds"]), name).value < 0.06
+    assert "repair" not in found(Theirs(), name).details and "repair" not in found(Theirs(), "equalized_odds_difference", calibration=rows(1)).details

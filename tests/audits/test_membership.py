@@ -191,3 +191,47 @@ def test_whole_numbers_are_moved_by_whole_steps():
     for column in seen:
         moved = column.to_numpy() - x
         assert pa.types.is_integer(column.type) and column.to_numpy().min() >= 0 and 0 < np.abs(moved).mean() < 3
+
+
+def told(schema, f, seen):
+    class Asked:
+        def predict(self, table):
+            seen.append(table)
+            p = torch.tensor([f(row, table.num_rows) for row in table.to_pylist()])
+            return {"label": Prediction(value=(p > 0.5).long(), probabilities=torch.stack([1 - p, p], 1))}
+
+    return Subject(Asked(), schema, {})
+
+
+def test_a_model_that_remembers_when_asked_alone_is_asked_alone():
+    kind, label, seen = Number(scale=False), Category(["0", "1"]), []
+    kind.fit(pa.chunked_array([[0.0, 1.0]]))
+    pool, inside = pa.table({"a": np.arange(60.0)}), np.arange(60) < 30
+    schema = Schema({"a": kind}, {"label": label})
+    said, alone = mb.asked(told(schema, lambda row, rows: 0.9 if rows == 1 and row["a"] < 30 else 0.4, seen), "label", pool, inside)
+    assert alone and np.allclose(said.probabilities[:, 1], np.where(inside, 0.9, 0.4)) and sum(t.num_rows == 1 for t in seen) == 92
+    said, alone = mb.asked(told(schema, lambda row, rows: 0.4, seen), "label", pool, inside)
+    assert not alone and len(said.value) == 60
+
+
+def test_names_pictures_and_texts_have_copies_beside_them():
+    from modelwright.audits._beside import beside
+    from modelwright.kinds.picture import Picture
+    from modelwright.kinds.text import Text
+
+    g = np.random.default_rng(0)
+    names = pa.table({n: [f"v{v}" for v in g.integers(0, 9, 200)] for n in "ab"})
+    kinds = {n: Category() for n in "ab"}
+    for n, kind in kinds.items():
+        kind.fit(names.column(n))
+    moved = beside(Schema(kinds, {}), names, g)
+    changed = np.stack([np.array(moved.column(n).to_pylist()) != np.array(names.column(n).to_pylist()) for n in "ab"], 1)
+    assert changed.sum(1).max() == 1 and 0.8 < changed.any(1).mean() < 0.95  # one in nine is the same by chance
+    notes = pa.table({"note": ["a picture of somebody who walks by the river in the evening sun " * 3] * 50})
+    assert np.mean([v != notes.column("note")[0].as_py() for v in beside(Schema({"note": Text()}, {}), notes, g).column("note").to_pylist()]) > 0.8
+    picture = Picture(size=8, channels=1)
+    scans = pa.table({"scan": picture.answer("x", Prediction(value=torch.full((5, 1, 8, 8), 0.5)))["x"]})
+    picture.fit(scans.column("scan"))
+    pixels = picture.encode(beside(Schema({"scan": picture}, {}), scans, g).column("scan"))["values"] / 255
+    assert 0.02 < pixels.std() < 0.06
+    assert beside(Schema({}, {}), scans, g) is None

@@ -207,3 +207,36 @@ def test_trivial_statistics_see_how_rough_a_picture_is():
     cells = {s: pa.table({"scan": kind.answer("x", Prediction(value=torch.from_numpy(v)))["x"]}) for s, v in (("validation", smooth), ("ood", mixed))}
     found = ood.trivial_of(Schema({"scan": kind}, {}), cells, "validation")["roughness of scan"]
     assert found["ood"].min() > 3 > np.median(found["validation"])
+
+
+def test_a_model_of_texts_beside_numbers_shows_what_its_head_reads():
+    """In the rows' own order, whatever lengths go together; as each row alone."""
+    from modelwright import artifact
+    from modelwright.kinds.text import Text
+
+    said = ["a bad day " * (i % 7) + "今天很好" for i in range(40)]
+    table = pa.table({"t": said, "a": np.arange(40.0), "label": ["0", "1"] * 20})
+    schema = Schema({"t": Text(), "a": Number()}, {"label": Category()})
+    schema.fit(table)
+    torch.manual_seed(0)
+    parts = {"encoders": {"t": "lstm", "table": "mlp"}, "fusion": "concat", "heads": {"label": "binary"}, "decoders": {}}
+    model = artifact.Loaded(artifact.assemble_model(schema, parts).eval(), schema, batch_size=8)
+    logits, features = model.inward("label", table)
+    assert torch.allclose(logits.softmax(1), model.predict(table)["label"].probabilities, atol=1e-6)
+    alone = [model.inward("label", table.slice(i, 1)) for i in range(0, 40, 9)]
+    assert torch.allclose(torch.cat([f for _, f in alone]), features[::9], atol=1e-5) and features.std(0).max() > 1e-3
+    assert model.open("label", table) is None  # words have no slopes
+    splits = {"validation": table, "test": table.set_column(0, "t", pa.array([v + " 好" for v in said])), "ood": table.set_column(0, "t", pa.array(said[::-1]))}
+    for name in ("neighbour", "mahalanobis", "energy"):
+        found = ood.OOD(name).measure(Subject(model, schema, splits, open=model.open))
+        assert {m.details["score"] for m in found} == {name} and found[0].value is not None
+
+
+def test_the_default_tells_what_lies_far_out_in_one_direction():
+    """A net that grows with its input: far out its features are longer, not turned, and it is surer. Neighbours on the unit sphere hardly see it."""
+    model, some = Plain(), tables(np.array([9.0, 0.0]))
+    model.features = lambda x, rows: torch.relu(torch.cat([x, -x], 1))
+    model.inward = lambda target, rows: (model.logits(x := model.open(target, rows).x, None), model.features(x, None))
+    line = ood.OOD().measure(Subject(model, model.schema, some))[0]
+    assert line.details["score"] == "mahalanobis" and line.low > 0.95
+    assert line.details["aurocs"]["neighbour"] < 0.75 and line.details["aurocs"]["energy"] < 0.05

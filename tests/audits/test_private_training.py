@@ -89,6 +89,29 @@ def test_small_rows_may_be_scaled_up_as_long_as_each_is_by_itself():
     assert found(wrong(clipped=together)) != []
 
 
+def test_momentum_after_the_noise_is_everybodys_business():
+    """Of private releases; noise that falls short is still found, and so is momentum of what has no noise yet."""
+
+    def moving(inner, share=1.0, nesterov=False):
+        def privatize(self, g, t):
+            u = inner(self, g, t)
+            self.v = 0.9 * self.v + share * u
+            return u + 0.9 * self.v if nesterov else self.v
+
+        return privatize
+
+    def restart(self, seed):
+        Right.restart(self, seed)
+        self.v = 0.0
+
+    for made in (moving(Right.privatize), moving(Right.privatize, share=0.1), moving(Right.privatize, nesterov=True)):
+        epsilon = audited(wrong(restart=restart, privatize=made))[0]
+        assert epsilon.reasons == [] and epsilon.details["measured"]["momentum"] == pytest.approx(0.9)
+    assert found(wrong(restart=restart, privatize=moving(Right.privatize), noise=lambda self, t: 0.8 * Right.noise(self, t))) == ["privacy.noise_below"]
+    sums = moving(lambda self, g, t: self.clipped(g).sum(0) / 40)
+    assert "privacy.memory" in found(wrong(restart=restart, privatize=lambda self, g, t: sums(self, g, t) + self.noise(t) / 40))
+
+
 def test_noise_at_some_steps_and_noise_in_few_values():
     assert "privacy.noise_varies" in found(wrong(noise=lambda self, step: Right.noise(self, step) * (step % 10 == 0)))
     assert "privacy.noise_shape" in found(wrong(noise=lambda self, step: 0.5 * np.round(2 * Right.noise(self, step))))
@@ -197,6 +220,9 @@ def less(self, g):
         ("privacy.memory", {"privatize": lambda self, g, t: (self.clipped(g).sum(0) + self.noise(t) * less(self, g)) / 40}),
         ("privacy.noise_data", {"privatize": lambda self, g, t: (self.clipped(g).sum(0) + self.noise(t) * ((g != 0).any(0) | (len(g) == 0))) / 40}),
         ("privacy.noise_shape", {"noise": lambda self, t: Right.noise(self, t) * (self.rng.random(50) > 0.05) / 0.95**0.5}),
+        ("privacy.clipping", {"clipped": lambda self, g: np.vstack([g[:1], Right.clipped(self, g[1:])])}),
+        ("privacy.clipping", {"clipped": lambda self, g: Right.clipped(self, g) if len(g) and np.linalg.norm(g.mean(0)) > 1 else g}),
+        ("privacy.noise_shape", {"noise": lambda self, t: 2.2 * 50**0.5 * (z := self.rng.standard_normal(50)) / np.linalg.norm(z)}),
         ("privacy.noise_reused", {"noise": half_kept}),
         ("privacy.noise_predictable", {"restart": half_known, "noise": lambda self, t: (Right.noise(self, t) + 2.2 * self.known.standard_normal(50)) / 2**0.5}),
         ("privacy.noise_data", {"privatize": lambda self, g, t: (self.clipped(g).sum(0) + self.noise(t) * (0.5 if len(g) > 60 else 1)) / 40}),

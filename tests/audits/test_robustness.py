@@ -316,7 +316,7 @@ def sorted_table(model):
 def test_operations_say_how_many_rows_and_they_are_drawn_from_all_of_a_sorted_table(monkeypatch):
     model = Two()
     table = sorted_table(model)
-    each = 2 * 3 * 2 * 30 * (3 * 2 + 5)  # a multiplication and an addition for each of three weights, there and back
+    each = 2 * 3 * 2 * 30 * (3 * 3 + 5)  # a multiplication and an addition for each of three weights, there and back
     monkeypatch.setattr(_ensemble, "WORK", 64 * each)
     found = by_name(Robustness(linf=0.1), Subject(model, model.schema, {"test": table}, open=model.open))
     line = found["robustness.linf_accuracy"]
@@ -325,6 +325,29 @@ def test_operations_say_how_many_rows_and_they_are_drawn_from_all_of_a_sorted_ta
     assert found["robustness.certified_accuracy"].low < exact < found["robustness.certified_accuracy"].high
     labels = [table.column("label")[int(i)].as_py() for i in line.details["rows"].split()]
     assert len(labels) == 64 and 0.25 < labels.count("0") / 64 < 0.75
+
+
+def test_who_watches_what_no_row_uses_is_attacked_without_traces():
+    """An undefended net that answers as it did wherever a column is moved that is 0 in all rows, or a picture is none of 8 bits."""
+    rng = torch.Generator().manual_seed(0)
+    weak, x = a.Weak(20, 4, rng), torch.randn(128, 20, generator=rng)
+    x[:, -1], rows = 0.0, torch.arange(128)
+    y, ball = weak.net(x, rows).argmax(1), a.Ball("linf", 0.15)
+
+    def watches(z, rows):
+        return torch.where(z[:, -1:].abs() > 1e-3, 9.0 * torch.nn.functional.one_hot(y[rows], 4), weak.net(z, rows))
+
+    left, told, _ = _ensemble.attack(watches, x, y, rows, ball, 20, 0, torch.zeros(128, dtype=torch.bool), torch.ones(128, dtype=torch.bool))
+    hold = x.clone()
+    weak.weight[:, -1] = 0.0  # the column that an attacker leaves alone
+    assert (left == weak.survives(hold, y, ball)).float().mean() > 0.98 and told["lost_to"]["apgd_ce_traceless"] > 10
+    grey = (255 * torch.rand(6, 1, 4, 4, generator=rng)).round() / 255
+    tidy, box = a.traceless(grey, a.Ball("linf", 8 / 255, 0.0, 1.0)), a.Ball("linf", 8 / 255, 0.0, 1.0)
+    moved = box.project(grey + 0.1 * torch.randn(grey.shape, generator=rng), grey).requires_grad_(True)
+    made = tidy(moved, torch.arange(6))
+    assert (255 * made - (255 * made).round()).abs().max() < 1e-3 and (made - grey).abs().max() <= 8 / 255 + 1e-6 and (made - moved).abs().max() < 1 / 255
+    made.sum().backward()
+    assert (moved.grad == 1).all() and a.traceless(torch.rand(6, 5), ball) is None
 
 
 class Ticking:
@@ -344,7 +367,7 @@ def test_a_clock_costs_rows_and_never_strength_and_is_not_asked_again(monkeypatc
     """Cut by the time: the rows of whole blocks, as they would have come out anyway; reproduced without a clock: the same."""
     model = Two()
     table = sorted_table(model)
-    monkeypatch.setattr(_ensemble, "WORK", 128 * 2 * 3 * 2 * 6 * 11)
+    monkeypatch.setattr(_ensemble, "WORK", 128 * 2 * 3 * 2 * 6 * 14)
 
     def measured(seconds, repeat=None):
         subject = Subject(model, model.schema, {"test": table}, open=model.open, seconds=seconds, repeat=repeat)

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from foretold import of_decoder
 from small_data import TARGETS, schema, spec_of, table
 from torch.utils import _pytree as pytree
 
@@ -28,12 +29,14 @@ def case(name, target):
     (key,) = made.encoders()
     parts = {"encoders": {key: spec_of(encoder, form)}, "fusion": "concat", "heads": {"y": made.targets["y"].head}, "decoders": {"y": name}}
     torch.manual_seed(0)
-    try:
+    code = of_decoder(name, made.targets["y"].head, made.targets["y"])
+    if code is None:
         return artifact.assemble_model(made, parts).eval(), made, data
-    except Refusal as refusal:
-        (problem,) = refusal.problems
-        assert problem.code == "decoder.head" and name in problem.what and problem.fix
-        pytest.skip(f"refused: {problem.what}")
+    with pytest.raises(Refusal) as refused:
+        artifact.assemble_model(made, parts)
+    (problem,) = refused.value.problems
+    assert problem.code == code and name in problem.what and problem.fix
+    pytest.skip(f"refused: {problem.what}")
 
 
 @each

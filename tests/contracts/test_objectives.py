@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from foretold import of_objective
 from small_data import TARGETS, schema, spec_of, table
 
 from modelwright import artifact, find
@@ -33,13 +34,16 @@ def case(name, form):
     parts = {"encoders": {key: spec_of(encoder, form)}, "fusion": "concat", "heads": {"y": made.targets["y"].head}, "decoders": {}}
     model = artifact.assemble_model(made, parts)
     objective = find.make("objectives", name)
-    try:
-        objective.build(model, made)
-    except Refusal as refusal:
-        assert all(p.code and p.what and (p.why or p.fix) for p in refusal.problems)
-        pytest.skip(f"refused: {refusal.problems[0].what}")
     if objective.experience is not None:
         pytest.skip("it learns from rollouts: see tests/objectives and the grid")
+    code = of_objective(name, encoder, form, made.targets["y"].head)
+    if code is not None:
+        with pytest.raises(Refusal) as refused:
+            objective.build(model, made)
+        (problem,) = refused.value.problems
+        assert problem.code == code and problem.what and (problem.why or problem.fix)
+        pytest.skip(f"refused: {problem.what}")
+    objective.build(model, made)
     batch = made.encode(table(form, target)).batch(np.arange(8), torch.Generator().manual_seed(0))
     return objective.eval(), model.eval(), batch
 

@@ -664,6 +664,17 @@ def test_home(tmp_path, monkeypatch):
 # --- query ---------------------------------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) SELECT count(*) AS c FROM r", "SELECT a.i FROM data a, data b, data c, data d, data e"],
+)
+def test_a_query_without_an_end_is_ended(query, monkeypatch):
+    pytest.importorskip("duckdb")
+    monkeypatch.setattr("modelwright.data.sources.query.SECONDS", 0.5)
+    with pytest.raises(Refusal, match="no answer within"):
+        load(pa.table({"i": range(200)}), query=query)
+
+
 def test_query_one_and_join(tmp_path):
     people = put(tmp_path, "people.csv", "id;name;weight\n1;Ann;60,5\n2;Bo;80,25\n3;Cy;\n")
     pq.write_table(pa.table({"person": [1, 1, 2], "fee": [10, 20, 5]}), tmp_path / "visits.parquet")
@@ -884,3 +895,16 @@ def test_nothing_heavy_is_imported():
         env={**os.environ, "PYTHONPATH": str(Path(home.__file__).parents[1])},
     )
     assert done.stdout.strip() == "[]", done.stdout + done.stderr
+
+
+def test_times_that_no_calendar_holds_are_missing_and_told():
+    """PostgreSQL's infinity, as a Parquet file has it, ended in an OverflowError of Python's dates."""
+    columns = {
+        "day": pa.array([-719_162, 2_932_896, 2_932_897, None], pa.date32()),  # 0001-01-01, 9999-12-31, and the day after
+        "time": pa.array([0, 2**62, -(2**62), 1], pa.timestamp("us")),
+        "zoned": pa.array([0, 2**60, None, 1], pa.timestamp("s", "Asia/Shanghai")),
+        "fine": pa.array([2**62, -(2**62), 0, None], pa.timestamp("ns")),
+    }
+    loaded = load(pa.table(columns))
+    assert [loaded.table[c].null_count for c in columns] == [2, 2, 2, 1] and loaded.table.to_pylist()[0]["time"].year == 1970
+    assert "times outside of the years 1 to 9999 read as missing: day (1), time (2), zoned (1)" in loaded.notes

@@ -168,6 +168,13 @@ def test_a_cell_that_holds_the_bytes_stands_for_them(tmp_path):
     assert table_digest(found.schema.contents(packed)) == table_digest(found.schema.contents(loaded.table)) != table_digest(loaded.table)
 
 
+def test_of_noise_alone_copies_are_of_what_is_made_not_of_a_label():
+    """Nothing is read: pictures that come again stay together, rows of one action are no copies."""
+    data = {"source": pa.table({"other": list(range(60)), "y": [i % 4 for i in range(60)]}), "columns": {"z": "noise", "other": "ignore"}}
+    found = prepare(task_of({"data": data, "target": {"y": {"action": {"classes": 4}}}}))
+    assert all(t.num_rows for t in found.tables.values())
+
+
 def every_kind(folder, wild):
     """60 rows of every kind of column, the first 30 for training. wild: what the others hold is changed beyond recognition."""
     rng = np.random.default_rng(0)

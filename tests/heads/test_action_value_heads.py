@@ -1,11 +1,13 @@
 """The policy's and the value's head against torch's distributions."""
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 
 from modelwright import find
 from modelwright.forms import Encoded, Ragged
+from modelwright.model import Encoder
 
 
 def built(name, kind, width=8, **settings):
@@ -90,3 +92,20 @@ def test_value_is_half_the_squared_error():
     by_hand = [sum(0.5 * float(out[i, t] - target[i, t]) ** 2 for t in range(n)) for i, n in enumerate([4, 1, 2])]
     assert np.allclose(total.tolist(), by_hand, atol=1e-6) and count.tolist() == [4, 1, 2]
     assert head.nll(out, target, torch.ones(3, dtype=torch.bool))[1].tolist() == [4, 4, 4]
+
+
+def test_of_a_series_with_one_action_a_row_the_summary_is_read():
+    """As logged beside a window of observations; a list of actions asks for one at every step."""
+    encoder = Encoder()
+    encoder.width, encoder.steps = 8, True
+    h, read = Encoded(torch.randn(3, 5, 8)), {}
+    for values in (pa.array([0, 1, 2]), pa.array([[0, 1], [2], [1]])):
+        kind = find.make("kinds", {"action": {"classes": 3}})
+        kind.fit(pa.chunked_array([values]))
+        head = find.make("heads", "action")
+        head.build(kind, 8, encoder)
+        read[kind.episodes_] = head(h).shape[1]
+    assert read == {False: 1, True: 5}
+    vector = find.make("kinds", {"action": {"low": [0.0, 0.0], "high": [1.0, 1.0]}})
+    vector.fit(pa.chunked_array([pa.array([[0.1, 0.2]])]))
+    assert not vector.episodes_

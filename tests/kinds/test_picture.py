@@ -132,17 +132,19 @@ def bomb(width: int, height: int) -> bytes:
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_what_cannot_be_read_is_refused_all_at_once():
-    good = saved(Image.fromarray(noise(32, 32, 3)), "JPEG")
+    good, whole = saved(Image.fromarray(noise(32, 32, 3)), "JPEG"), saved(Image.fromarray(noise(32, 32, 3)), "PNG")
+    cut = whole[: len(whole) // 2]
     wrong = {
         "empty (0 bytes)": b"",
         "truncated": good[: len(good) // 2],
+        "file is truncated": cut,
         "no picture": b"hello, world",
         "pixels": bomb(100_000, 100_000),
         "64 million": bomb(9_000, 9_000),
         "floating-point": saved(Image.fromarray(np.ones((4, 4), np.float32)), "TIFF"),
     }
     kind = Picture()
-    kind.fit(column([good]))
+    kind.fit(column([good, cut]))  # which is passed over
     for what, cell in wrong.items():
         with pytest.raises(Refusal) as e:
             kind.encode(column([good, cell]))
@@ -152,7 +154,7 @@ def test_what_cannot_be_read_is_refused_all_at_once():
     with pytest.raises(Refusal) as e:
         kind.encode(column([*wrong.values()] + [good] * (far - len(wrong)) + [b"x"]))
     text = e.value.problems[0].what
-    assert text.startswith(f"7 of {far + 1} pictures") and all(f"row {i}:" in text for i in range(5)) and "row 5:" not in text
+    assert text.startswith(f"8 of {far + 1} pictures") and all(f"row {i}:" in text for i in range(5)) and "row 5:" not in text
 
 
 @pytest.mark.filterwarnings("ignore:Truncated File Read")
@@ -184,7 +186,7 @@ def test_paths_stay_below_the_root(tmp_path):
     with pytest.raises(Refusal) as e:
         encoded(["../b.png", "c.png", "https://example.org/a.png"], root=str(root))
     text = e.value.problems[0].what
-    assert "3 of 3" in text and "leads out" in text and "there is no file 'c.png'" in text and "URL" in text
+    assert "3 of 3" in text and "leads out" in text and "'c.png': there is no such file below" in text and "URL" in text
 
 
 def test_guess():

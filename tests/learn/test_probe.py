@@ -151,6 +151,25 @@ def test_which_parameters_get_a_gradient():
     assert seen.moves == ["model.encoders.table.layers.0.weight", "model.encoders.table.layers.0.bias", "model.heads.y.linear.weight"]
 
 
+class Aside(Objective):
+    """Learns something of its own from what the encoders say."""
+
+    def build(self, model, schema):
+        self.net = nn.Linear(5, 1)
+
+    def loss(self, model, batch, player):
+        total = self.net(model.encode(batch)["table"].pooled()).square().squeeze(1)
+        return Loss({"own": Term(total, torch.ones(len(batch)))})
+
+
+def test_a_stage_that_teaches_the_model_nothing_is_refused():
+    aside = Aside()
+    aside.build(None, None)
+    (found,) = check(probe(parts_of(model_of(nn.Identity(), width=5), aside), batch_of()), [])
+    assert found.code == "plan.idle" and found.why and found.fix
+    assert check(probe(parts_of(model_of(nn.Linear(5, 5), width=5), aside), batch_of()), []) == []
+
+
 def test_nothing_is_changed():
     parts = parts_of(model_of(nn.Linear(5, 6), nn.BatchNorm1d(6)).eval())
     state, modes = copy.deepcopy(parts.learner.state_dict()), {n: m.training for n, m in parts.learner.named_modules()}

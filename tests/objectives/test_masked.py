@@ -293,6 +293,37 @@ def test_picture_hides_half_of_the_patches_and_counts_only_their_pixels():
     assert torch.allclose(alone, objective.loss(model, prepared, "model").per_row(), atol=1e-5)
 
 
+# Series
+
+
+def test_series_loss_is_a_double_loop_and_gaps_are_not_asked_for():
+    rng = np.random.default_rng(0)
+    rows = [[[float(v) if rng.random() > 0.2 or c else None for c, v in enumerate(step)] for step in rng.normal(3, 2, (n, 2))] for n in (12, 1, 0, 20, 7)]
+    schema = Schema({"x": find.make("kinds", "series")}, {})
+    table = pa.table({"x": pa.array(rows, pa.list_(pa.list_(pa.float64())))})
+    schema.fit(table)
+    encoder = find.make("encoders", {"lstm": {"width": 8}})
+    encoder.build(schema.encoders()["x"])
+    model, objective = Model({"x": encoder}, None, {}, {}).eval(), find.make("objectives", {"masked": {"steps": 0.3}})
+    objective.build(model, schema)
+    batch = schema.encode(table).batch(np.arange(5))
+    prepared = objective.prepare(batch, seeded(1))
+    before, after, hidden = batch.inputs["x"].values, prepared.inputs["x"].values, prepared.extra["x.hidden"]
+    assert hidden.sum(1).tolist() == [4, 1, 0, 6, 2] and before.shape[2] == 3  # two channels, and the flag of the first
+    term = objective.loss(model, prepared, "model").terms["x"]
+    out = objective.decoders[0].net(model.encoders["x"](prepared.inputs["x"]).z).detach()
+    for b in range(5):
+        total, count = 0.0, 0
+        for t in range(len(rows[b])):
+            assert (after[b, t] == 0).all() if hidden[b, t] else torch.equal(after[b, t], before[b, t])
+            for c in range(2):
+                if hidden[b, t] and rows[b][t][c] is not None:
+                    total, count = total + 0.5 * float(before[b, t, c] - out[b, t, c]) ** 2, count + 1
+        assert float(term.total[b].detach()) == pytest.approx(total, abs=1e-4) and int(term.count[b]) == count
+    alone = torch.cat([objective.loss(model, prepared.select(slice(i, i + 1)), "model").per_row() for i in range(5)])
+    assert torch.allclose(alone, objective.loss(model, prepared, "model").per_row(), atol=1e-5)
+
+
 def test_what_cannot_be_hidden_is_refused():
     class Noise(Picture):
         form, spec = "none", {"noise": {}}

@@ -110,6 +110,24 @@ def test_a_model_of_theirs_comes_as_onnx_and_nothing_speaks_for_it(registry, tmp
     assert {r["code"] for r in promote(registry, "theirs", at=AT).reasons} == {"gate.missing"}
 
 
+def test_weights_that_mlflow_lays_beside_are_put_into_the_file(registry, tmp_path, client):
+    """As it does by default; such a version could be imported and never opened."""
+    onnx, mlflow = pytest.importorskip("onnx"), pytest.importorskip("mlflow")
+    mlflow.set_tracking_uri(client.tracking_uri)
+    mlflow.set_registry_uri(client.tracking_uri)
+    client.create_experiment("large", (tmp_path / "flow" / "large").as_uri())
+    mlflow.set_experiment("large")
+    helper, weight = onnx.helper, np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    sides = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, ["n", 64]) for n in "xy"]
+    graph = helper.make_graph([helper.make_node("MatMul", ["x", "w"], ["y"])], "g", sides[:1], sides[1:], [onnx.numpy_helper.from_array(weight, "w")])
+    with mlflow.start_run():
+        mlflow.onnx.log_model(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), name="net", registered_model_name="large")
+    made, _ = from_mlflow(registry, f"sqlite:///{tmp_path}/flow/mlflow.db", "large")
+    assert [p.name for p in (made.folder / "model").iterdir()] == ["model.onnx"]
+    session = pytest.importorskip("onnxruntime").InferenceSession((made.folder / "model" / "model.onnx").read_bytes(), providers=["CPUExecutionProvider"])
+    np.testing.assert_allclose(session.run(None, {"x": np.eye(64, dtype=np.float32)})[0], weight)
+
+
 def test_a_pickle_is_refused_unread(registry, tmp_path, client):
     """A folder as mlflow.sklearn writes it, whose pickle would leave a file behind."""
 

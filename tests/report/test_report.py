@@ -355,6 +355,29 @@ def test_steps_say_how_to_repair_what_a_limit_refused():
     assert "Mend the data" not in steps and "worth its cost" in steps and "pre-train" not in steps
 
 
+def test_a_model_from_elsewhere_is_told_the_temperature_that_it_lacks():
+    def steps(**repair):
+        told = story(elsewhere=True)
+        bad = line("calibration.ece", 0.2, 0.15, 0.25, "<= 0.1", "fail")
+        told.evidence["evidence"].append({**bad, "details": {"repair": repair} if repair else {}})
+        return " ".join(next_steps(told))
+
+    found = {"temperature": 2.0, "rows": 400, "split": "calibration", "nll_before": 0.9, "nll_after": 0.5, "ece_before": 0.21, "ece_after": 0.03}
+    assert "divide its logits by 2" in steps(**found) and "power of 0.5" in steps(**found)
+    assert "400 calibration rows 0.2100 before and 0.0300 after" in steps(**found)
+    assert "no temperature helps" in steps(**found | {"nll_after": 0.8999}) and "--data calibration=FILE" in steps()
+
+
+def test_a_model_from_elsewhere_is_told_thresholds_that_make_its_groups_even():
+    told = story(elsewhere=True)
+    bad = line("fairness.demographic_parity_difference", 0.3, 0.25, 0.35, "<= 0.1", "fail")
+    found = {"thresholds": {"sex=f": 0.31, "sex=<m>": 0.62}, "split": "calibration", "rows": 1200}
+    told.evidence["evidence"].append({**bad, "details": {"positive": "yes", "repair": found}})
+    steps = " ".join(next_steps(told))
+    assert "say yes above a probability of 0.3100 of sex=f, 0.6200 of sex=<m>, as found on 1,200 calibration rows" in steps and "p (1 - t)" in steps
+    assert "<m>" not in page.render(told)
+
+
 def test_an_audit_names_its_model():
     assert "Modelwright audit of mine.py:factory" in page.render(story(plan={"model": "mine.py:factory"}))
 

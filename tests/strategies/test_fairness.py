@@ -131,3 +131,17 @@ def test_groups_that_are_not_there_are_named_with_their_count(cancer):
     assert "is no label" in refused(fairness(positive="sick"), lambda c: None)
     with pytest.raises(Refusal):
         fairness("fair")
+
+
+def test_a_plan_keeps_the_last_weights_unless_told_otherwise():
+    """Those of the least validation loss come from before the multipliers act."""
+    import modelwright as mw
+    from modelwright.task import task_of
+
+    def kept(**stage):
+        rng = np.random.default_rng(0)
+        data = {"x": rng.normal(size=200).tolist(), "sex": rng.choice(["f", "m"], 200).tolist(), "y": rng.choice(["no", "yes"], 200).tolist()}
+        source = {"source": data, "columns": {"sex": {"kind": "category", "group": True}}}
+        return mw.plan(task_of({"data": source, "target": "y", "stages": [{"train": {"epochs": 1, **stage}}]})).stages[0].settings.keep
+
+    assert kept() == "best" and kept(strategies=["fairness"]) == "last" and kept(strategies=["fairness"], keep="best") == "best"

@@ -126,6 +126,21 @@ def _checkpoints(steps: int) -> dict[int, int]:
     return found
 
 
+def traceless(x: Tensor, ball: Ball) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """What an attacker who is watched does to x (N, ...): inputs that are the same in all rows stay as they are, and pictures of 8 bits stay such. Gradients go
+    through the rounding as if it were none (Athalye et al. 2018). (moved (B, ...), rows (B,)) -> like moved; None where that is no restriction."""
+    varies = (x - x[:1]).abs().amax(0) > 1e-6
+    whole = ball.low is not None and bool(((255 * x).round() - 255 * x).abs().max() < 1e-3)
+    if bool(varies.all()) and not whole:
+        return None
+
+    def tidy(moved: Tensor, rows: Tensor) -> Tensor:
+        d = torch.where(varies, moved - x[rows], 0.0)
+        return x[rows] + (d + ((255 * d.abs() + 1e-3).floor() / 255 * d.sign() - d).detach() if whole else d)  # towards x: within the ball
+
+    return tidy
+
+
 def square(net: Net, x: Tensor, y: Tensor, rows: Tensor, ball: Ball, steps: int, rng: torch.Generator) -> Tensor:
     """Random search without gradients: corners of the ball, a shrinking window of entries redrawn at a time, kept where the margin falls."""
     with torch.no_grad():

@@ -17,6 +17,7 @@ from ._noise import Finding, spread
 
 HUGE, CALLS, Z = 1e4, 600, 5.0  # times clip; calls of a mean; standard errors that a mean must exceed
 SLACK = 1e-3  # float32 beside large numbers
+FIRST = "a huge row before six others"
 
 
 class Probe:
@@ -123,13 +124,18 @@ def sensitivity(probe: Probe, every: list[int], many: int, rng: np.random.Genera
         ("an enormous row", quiet, 1e12 * clip * u),
         ("a row of twenty times the clip", quiet, 20 * clip * u),
         (f"a huge row after {many:,} others", np.tile(1e-3 * clip * u, (many, 1)), HUGE * clip * u),
+        (f"a row of twenty times the clip after {many:,} others", np.tile(1e-3 * clip * u, (many, 1)), 20 * clip * u),  # their mean is small
+        (f"each of {many:,} huge rows", np.zeros((0, d)), np.tile(HUGE * clip * u, (many, 1))),  # wherever one stands
+        (FIRST, quiet, HUGE * clip * u),
         *((f"a {word} row beside others, {share:.0%} of them small", _mixed(clip, share) * u, size * clip * u)
           for share in (np.arange(1, 40) / 40 if probe.exact else (0.5, 0.9)) for word, size in (("small", 1e-3), ("large", 1.0))),
     ):  # fmt: skip
         if trainer.late:
             break
         steps = every if name == "a huge row" and len(every) * d <= 1_000_000 else probe.steps[:1] if "small" in name else None
-        worst[name] = probe.moved(np.vstack([others, row]), np.vstack([others, 1e-12 * u]), row, steps)
+        rows, none = np.atleast_2d(row), np.tile(1e-12 * u, (len(row) if row.ndim > 1 else 1, 1))
+        with_, without = (np.vstack([part, others] if name == FIRST else [others, part]) for part in (rows, none))
+        worst[name] = probe.moved(with_, without, rows[0], steps) / len(rows)
     mixed = {n: x for n, x in worst.items() if "small" in n}
     shown = {n: x for n, x in worst.items() if n not in mixed or x == max(mixed.values())}
     facts: dict[str, Any] = {"clip": clip, "moved": shown, "exact": probe.exact}
@@ -147,8 +153,10 @@ def sensitivity(probe: Probe, every: list[int], many: int, rng: np.random.Genera
         how = ": entries are clipped, not the row"
     elif "small" in first:
         how = ": the bound depends on the other rows"
-    elif "after" in first:
-        how = ": rows beyond some number are not clipped"
+    elif "after" in first or "each of" in first:
+        how = ": rows in some places are not clipped"
+    elif first == FIRST:
+        how = ": the first row is not clipped as others are"
     elif first.endswith("others") or "others" in first:
         how = ": rows are clipped together, not each by itself"
     return [("privacy.clipping", f"{name} moves the sum by {worst[name]:.4g}, and the clip is {clip:.4g}{how}")], facts
@@ -161,26 +169,47 @@ def _mixed(clip: float, share: float, rows: int = 40) -> np.ndarray:
 
 def memory(probe: Probe, rng: np.random.Generator, most: int) -> tuple[list[Finding], bool | None]:
     """Whether rows of the first batches move any release after them (most in all), the noise being the same, or of one batch the next over many; None: there
-    was no time."""
+    was no time. What is kept and given back every so often may have been given back just then: first batches are a quarter of all, and one more."""
     trainer, clip, steps = probe.trainer, probe.clip, list(range(most)) if probe.exact else probe.steps[:2] if len(probe.steps) > 1 else probe.steps * 2
     u, times = _unit(rng, trainer.dimensions), 1 if probe.exact else CALLS // 2
-    first, after, means = max(1, len(steps) // 4), np.tile(0.5 * clip * u, (6, 1)), []  # more than the small batch before it, and less than the large one
-    for size in (1e-3, 10.0):
+    quarter, after = max(1, len(steps) // 4), np.tile(0.5 * clip * u, (6, 1))  # more than the small batch before it, and less than the large one
+    for first in (quarter, quarter + 1) if quarter + 1 < len(steps) else (quarter,):
+        means = []
+        for size in (1e-3, 10.0):
+            trainer.restart(probe.seed)
+            seen = []
+            while len(seen) < times and not trainer.late:
+                trainer.privatize(np.tile(size * clip * u, (6, 1)), steps[:first])
+                seen.append(trainer.privatize(after, steps[first:]) * probe.unit)
+            if len(seen) < times or not len(seen[-1]):
+                return [], None
+            means.append(np.mean([x[: len(seen[-1])] for x in seen], 0))
+        apart = means[0][: len(means[1])] - means[1][: len(means[0])]
+        sizes = np.linalg.norm(apart, axis=1) if probe.exact else np.abs(apart @ u) - Z * probe.sigma * clip * np.sqrt(2 / times)
+        moved, when = float(sizes.max()), steps[first + int(sizes.argmax())]
+        if moved > 1e-4 * clip:
+            words = f"what is released at step {when} depends on rows of earlier batches: it moves by {moved:.3g} beside a clip of {clip:.4g}"
+            return [("privacy.memory", words)], True
+    return [], False
+
+
+def momentum(probe: Probe, stated: float) -> tuple[float, float, float] | None:
+    """(gain, b, c) of y_t = b y_{t-1} + gain u_t + c u_{t-1} where releases answer a row as these do: momentum, Nesterov's or a running mean, of what the
+    step itself releases. None where they answer otherwise, or only once. The gain is that of the one of the three that comes nearest to the stated divisor."""
+    trainer, d = probe.trainer, probe.trainer.dimensions
+    u, seen = 0.1 * probe.clip * _unit(np.random.default_rng(probe.seed), d), []
+    for size in (1.0, 1e-9):
         trainer.restart(probe.seed)
-        seen = []
-        while len(seen) < times and not trainer.late:
-            trainer.privatize(np.tile(size * clip * u, (6, 1)), steps[:first])
-            seen.append(trainer.privatize(after, steps[first:]) * probe.unit)
-        if len(seen) < times or not len(seen[-1]):
-            return [], None
-        means.append(np.mean([x[: len(seen[-1])] for x in seen], 0))
-    apart = means[0][: len(means[1])] - means[1][: len(means[0])]
-    sizes = np.linalg.norm(apart, axis=1) if probe.exact else np.abs(apart @ u) - Z * probe.sigma * clip * np.sqrt(2 / times)
-    moved, when = float(sizes.max()), steps[first + int(sizes.argmax())]
-    if not moved > 1e-4 * clip:
-        return [], False
-    words = f"what is released at step {when} depends on rows of earlier batches: it moves by {moved:.3g} beside a clip of {clip:.4g}"
-    return [("privacy.memory", words)], True
+        first = trainer.privatize(size * u[None], [0])
+        seen.append(np.concatenate([first, trainer.privatize(1e-9 * u[None], list(range(1, 6)))]))
+    if min(map(len, seen)) < 6:
+        return None
+    h = (seen[0] - seen[1]) @ u / (u @ u) * stated
+    if min(abs(h[:2])) < 1e-3 or not 1e-3 < (b := float(h[2] / h[1])) < 1 or np.abs(h[2:] - b * h[1:-1]).max() > 1e-4 * abs(h[0]):
+        return None
+    gains = (1.0, 1 - b, 1 + b)
+    gain = min(gains, key=lambda g: abs(np.log(abs(h[0]) / g)))
+    return gain, b, float((h[1] - b * h[0]) * gain / h[0])
 
 
 def noise_beside(probe: Probe, claimed: float, most: int, beyond: int, calls: int, alpha: float, rng: np.random.Generator) -> tuple[list[Finding], dict]:

@@ -1,8 +1,8 @@
 """The worst case of each row over an ensemble of attacks, on as many rows as may be afforded, with reasons why a failure of them would show nothing.
 
-A row counts where it is right and none moved it: APGD on cross-entropy and on the targeted DLR, random search, transfer from a surrogate (`_attacks`),
-one after another on what is left. How many rows follows from the operations of a pass, never from a clock; where the time allowed ends, whole blocks
-count. Before all, the attacks must find the exact worst cases of an undefended linear classifier. B rows, N in all, K classes.
+A row counts where it is right and none moved it: APGD on cross-entropy and on the targeted DLR, the same without traces, random search, transfer from a
+surrogate (`_attacks`), one after another on what is left. How many rows follows from the operations of a pass, never from a clock; where the time allowed
+ends, whole blocks count. Before all, the attacks must find the exact worst cases of an undefended linear classifier. B rows, N in all, K classes.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def affordable(logits, x: Tensor, steps: int) -> tuple[int, int]:
     few = min(2, len(x))
     with Counted() as counter, torch.no_grad():
         classes = logits(x[:few], torch.arange(few)).shape[1]
-    runs = 1 + min(classes - 1, TARGETS)
+    runs = 2 + min(classes - 1, TARGETS)
     each = counter.total / few * 2 * steps * (3 * runs + 5)
     if not each:
         return len(x), min(BLOCK, len(x))
@@ -94,12 +94,12 @@ def attack(net, x, y, rows, ball, steps, seed, safe, right, block=None, until=fl
         checks = h.checked(timed, x[few], y[few], rows[few], ball, rng)
         many = right.nonzero().squeeze(1)[:TOLD]
         special = h.special(timed, x[many], y[many], rows[many], ball, rng) if len(many) >= LEAST else 0.0
-        student = a.surrogate(timed, x, rows, ball, rng)
+        student, tidy = a.surrogate(timed, x, rows, ball, rng), a.traceless(x, ball)
         while n < some:
             part = slice(n, min(n + block, some))
             rng = torch.Generator().manual_seed(seed + 1 + n)
             at = (right & ~safe)[part].nonzero().squeeze(1) + n
-            stands, fell, far, only = ensemble(timed, student, x[at], y[at], rows[at], ball, steps, rng)
+            stands, fell, far, only = ensemble(timed, student, tidy, x[at], y[at], rows[at], ball, steps, rng)
             left[part] = (right & safe)[part]
             left[at[stands]] = True
             lost_to = {k: lost_to.get(k, 0) + v for k, v in fell.items()} | {k: v for k, v in lost_to.items() if k not in fell}
@@ -114,7 +114,7 @@ def attack(net, x, y, rows, ball, steps, seed, safe, right, block=None, until=fl
     return left, told, ["robustness.masked_gradients"] if standing and (h.hidden(checks) or searched > max(3, SHARE * count)) else []
 
 
-def ensemble(net, student, x, y, rows, ball, steps, rng) -> tuple[Tensor, dict[str, int], float, int]:
+def ensemble(net, student, tidy, x, y, rows, ball, steps, rng) -> tuple[Tensor, dict[str, int], float, int]:
     """(rows (B,) bool that no attack moves, {attack: rows that it lost}, the largest change, rows that gradients left and the others moved). All are right."""
     left, lost_to, reach = torch.ones(len(x), dtype=torch.bool), {}, 0.0
     if not len(x):
@@ -140,9 +140,17 @@ def ensemble(net, student, x, y, rows, ball, steps, rng) -> tuple[Tensor, dict[s
     def climb(net, i: Tensor, loss, steps: int) -> Tensor:
         return a.apgd(net, lambda z, j: loss(z, i[j]), x[i], y[i], rows[i], ball, steps, rng)
 
-    go("apgd_ce", lambda i: climb(net, i, lambda z, i: a.cross_entropy(z, y[i], scale[i]), steps))
+    def ce(z, i):
+        return a.cross_entropy(z, y[i], scale[i])
+
+    go("apgd_ce", lambda i: climb(net, i, ce, steps))
     for k, t in enumerate(targets, 1):
         go(f"apgd_dlr_{k}", lambda i, t=t: climb(net, i, lambda z, i: a.targeted_dlr(z, y[i], t[i]), steps))
+    if tidy is not None:
+        tidied = lambda z, r: net(tidy(z, r), r)  # noqa: E731
+        go("apgd_ce_traceless", lambda i: tidy(climb(tidied, i, ce, steps), rows[i]))
+        for k, t in enumerate(targets, 1) if lost_to.get("apgd_ce_traceless") else ():  # somebody was watching
+            go(f"apgd_dlr_{k}_traceless", lambda i, t=t: tidy(climb(tidied, i, lambda z, i: a.targeted_dlr(z, y[i], t[i]), steps), rows[i]))
     by_gradient = int(left.sum())
     go("transfer", lambda i: climb(student, i, lambda z, i: a.cross_entropy(z, y[i], torch.ones(len(i))), 15))
     go("square", lambda i: a.square(net, x[i], y[i], rows[i], ball, 5 * steps, rng))

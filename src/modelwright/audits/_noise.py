@@ -190,4 +190,8 @@ def _shape(z, alpha) -> list[Finding]:
     heavy = float((few**4).mean() / (few**2).mean() ** 2 - 3)
     if kstest(few, "norm", method="asymp").pvalue < alpha or abs(heavy) > norm.isf(alpha / 2) * np.sqrt(24 / len(few)) + 30 / len(few):
         return [("privacy.noise_shape", f"the noise is not Gaussian (excess kurtosis {heavy:+.2f}), and the accountant is for Gaussian noise")]
+    m, d = z.shape
+    lengths, df = (z**2).sum(1) / (z**2).mean(), 2 * m / (2 + 12 / d)  # chi square of d: their variance is 2 d, its own (2 + 12 / d) (2 d)^2 / m
+    if m >= 24 and df * lengths.var(ddof=1) / (2 * d) < chi2.ppf(alpha, df):
+        return [("privacy.noise_shape", "the noise of every step has nearly the same length: what is released lies on a sphere about the sum")]
     return []

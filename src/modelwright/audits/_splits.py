@@ -122,6 +122,8 @@ def split_shift(v: View) -> list[Measurement]:
         read = cells(table.column(n))
         if read is not None and (not read[1] or len(np.unique(read[0])) <= 100):
             each[n] = shift.column_p(read[0][~side], read[0][side], read[1])
+            if not read[1] and (empty := np.isnan(read[0])).any():
+                each[f"{n}: empty cells"] = shift.column_p(empty[~side], empty[side], True)
     named = shift.holm(each, v.alarm / 2)
     seen = p <= v.alarm / 2 or (bool(named) and of is None)
     details = {"auroc": auroc, "p": p, "columns": {n: each[n] for n in named[:SHORT]} if seen else {}}

@@ -13,7 +13,7 @@ calibrated model's 0. Bins stay where they are while the jackknife leaves rows o
   are as much too sure as too unsure, and of one among many, the mean shows nothing.
 Both have fewer bins where rows are few (one for each 100, so that below 200 it is |mean confidence - accuracy|) and the floor taken off; the low end is
 corrected for their number, the high end needs no correction, for the truly worst one's own interval holds. What the temperature changed stands in the
-details.
+details; of a model from elsewhere what one would change, fitted on the rows of the role calibration (else validation), under `repair`.
 
 An error far below its own floor is no good sign: labels stray from any probabilities, unless those were fitted to these very labels, as by an isotonic
 regression on the test rows (`calibration.fitted_here`, and the high end is open). Where rows stand or fall together the floor may be higher, too: the
@@ -28,12 +28,13 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from scipy.optimize import minimize_scalar
 
 from ..forms import Measurement
 from ..intervals import Interval, interval
 from ..kind import Metric
-from ..metrics import binned, equal_mass
-from ..subject import Audit, Subject, groups_of, rows_of
+from ..metrics import binned, ece, equal_mass, nll
+from ..subject import Audit, Elsewhere, Subject, groups_of, rows_of
 
 DRAWS = 50
 LEAST = 30  # rows of a slice
@@ -58,7 +59,7 @@ class Calibration(Audit):
             rng = np.random.default_rng(subject.seed)
             drawn = [labels_of(p, rng, np.arange(len(p))) for _ in range(DRAWS)]
             together = drawn if clusters is None else [labels_of(p, rng, clusters) for _ in range(DRAWS)]
-            temperature = subject.lineage.get("calibration", {}).get(target, {})
+            temperature = repair(subject, target) if isinstance(subject.predictor, Elsewhere) else subject.lineage.get("calibration", {}).get(target, {})
 
             def less(error, rows, level, y=y, p=p, labels=(drawn, together), clusters=clusters) -> tuple[Interval, float]:
                 units = None if clusters is None else clusters[rows]
@@ -106,6 +107,29 @@ class Calibration(Audit):
     def _line(self, subject, name, target, i: Interval, n: int, began: float, details: dict[str, Any], reasons=(), slice=None) -> Measurement:
         places = (target, "test", slice, i.value, i.low, i.high, subject.level, n, i.method, subject.seed, time.perf_counter() - began)
         return Measurement("calibration", f"calibration.{name}", *places, details, list(reasons))
+
+
+def repair(subject: Subject, target: str) -> dict[str, Any]:
+    """The temperature (Guo et al. 2017) that a model which we did not calibrate lacks, and what it does on the rows that it was fitted on: the
+    probabilities to the power of 1 / temperature, and each row divided by its sum. {} where no rows are left for it."""
+    split, kind = next((s for s in ("calibration", "validation") if s in subject.splits), None), subject.schema.targets[target]
+    if split is None or target not in subject.splits[split].column_names:
+        return {}
+    truth, p = kind.encode_target(kind.column(subject.splits[split], target)), subject.predict(split)[target].probabilities.numpy().astype(np.float64)
+    y, p = truth["values"][truth["known"]], p[truth["known"]]
+    if len(y) < LEAST:
+        return {}
+    found = minimize_scalar(lambda t: nll(y, tempered(p, np.exp(t))), bounds=(np.log(0.05), np.log(20)), method="bounded")
+    value = float(np.exp(found.x))
+    figures = {f"{m.__name__}_{when}": float(m(y, q)) for when, q in (("before", p), ("after", tempered(p, value))) for m in (nll, ece)}
+    return {"repair": {"temperature": value, "split": split, "rows": len(y), **figures}}
+
+
+def tempered(p: np.ndarray, temperature: float) -> np.ndarray:
+    """(N, K) the probabilities that logits divided by the temperature have."""
+    logs = np.log(p.clip(1e-12)) / temperature
+    q = np.exp(logs - logs.max(1, keepdims=True))
+    return q / q.sum(1, keepdims=True)
 
 
 def labels_of(p: np.ndarray, rng: np.random.Generator, units: np.ndarray) -> np.ndarray:

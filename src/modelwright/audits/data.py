@@ -23,6 +23,8 @@ from ..subject import Audit, Subject
 from . import _splits as splits
 from ._view import SHORT, View
 
+WIDE = 500  # columns of features beyond which no plane is fitted
+
 
 class Data(Audit):
     def __init__(self, rows: int = 4000):
@@ -177,6 +179,7 @@ def wrong_labels(v: View) -> list[Measurement]:
         grouped = groups(table.take(rows), set(schema.targets), 50, whole=True) | tenths(table.take(rows))
         ranges = fifths(table.take(rows), [n for n in v.inputs if n not in grouped and n in table.column_names])
         worst = None if p is None else labels.worst_group(grouped | ranges, p, y, level, of_, ranges=ranges)
+        worst = (labels.opposite(grouped, x[rows], y, level, of_) if worst and isinstance(x, np.ndarray) and x.shape[1] <= WIDE else None) or worst
         for split in ("train", "test"):
             name, mine = "label_error_rate" if split == "train" else "test_label_error_rate", where == split
             rate = None if p is None else labels.error_rate(p[mine], y[mine], level, None if of is None else of_[mine])

@@ -66,6 +66,7 @@ FOUND = {  # figure: (code, what is wrong with an explainer of this interval)
     "overlooked": ("explanation.overlooks", lambda i: i.low > 0.5),
 }
 MOST = 20  # columns whose mean |attribution| is kept
+LEAST, PASSES = 8, 10  # where time is limited: rows that are explained all the same; what the figures of a row take, in explanations of it
 ALONE = 8  # rows that a subject's own explainer explains a second time, each alone
 
 
@@ -130,7 +131,9 @@ class Explanation(Audit):
         if not self_test():
             return nothing(0, "explanation.self_test", "integrated gradients were not complete, or a blind explainer passed")
         small = inside is None or inside.x.dim() == 4
-        f = asked(explainer, self.rows // 2 if small else self.rows)
+        rows = self.rows // 2 if small else self.rows
+        done = (subject.repeat or {}).get(f"{target}:explanation.fidelity")
+        f = asked(explainer, rows if done is None else done["rows"])
         if f is None:
             why = "the model does not open as a differentiable function of one picture or of a table's numbers"
             return nothing(0, "explanation.no_gradients", why if explainer.gradients else "a row has no cells, no one picture and no one text to be explained")
@@ -139,6 +142,8 @@ class Explanation(Audit):
         try:
             if what := in_company(f, subject.seed):
                 return nothing(0, "explanation.other_model", what)
+            if subject.seconds is not None and done is None:
+                f = asked(explainer, min(rows, affordable(asked(explainer, LEAST), explainer, subject.seconds / 2, subject.seed)))
             found = self._measured(subject, target, f, name, explainer, None, 3 if subject.seconds is None else 1)
         except Refusal as e:
             found = nothing(len(f.x), e.problems[0].code, str(e))
@@ -146,12 +151,12 @@ class Explanation(Audit):
             found = nothing(len(f.x), "explanation.no_gradients", f"{type(e).__name__}: {e}"[:200])
         for name_, other in made.items() if self.others else ():
             slice = f"explainer={name_}"
-            if subject.seconds is not None and time.perf_counter() - began > subject.seconds:
-                found += nothing(0, "explanation.budget", "the time allowed was spent before it", slice)
-                continue
             rows = self.rows if other.of == "true" else self.rows // 8 if small else self.rows // 4  # importances need many, and ask little
             f = asked(other, rows)
             if f is None or not f.x[0].numel() or _form(f) not in other.takes:
+                continue
+            if subject.seconds is not None and time.perf_counter() - began > subject.seconds:
+                found += nothing(0, "explanation.budget", "the time allowed was spent before it", slice)
                 continue
             try:
                 found += self._measured(subject, target, f, name_, other, slice, 1 if small else 3)
@@ -189,7 +194,7 @@ class Explanation(Audit):
             return explainer.explain(f, x, classes, base, rng).detach()
 
         shown = attributed(f, x)
-        more = {"explainer": name, "claims_completeness": explainer.complete}
+        more = {"explainer": name, "claims_completeness": explainer.complete, **({"rows": n} if slice is None and subject.seconds is not None else {})}
         if shown.shape != x.shape or not torch.isfinite(shown).all():
             why = {**more, "why": f"it gave {tuple(shown.shape)} for {tuple(x.shape)}, or values that are no numbers"}
             return [self._line(subject, m, target, None, n, began, why, ["explanation.shape"], slice) for m in FIGURES]
@@ -291,6 +296,15 @@ class Given(Explainer):
 
     def explain(self, f, x, classes, baseline, rng):
         return self.call(f, x.clone(), classes.clone(), baseline.clone())  # what it writes into them is its own
+
+
+def affordable(f: Asked, explainer: Explainer, seconds: float, seed: int) -> int:
+    """How many rows have their figures in so many seconds, at least LEAST: a row's take as long as some PASSES explanations of it. f: of a few."""
+    began = time.perf_counter()
+    with torch.no_grad():
+        classes = f(f.x).argmax(1)
+    explainer.explain(f, f.x, classes, surroundings(f)[0], torch.Generator().manual_seed(seed))
+    return max(LEAST, int(seconds * len(f.x) / (PASSES * (time.perf_counter() - began))))
 
 
 def in_company(f: Asked, seed: int, few: int = 16) -> str:

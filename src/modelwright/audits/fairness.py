@@ -16,8 +16,8 @@ A group with fewer than `least` rows that a rate needs never sets the value or t
 says `fairness.small_group`. A group without any has an unknown rate, not zero: `fairness.no_positives`; a group of the test rows that the trusted rows
 lack is one. Labels are the split `trusted`'s where there is one, for the rates that need them; where a group's errors on them are surely less than a tenth
 of those on the test rows, nine in ten would be the test labels' mistakes, and the labels rather follow the model, or the rows were picked where it is
-right: `fairness.copied_labels`, no interval. In the details: rates, calibration (mean probability less share) and accuracy within groups, and the worst
-group.
+right: `fairness.copied_labels`, no interval. In the details: rates, calibration (mean probability less share) and accuracy within groups, the worst group, and
+of a model from elsewhere, which no run of ours repairs, the thresholds by group that would (`repair`).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import pyarrow as pa
 from ..forms import Measurement
 from ..intervals import interval
 from ..kind import Metric, values_as_text
-from ..subject import Audit, Subject, groups_of
+from ..subject import Audit, Elsewhere, Subject, groups_of
 
 NAMES = {
     "demographic_parity_difference": ("selection rate",),
@@ -103,6 +103,7 @@ class Fairness(Audit):
             why = "all rows are of one group" if len(names) == 1 else "no row has a group" if not names else f"a rate needs {self.least} rows of a group"
             details["why"] = "; ".join([why, *lacking[:4]])
             return self._line(subject, name, target, split, None, None, None, int(known.sum()), began, details, reasons)
+        details |= self._thresholds(subject, target, name) if isinstance(subject.predictor, Elsewhere) else {}
         if target in table.column_names:
             details |= within(said, y, prediction.probabilities, known, group, names, subject.level)
         value, low, high = float(np.nanmax(values)), float(max(lows)), float(max(highs))
@@ -110,6 +111,24 @@ class Fairness(Audit):
             low = high = None
             reasons, details["copied"] = [*reasons, "fairness.copied_labels"], copied
         return self._line(subject, name, target, split, value, low, high, int(known.sum()), began, details, list(dict.fromkeys(reasons)))
+
+    def _thresholds(self, subject: Subject, target: str, name: str) -> dict[str, Any]:
+        """Of two classes, the probability of the second above which each group's rate is that of all, on the rows of the role calibration (else
+        validation): the repair of a model that is trained elsewhere. Equalized odds need a mix of thresholds."""
+        kind, columns = subject.schema.targets[target], subject.schema.group
+        split = next((s for s in ("calibration", "validation") if s in subject.splits), None)
+        if split is None or len(kind.labels_) != 2 or not {*columns, target} <= {*subject.splits[split].column_names} or name.startswith("equalized"):
+            return {}
+        table = named(subject.splits[split], subject.schema)
+        group, names = groups_of(table, columns, named(subject.splits["test"], subject.schema), self.least)
+        p, truth = subject.predict(split)[target].probabilities[:, 1].double().numpy(), kind.encode_target(kind.column(table, target))
+        rows = (group >= 0) & (True if name.startswith("demographic") else truth["known"] & (truth["values"] == 1))
+        own = {n: p[rows & (group == g)] for g, n in enumerate(names)}
+        own = {n: q for n, q in own.items() if len(q) >= self.least}
+        if len(own) < 2:
+            return {}
+        share = (p[rows] > 0.5).mean()
+        return {"repair": {"thresholds": {n: float(np.quantile(q, 1 - share)) for n, q in own.items()}, "split": split, "rows": int(rows.sum())}}
 
     def _copied(self, subject: Subject, target: str) -> list[str]:
         """Groups whose trusted labels leave the model surely less than a tenth of its errors on the test rows; in each class too, for one may be picked."""

@@ -1,11 +1,12 @@
 """Does the model give away who was in training: membership attacks on training against test rows, shadow models, and canaries.
 
 Each attack gives a row a score, higher for members; `membership_auc` and `membership_tpr_at_fpr_0.01` are each of the attack that does best at it.
-Declared slices have theirs: what is remembered may be a rare group alone.
+Declared slices have theirs: what is remembered may be a rare group alone. Rows are asked about together, and alone where that is another thing.
 - threshold: minus the loss (Yeom et al. 2018), of a number minus the error; of a model without probabilities, being right, and
   staying so under small noise (Choquette-Choo et al. 2021).
-- learnt: of all that the model says of a row and of rows a little beside it, by a forest that knows who else was a member (each row is judged by trees
-  that did not see it): a model may be less sure of what it saw, or say nothing but 0.9, and give its members away all the same (Shokri et al. 2017).
+- learnt: of all that the model says of a row and of rows a little beside it (`_beside`), by a forest that knows who else was a member (each row is
+  judged by trees that did not see it): a model may be less sure of what it saw, or say nothing but 0.9, and give its members away all the same
+  (Shokri et al. 2017).
 - lira: online likelihood ratios of logit-scaled confidences under normal fits (Carlini et al. 2022, algorithm 1, one variance for all rows), where
   the recipe can be run again (`retrain`) at least eight times within the time, each time on a random part of the attacked rows, as large as the share of
   members, and on the other rows of training, all of them where sixteen such models fit: a shadow model is then as large as the run. Smaller ones
@@ -40,12 +41,14 @@ from ..forms import Measurement, Prediction
 from ..intervals import interval
 from ..kind import Metric
 from ..subject import NOT_TRAINED, Audit, Subject, rows_of
+from . import _beside as near
 from . import _one_run
 
 SECONDS = 30.0  # for training anew, where nothing else is said: or three times what the run's own training took
 ATTACKED = ("membership_auc", "membership_tpr_at_fpr_0.01")
 CANARY = ("canary_tpr_at_fpr_0.05", "epsilon_lower_bound")  # of one more training
 DELTA = 1e-5  # at which epsilon is bounded, where no statement says
+ALONE = 16  # rows of either set that are asked about one by one
 SHADOWS, ENOUGH, FEWEST, CANARIES = 32, 16, 8, 300  # of the canaries a half stays out: 86 is the fewest at which a rate of 5 % can be sure
 
 
@@ -82,7 +85,7 @@ class Membership(Audit):
             return self._nothing(subject, target, began, "privacy.incomparable", why)
         pool = pa.concat_tables([members, others], promote_options="permissive")
         inside = np.arange(pool.num_rows) < members.num_rows
-        said = subject.predictor.predict(pool)[target]
+        said, one_by_one = asked(subject, target, pool, inside)
         y = kind.encode_target(kind.column(pool, target))["values"]
         if said.probabilities is None and kind.labels_ is not None:
             attacks = {"label_only": steady(subject, target, pool, y, rng)}
@@ -96,7 +99,7 @@ class Membership(Audit):
             canaries = [self._line(subject, target, f, (None,) * 3, 0, "not measured", began, nothing, ["privacy.not_trained"]) for f in CANARY]
         shadows, short = [], {}
         if again is not None and said.probabilities is not None:
-            scores, shadows, short = self._lira(again, target, pool, members.num_rows, rest, y, rng)
+            scores, shadows, short = self._lira(again, target, pool, said, members.num_rows, rest, y, rng)
             attacks |= {} if scores is None else {"lira": scores}
         reasons = ["privacy.budget" if "needed_seconds" in short else "privacy.retraining"] if short else []
         found, slices = [], {None: np.ones(len(pool), bool)} | {s: rows_of(pool, s) for s in subject.slices}
@@ -107,7 +110,7 @@ class Membership(Audit):
                 continue
             aucs = {a: m.auroc(inside[rows].astype(int), s[rows]) for a, s in attacks.items()}
             auc, best, tpr, surest = self._shown(attacks, aucs, inside, rows, subject)
-            details = {"attack": best, "aucs": aucs, "comparable": told, "shadows": len(shadows), **short}
+            details = {"attack": best, "aucs": aucs, "comparable": told, "shadows": len(shadows), "one_by_one": one_by_one, **short}
             n, ends = int(rows.sum()), [(auc.value, auc.low, auc.high), tpr]
             if short:  # what a time limit kept from being tried is not shown to be harmless
                 ends = [(value, low, 1.0) for value, low, _ in ends]
@@ -140,7 +143,7 @@ class Membership(Audit):
         names = [*ATTACKED] + [*CANARY] * (kind.labels_ is not None)
         return [self._line(subject, target, n, (None, None, None), 0, "not measured", began, {"why": why}, [code]) for n in names]
 
-    def _lira(self, again, target, pool, members, rest, y, rng) -> tuple[np.ndarray | None, list[np.ndarray], dict]:
+    def _lira(self, again, target, pool, said, members, rest, y, rng) -> tuple[np.ndarray | None, list[np.ndarray], dict]:
         """(N,) log likelihood ratios (None where fewer than eight shadow models fit into the time), who was in each, and what was not shown. members: how
         many of the pool are; rest: rows that every shadow model trains on, as many as leave time for `ENOUGH` models."""
         n, seen, held, part = pool.num_rows, [], [], None
@@ -162,8 +165,7 @@ class Membership(Audit):
         if len(seen) < FEWEST:
             needed = round((FEWEST - len(seen)) * again.seconds(size + beside), 1)
             return None, held, {"not_shown": f"shadow models: {FEWEST - len(seen)} more take about {needed:g} s", "needed_seconds": needed}
-        own = scaled(again.subject.predictor.predict(pool)[target].probabilities.numpy(), y)
-        return likelihood_ratio(own, np.array(seen), np.array(held)), held, {}
+        return likelihood_ratio(scaled(said.probabilities.numpy(), y), np.array(seen), np.array(held)), held, {}
 
     def _canaries(self, again, target, kind, members, others, rng) -> list[Measurement]:
         """The test rows that the model is surest of, each with a wrong label and in training or not by a fair coin; it is trained once more."""
@@ -328,6 +330,21 @@ def comparable(schema, kind, target, members, others, seed) -> dict:
     return {"auc": auc, "apart": bool(auc > max(0.57, 0.5 + 4 * null))}
 
 
+def asked(subject, target, pool, inside) -> tuple[Prediction, bool]:
+    """What is said of the rows, and whether each was asked about alone, as an attacker may: where that is another thing for some of either set."""
+    said, some = subject.predictor.predict(pool)[target], np.concatenate([np.flatnonzero(of)[:ALONE] for of in (inside, ~inside)])
+
+    def alone(rows) -> Prediction:
+        return Prediction.cat([subject.predictor.predict(pool.slice(i, 1))[target] for i in rows])
+
+    try:
+        apart = alone(some)
+    except Exception:  # noqa: BLE001 - it answers many rows, and one row it does not
+        return said, False
+    one, among = ((p.value if p.probabilities is None else p.probabilities).numpy() for p in (apart, said))
+    return (said, False) if np.allclose(one, among[some], atol=1e-3, equal_nan=True) else (alone(range(pool.num_rows)), True)
+
+
 def steady(subject, target, pool, y, rng, draws: int = 4) -> np.ndarray:
     """(N,) of labels alone: right, plus the share of noised copies that are."""
     score = 2.0 * (subject.predictor.predict(pool)[target].value.numpy() == y)
@@ -335,17 +352,10 @@ def steady(subject, target, pool, y, rng, draws: int = 4) -> np.ndarray:
 
 
 def noised(subject, target, pool, rng, draws: int) -> Iterator[Prediction]:
-    """What is said of copies with noise of a twentieth of each number's spread, whole where the number is; nothing where there are no numbers."""
-    types = {n: pool.schema.field(n).type for n, k in subject.schema.inputs.items() if k.place == "number"}
-    numbers = [n for n, t in types.items() if pa.types.is_floating(t) or pa.types.is_integer(t)]
-    for _ in range(draws if numbers else 0):
-        copy = pool
-        for n in numbers:
-            x = copy.column(n).cast(pa.float64(), safe=False).to_numpy()
-            least, x = np.nanmin(x), x + 0.05 * np.nanstd(x) * rng.standard_normal(len(x))
-            made = pa.array(np.maximum(np.round(x), least) if pa.types.is_integer(types[n]) else x, from_pandas=True)
-            copy = copy.set_column(copy.column_names.index(n), n, made.cast(types[n], safe=False))
-        yield subject.predictor.predict(copy)[target]
+    """What is said of so many copies a little beside; of none where nothing can be moved."""
+    for _ in range(draws):
+        if (copy := near.beside(subject.schema, pool, rng)) is not None:
+            yield subject.predictor.predict(copy)[target]
 
 
 def said_of(said: Prediction, y: np.ndarray) -> np.ndarray:

@@ -2,9 +2,15 @@
 
 Scores, higher is stranger: energy, minus log sum exp of the logits (Liu et al. 2020); Mahalanobis, the distance to the nearest class mean under one
 shared covariance of the features (Lee et al. 2018); neighbour, the distance to the 10th nearest of the features, normalised (Sun et al. 2022).
-Without gradients there are no logits or features, and one minus the largest probability stands for them (Hendrycks & Gimpel 2017). The model is
-given inputs and never labels; means, neighbours and the threshold come from validation rows (their predicted classes), never from `ood`. The score
-is the one named, not the best on these rows.
+A model that only answers shows neither logits nor features, and one minus the largest probability stands for them (Hendrycks & Gimpel 2017); a module
+in its own process shows logits. The model is given inputs and never labels; means, neighbours and the threshold come from validation rows (their
+predicted classes), never from `ood`. The score is the one named, not the best on these rows.
+
+The default is what told most: on 41 shifts of six tables (pima, cancer, digits, german, adult, credit; noise, shuffled columns, one number or all of them
+further out, other people) Mahalanobis had a mean AUROC of 0.90 and never less than 0.54, neighbours 0.64 and energy 0.46. On the unit sphere lengths
+are lost, and a number far out makes features longer rather than turned; energy below a half is true of nets, which are surer of what is far out (Hein
+et al. 2019). Of two picture models neighbours were better in one (0.83 for 0.57, of 100 validation rows and 128 features), Mahalanobis in the other.
+All three stand in the details.
 
 Strange rows are of the role `ood`, or `ood_near` and `ood_far` (near: hard to tell), whose figures have the slices `ood=near` and `ood=far`; without `ood`
 the two together stand for it. Validation rows that are test or strange rows, too, are left out: means and neighbours would know them.
@@ -39,13 +45,13 @@ from ..closed import WORD
 from ..forms import Measurement
 from ..intervals import interval, paired
 from ..kind import Metric
-from ..subject import Audit, Subject
+from ..subject import Audit, Inward, Subject
 
 TAIL = 0.05  # of validation rows lie above the threshold
 
 
 class OOD(Audit):
-    def __init__(self, score: Literal["neighbour", "mahalanobis", "energy"] = "neighbour", rows: int = 1000):
+    def __init__(self, score: Literal["mahalanobis", "neighbour", "energy"] = "mahalanobis", rows: int = 1000):
         """rows: of each split at most, drawn at random."""
         self.score, self.rows = score, rows
 
@@ -140,21 +146,29 @@ def scores_of(subject: Subject, target: str, tables: dict[str, pa.Table], known:
     def apart(v: Tensor) -> dict[str, Tensor]:
         return dict(zip(tables, v[back].split([t.num_rows for t in tables.values()]), strict=True))
 
-    opened = subject.open(target, whole) if subject.open is not None else None
-    if opened is None:
+    inside = within(subject, target, whole)
+    if inside is None:
         said = apart(subject.predictor.predict(whole)[target].probabilities.amax(1).double())
         return {"largest_probability": {s: 1 - p.numpy() for s, p in said.items()}}
-    with torch.no_grad():
-        parts = torch.arange(len(opened.x)).split(256)
-        logits = apart(torch.cat([opened.logits(opened.x[p], p) for p in parts]).double())
-        features = [opened.features(opened.x[p], p) for p in parts]
-    features = None if features[0] is None else apart(torch.cat(features).flatten(1).double())
+    logits, features = (None if v is None else apart(v.flatten(1).double()) for v in inside)
     found = {}
     if features is not None:
         at, classes = features[known], logits[known].argmax(1)
         found["neighbour"] = {s: neighbour(f, at, same=s == known) for s, f in features.items()}
         found["mahalanobis"] = {s: mahalanobis(f, at, classes) for s, f in features.items()}
     return found | {"energy": {s: -z.logsumexp(1).numpy() for s, z in logits.items()}}
+
+
+def within(subject: Subject, target: str, table: pa.Table) -> tuple[Tensor, Tensor | None] | None:
+    """Logits (N, K) and features (N, D) of a model that shows them; None of one that only answers."""
+    if isinstance(subject.predictor, Inward):
+        return subject.predictor.inward(target, table)
+    if subject.open is None or (opened := subject.open(target, table)) is None:
+        return None
+    with torch.no_grad():
+        parts = torch.arange(len(opened.x)).split(256)
+        logits, features = zip(*((opened.logits(opened.x[p], p), opened.features(opened.x[p], p)) for p in parts), strict=True)
+    return torch.cat(logits), None if features[0] is None else torch.cat(features)
 
 
 def neighbour(f: Tensor, at: Tensor, k: int = 10, same: bool = False) -> np.ndarray:

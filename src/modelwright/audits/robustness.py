@@ -1,8 +1,8 @@
 """What small changes of an input do to a class: the worst case found by attacks, what bounds certify, and common corruptions.
 
-A row counts where it is right and no attack of the ensemble moved it (APGD on cross-entropy and on the targeted DLR, random search, transfer from a
-surrogate; see `_ensemble`): `linf_accuracy` and `l2_accuracy` are what attackers of this strength leave. `certified_accuracy` is the share that no
-attacker at all can move (interval bounds, `layers/bounds.py`). The truth lies between the two: `robust_accuracy` in the details of both. Epsilon:
+A row counts where it is right and no attack of the ensemble moved it (APGD on cross-entropy and on the targeted DLR, the same without traces, random search,
+transfer from a surrogate; see `_ensemble`): `linf_accuracy` and `l2_accuracy` are what attackers of this strength leave. `certified_accuracy` is the share
+that no attacker at all can move (interval bounds, `layers/bounds.py`). The truth lies between the two: `robust_accuracy` in the details of both. Epsilon:
 pictures 8/255 in colour and 0.1 in grey (l2 0.5 and 1.0), in [0, 1]; tables 0.1 standard deviations of each number (l2 0.25), categories held.
 
 How many rows are drawn follows from the operations of a pass, never from a clock. They are attacked in blocks, each by its own random numbers; where
@@ -39,6 +39,7 @@ from . import _hidden as h
 from ._ensemble import BLOCK, LEAST, SHARE, Late, affordable, attack, self_test
 
 SECONDS = 90.0  # of which attacks in either norm and corruptions take a third each, where the subject names none
+TRIED_ALL = "APGD-CE, APGD-DLR targeted, both without traces, random search, transfer"
 ALONE = 8  # corrupted rows of each kind that are asked about one by one
 TRIED = 16  # certified rows that are attacked all the same: training may use these very bounds, and a proof that an attack breaks is none
 
@@ -159,7 +160,7 @@ class Robustness(Audit):
                 proved = (safe & right)[:n].numpy().astype(float)
                 proved = self._interval(subject, proved, drawn).low if norm == "linf" and certified is not None else 0.0
                 i = type(i)(i.value, proved, i.high, i.method)
-            method = f"{i.method}; APGD-CE, APGD-DLR targeted, random search, transfer; {norm} {eps[norm]:.4g}, {steps} steps{cut(n, len(x))}"
+            method = f"{i.method}; {TRIED_ALL}; {norm} {eps[norm]:.4g}, {steps} steps{cut(n, len(x))}"
             details = {**how, "accuracy": float(right[:n].float().mean()), **told, **seen}
             if norm == "linf" and certified is not None:
                 details["robust_accuracy"] = {"certified": float((certified & right)[:n].double().mean()), "attacked": float(left.double().mean())}

@@ -1,12 +1,12 @@
 """Answers that no column shows by itself: in two columns together, a word of a text, the shape of an identifier, or in which cells are filled in.
 
-Each suspicion is a statistic that is asked as it stands, without a learner (AUROC of a class, squared correlation with a number), at an interval
-corrected for how many were looked at. Two columns: their difference, sum, product, quotient and distance; two categories: the pair of values; three
-columns: sums and products with either sign, of the five that weigh most in least squares. They count where they tell nearly all (0.995) and no column does
-alone (0.9). Words count where one of each class alone tells it from all others (0.97 on average over classes; a sign or a blank too many is a word, too),
-the first two and the last letters of an identifier, the last digit, the remainder (by 3 to 31) and the count of decimals of a number, a time's weekday,
-hour, minute and second where they tell 0.95, empty cells 0.85, which of two cells is empty 0.9. Left out: four columns together, checksums and hashes,
-paraphrases, a moment after the outcome which nothing but its meaning gives away.
+Each suspicion is a statistic that is asked as it stands, without a learner (AUROC of a class, squared correlation with a number), at an interval corrected
+for how many were looked at. Two columns: their difference, sum, product, quotient and distance; a number less its mean by a category; two categories: the
+pair of values; three columns: sums and products with either sign, of the five that weigh most in least squares. They count where they tell nearly all (0.995)
+and no column does alone (0.9). Words count where one of each class alone tells it from all others (0.97 on average over classes; a sign or a blank too many
+is a word, too), the first two and the last letters of an identifier, the last digit, the remainder (by 3 to 31) and the count of decimals of a number, a
+time's weekday, hour, minute and second where they tell 0.95, empty cells 0.85, which of two cells is empty 0.9. Left out: four columns together, checksums
+and hashes, paraphrases, a moment after the outcome which nothing but its meaning gives away.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def pairs(columns: dict[str, pa.ChunkedArray], y: np.ndarray, classes: int | Non
     read = {n: c for n, column in columns.items() if (c := cells(column)) is not None}
     numbers = {n: x for n, (x, names) in list(read.items())[:MOST] if not names and len(np.unique(x)) > 2}
     few = {n: x.astype(np.int64) + 1 for n, (x, names) in list(read.items())[:MOST] if len(np.unique(x)) <= 20 and not np.isnan(x).any()}
-    asked = 5 * len(numbers) ** 2 // 2 + len(few) ** 2 // 2
+    asked = 5 * len(numbers) ** 2 // 2 + len(few) ** 2 // 2 + len(few) * len(numbers)
     strong: dict[str, float] = {}
 
     def alone(name: str) -> float:
@@ -60,6 +60,10 @@ def pairs(columns: dict[str, pa.ChunkedArray], y: np.ndarray, classes: int | Non
             if value >= SURE and low > 0.97 and max(alone(a), alone(b)) < ALONE:
                 found.append(_finding(how, value, classes, "together, and neither alone"))
                 break
+    for a, b in itertools.product(few, numbers):
+        value, low = _plain(within(numbers[b], few[a]), y, classes, 1 - (1 - level) / asked) if a != b else (0.0, 0.0)
+        if value >= SURE and low > 0.97 and alone(b) < SURE:
+            found.append(_finding(f"{b} less its mean by {a}", value, classes, "together, and not alone"))
     if classes is not None and len(few) > 1:
         for a, b in itertools.combinations(few, 2):
             both = np.unique(few[a] * (few[b].max() + 1) + few[b], return_inverse=True)[1].astype(np.float64)
@@ -69,6 +73,12 @@ def pairs(columns: dict[str, pa.ChunkedArray], y: np.ndarray, classes: int | Non
             if value >= SURE and low > 0.97 and max(alone(a), alone(b)) < ALONE:
                 found.append(_finding(f"{a} and {b}", value, classes, "together, and neither alone"))
     return found or triples(numbers, y, classes, level, alone)
+
+
+def within(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """(N,) x less the mean of its group: what a mean of all others lacks is its own row's."""
+    of, known = np.unique(codes, return_inverse=True)[1], np.isfinite(x)
+    return x - (np.bincount(of[known], x[known], of.max() + 1) / np.maximum(np.bincount(of[known], minlength=of.max() + 1), 1))[of]
 
 
 def triples(numbers: dict[str, np.ndarray], y: np.ndarray, classes: int | None, level: float, alone: Callable[[str], float]) -> list[Finding]:

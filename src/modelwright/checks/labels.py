@@ -12,7 +12,7 @@ only near the border between classes are not seen. Overlap counts as error where
 will fall ill), or log odds that end abruptly. No curve can tell that from wrong labels, so where much is overlap anyway little is claimed: the low end is
 less the share of contradictions that the curve lays to overlap. Which rows: `suspects`, as many as the confident joint of the paper counts, by the ratio of
 the likeliest class to the label's own. Of the paper's scores the margin ranks worse than that where labels were flipped to any class, self confidence where
-to a like one (`benchmarks/label_errors.py`).
+to a like one (`benchmarks/label_errors.py`). A group that the learner knows and whose codes were exchanged contradicts nobody: see `opposite`.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ SHARES = (0.1, 0.3, 0.8)
 LEAST = 20  # surest rows that are needed to say anything
 BINS = 25
 HIGH = 0.15
+OTHERWISE = 2 / 3  # of a group's labels
 RATES = np.concatenate([np.arange(0, 0.06, 0.0025), np.arange(0.06, 0.5, 0.01)])  # of wrong labels, looked at
 
 
@@ -121,6 +122,31 @@ def worst_group(
     worst = max(rates, key=lambda g: (rates[g][0].low, rates[g][0].value), default=None)
     among = len(named) if worst in named else len(inside)
     return None if worst is None else (worst, *rate(worst, among, True), among)
+
+
+def opposite(
+    groups: dict[str, tuple[np.ndarray, list[str]]], x: np.ndarray, y: np.ndarray, level: float, clusters: np.ndarray | None, least: int = 60
+) -> tuple[tuple[str, str], Interval, int, int] | None:
+    """As `worst_group`, of a group whose labels surely mean something else: two in three contradict what all other rows say, where that says most (half do
+    where another cause rules; more where codes were exchanged). A learner that is told the group learns to turn round what it says, and contradicts nobody.
+    What others say is a plane (least squares of the classes' indicators on x (N, F)), so that leaving out one group at a time costs nothing; None where it
+    says little."""
+    x = np.nan_to_num((x - np.nanmean(x, 0)) / (np.nanstd(x, 0) + 1e-9))
+    x, want = np.column_stack([x, np.ones(len(x))]).astype(np.float64), np.eye(int(y.max()) + 1)[y]
+    gram, cross, ridge = x.T @ x, x.T @ want, 1e-3 * len(x) * np.eye(x.shape[1])
+    inside = {(n, v): codes == j for n, (codes, names) in groups.items() for j, v in enumerate(names) if least <= (codes == j).sum() <= len(y) / 2}
+    found = {}
+    for g, of in inside.items():
+        said = x @ np.linalg.solve(gram - x[of].T @ x[of] + ridge, cross - x[of].T @ want[of])
+        top, against = np.sort(said, 1), said.argmax(1) != y
+        sure = top[:, -1] - top[:, -2]
+        rows, others = (np.flatnonzero(part & (sure >= np.median(sure[part]))) for part in (of, ~of))
+        if against[others].mean() < 0.3 and against[rows].mean() > OTHERWISE:
+            wrong, units = Metric.mean(against[rows], "lower"), None if clusters is None else clusters[rows]
+            i = interval(wrong, len(rows), level=1 - (1 - level) / len(inside), clusters=units)
+            found |= {g: (replace(i, method=f"{i.method}, of what all others say of the surer half"), len(rows))} if i.low > OTHERWISE else {}
+    worst = max(found, key=lambda g: found[g][0].low, default=None)
+    return None if worst is None else (worst, *found[worst], len(inside))
 
 
 def doubt(p: np.ndarray, y: np.ndarray) -> np.ndarray:

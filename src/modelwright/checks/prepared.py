@@ -58,6 +58,8 @@ def filled_by(parts: list[np.ndarray], group: list[np.ndarray]) -> str | None:
     whole, of = np.concatenate(parts), np.concatenate(group)
     if not np.isfinite(whole).all() or not 2 <= groups <= MOST:
         return None
+    if not ((in_order := np.sort(whole))[4:] == in_order[:-4]).any():  # no value stands five times
+        return None
     value, code, times = np.unique(whole, return_inverse=True, return_counts=True)
     common = np.full(groups, np.nan)  # the value that fills each group: in its rows alone, five times at least
     cell, many = np.unique(code * groups + of, return_counts=True)
@@ -80,6 +82,8 @@ def filled_by(parts: list[np.ndarray], group: list[np.ndarray]) -> str | None:
 def encoded(parts: list[np.ndarray], y: list[np.ndarray]) -> str | None:
     """Whether a column is the share of a class among all rows of a category (target encoding). y: 0 or 1, by split as parts."""
     x, said = np.concatenate(parts), np.concatenate(y)
+    if len(np.unique(x[: 10 * MOST])) > MOST:  # before millions of rows are sorted
+        return None
     values, of = np.unique(x, return_inverse=True)
     if not 5 <= len(values) <= MOST or np.isnan(values).any() or (values == np.round(values)).all():
         return None

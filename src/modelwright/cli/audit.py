@@ -45,7 +45,7 @@ def audit(
     wanted, roles, limit = load_task(task) if task else None, _roles(data or []), _seconds(budget)
     with Progress() as progress:
         if trainer is not None:
-            from ..claims import audit as try_trainer
+            from ..auditing.claims import audit as try_trainer
 
             done = try_trainer(trainer, statement, wanted, out, budget=limit, log=progress.log)
         else:
@@ -60,7 +60,7 @@ def audit(
 
 
 def _again(evidence: Path, out: Path, as_json: bool) -> Any:
-    from ..reproducing import reproduce
+    from ..auditing.reproducing import reproduce
 
     found = reproduce(evidence, out)
     words = [f"not shown: {s['figure']} was {s['before']}, is {s['now']}: {s['why']}" for s in found["skipped"]]

@@ -25,11 +25,16 @@ def run(app: typer.Typer) -> None:
     with contextlib.suppress(ValueError):  # outside the main thread
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C: what is half written is removed, and nobody is left at work
     try:
+        _somewhere()
         _no_empty_values(sys.argv[1:])
         status = app(standalone_mode=False)  # a raised Exit comes back as its status
     except (KeyboardInterrupt, typer.Abort):
         status = 130
     except BrokenPipeError:
+        os._exit(0)
+    except SystemExit as e:  # typer's own answer to a pipe that ended
+        if not isinstance(e.__context__, BrokenPipeError):
+            raise
         os._exit(0)
     except Exception as e:
         problems, status = _meant(e, app)
@@ -60,6 +65,16 @@ def _meant(e: Exception, app: typer.Typer) -> tuple[list[Problem], int]:
     if hasattr(e, "format_message"):  # click's usage errors
         return [Problem("usage", e.format_message(), fix=_elsewhere(e.format_message(), app) or "modelwright --help")], 2
     return [], 1
+
+
+def _somewhere() -> None:
+    """In a folder that was deleted, numerical libraries end the process with a message of their own; in a locale of ASCII, 模型 is no word."""
+    if sys.getfilesystemencoding() != "utf-8" and any("\udc80" <= c <= "\udcff" for word in sys.argv for c in word):
+        raise refuse("usage", f"this locale has no letters for an argument ({sys.getfilesystemencoding()})", where="the locale", fix="export PYTHONUTF8=1")
+    try:
+        os.getcwd()
+    except FileNotFoundError as e:
+        raise refuse("path.unusable", "the folder that this was started in is gone", where="the current folder", fix="cd to one that exists") from e
 
 
 def _no_empty_values(words: list[str]) -> None:

@@ -158,19 +158,6 @@ class Pretrained:
         fix = f"declare the target's labels by these names: {{category: {{labels: [{', '.join(names[:4])}, ...]}}}}, or mend id2label in config.json"
         raise refuse("model.labels", what, why="a class that is taken for another would make every figure wrong", where=str(self.folder), fix=fix)
 
-    # Texts
-
-    def _texts(self, texts: list[str]) -> np.ndarray:
-        """Logits; rows of like length go together, one by one where there is no token to pad with."""
-        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
-        size = BATCH if self.tokenizer.pad_token is not None else 1
-        parts = []
-        for start in range(0, len(order), size):
-            some = [texts[i] for i in order[start : start + size]]
-            read = self.tokenizer(some, padding=size > 1, truncation=True, max_length=self.most, return_tensors="pt")
-            parts.append(self.net(**{k: v for k, v in read.items() if k in self.takes}).logits)
-        return torch.cat(parts)[np.argsort(order)].double().numpy()
-
     # Pictures
 
     def _processor(self) -> None:
@@ -205,18 +192,39 @@ class Pretrained:
 
     # What a runner answers
 
-    @torch.no_grad()
-    def table(self, table: pa.Table) -> np.ndarray:
+    def _asked(self, table: pa.Table, **settings: bool) -> Iterator[tuple[list[int], Any, Tensor | None]]:
+        """Some rows' numbers, what the model gives for them, and the mask of their tokens (of pictures none). Texts of like length go together, one by
+        one where there is no token to pad with."""
         if self.kind.form == "picture":
             pictures = self._pictures(table)
-            starts = range(0, len(pictures), BATCH)
-            out = torch.cat([self.net(pixel_values=self._seen(self._pixels(pictures[i : i + BATCH]))).logits for i in starts]).double().numpy()
-        else:
-            out = self._texts(["" if v is None else str(v) for v in table.column(self.column).to_pylist()])
+            for i in range(0, len(pictures), BATCH):
+                some = pictures[i : i + BATCH]
+                yield [*range(i, i + len(some))], self.net(pixel_values=self._seen(self._pixels(some)), **settings), None
+            return
+        texts = ["" if v is None else str(v) for v in table.column(self.column).to_pylist()]
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        size = BATCH if self.tokenizer.pad_token is not None else 1
+        for i in range(0, len(order), size):
+            rows = order[i : i + size]
+            read = self.tokenizer([texts[r] for r in rows], padding=size > 1, truncation=True, max_length=self.most, return_tensors="pt")
+            yield rows, self.net(**{k: v for k, v in read.items() if k in self.takes}, **settings), read.get("attention_mask")
+
+    @torch.no_grad()
+    def table(self, table: pa.Table) -> np.ndarray:
+        rows, parts = zip(*((rows, said.logits) for rows, said, _ in self._asked(table)), strict=True)
+        out = torch.cat(parts)[np.argsort(sum(rows, []))].double().numpy()
         if len(self.order) == 1:
             return out
         e = np.exp(out - out.max(1, keepdims=True))
         return (e / e.sum(1, keepdims=True))[:, self.order]
+
+    @torch.no_grad()
+    def inward(self, target: str, table: pa.Table) -> tuple[Tensor, Tensor]:
+        """See `predictor.Inward`."""
+        parts = ((rows, said.logits, read_of(said, mask)) for rows, said, mask in self._asked(table, output_hidden_states=True))
+        rows, logits, features = zip(*parts, strict=True)
+        back = np.argsort(sum(rows, []))
+        return torch.cat(logits)[back][:, self.order], torch.cat(features)[back]
 
     def open(self, table: pa.Table) -> OpenPicture | None:
         """Pictures with gradients; None for texts, whose ids have none."""
@@ -242,9 +250,15 @@ class OpenPicture:
         return self._run(x).logits[:, self.model.order]
 
     def features(self, x: Tensor, rows: Tensor) -> Tensor:
-        """The last layer's mean over places."""
-        h = self._run(x, output_hidden_states=True).hidden_states[-1]
-        return h.flatten(2).mean(2) if h.dim() == 4 else h.mean(1)
+        return read_of(self._run(x, output_hidden_states=True))
+
+
+def read_of(said: Any, mask: Tensor | None = None) -> Tensor:
+    """(B, D) the last layer's mean over places, or over tokens (those that mask (B, T) names)."""
+    h = (said.get("hidden_states") or said["encoder_hidden_states"])[-1]
+    if h.dim() == 4:
+        return h.flatten(2).mean(2)
+    return h.mean(1) if mask is None else (h * mask[..., None]).sum(1) / mask.sum(1, keepdim=True).clamp(min=1)
 
 
 def _list(names: list[str]) -> str:

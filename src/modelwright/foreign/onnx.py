@@ -38,8 +38,10 @@ class Onnx:
                 self.session = onnxruntime.InferenceSession(content, how, providers=["CPUExecutionProvider"])
             self.options, self.path, self.until = onnxruntime.RunOptions(), path, float("inf")  # until: when a call is ended, whatever it is at
         except Exception as e:  # noqa: BLE001 - onnxruntime's errors share no base
-            fix = "where its weights lie in a file beside it, put them into it: onnx.save_model(onnx.load(FILE), FILE)"
-            raise refuse("model.corrupt", f"the ONNX file cannot be read: {str(e).splitlines()[0][:200]}", where=path, fix=fix) from e
+            said, fix = str(e).splitlines()[0], "export it anew, and see that onnxruntime.InferenceSession(FILE) reads it on this machine"
+            if "external" in said.lower() or "initializer" in said.lower():
+                fix = "where its weights lie in a file beside it, put them into it: onnx.save_model(onnx.load(FILE), FILE)"
+            raise refuse("model.corrupt", f"the ONNX file cannot be read: {said[-300:]}", where=path, fix=fix) from e
 
     def open(self, table: pa.Table) -> None:
         return None

@@ -65,7 +65,9 @@ class Foreign:
                 return made
             from .huggingface import Pretrained  # it brings transformers, when it is made
 
-            return Pretrained(path, self.schema)
+            made = Pretrained(path, self.schema)
+            self.inward = made.inward  # see `predictor.Inward`
+            return made
         return Worker(path, seconds=self.seconds)
 
     def predict(self, table: pa.Table) -> dict[str, Prediction]:

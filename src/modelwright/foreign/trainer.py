@@ -162,6 +162,25 @@ class Trainer:
         found = [self.ask(b"P", {"gradients": gradients, "steps": np.array(part)}) for part in self._parts(steps)]
         return np.concatenate(found) if found else np.zeros((0, self.dimensions))
 
+    def before_momentum(self, gain: float, b: float, c: float) -> Trainer:
+        """The same before y_t = b y_{t-1} + gain u_t + c u_{t-1} was made of its releases u_t, which is for everybody to do and to undo."""
+        y = u = 0.0
+
+        def ask(letter: bytes, arrays: dict[str, np.ndarray]) -> np.ndarray:
+            nonlocal y, u
+            out = self.ask(letter, arrays)
+            if letter == b"R":
+                y = u = 0.0
+            if letter != b"P":
+                return out
+            found = np.empty_like(out)
+            for t, now in enumerate(out):
+                y, u = now, (now - b * y - c * u) / gain
+                found[t] = u
+            return found
+
+        return Trainer(ask, self.facts)
+
     def _parts(self, steps: list[int]):
         """Growing slices that take about a second each, so that a limit of time is kept."""
         start, size = 0, 1

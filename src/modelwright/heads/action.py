@@ -1,4 +1,4 @@
-"""A policy: softmax over actions, or a normal distribution with one learned spread a component. For every step of a series, else one a row.
+"""A policy: softmax over actions, or a normal distribution with one learned spread a component. For every step of an episode, else one a row.
 
 The last layer starts orthogonal and small (gain 0.01), so that a new policy is near uniform, or near the middle of the bounds (Andrychowicz et al.
 2021, "What matters in on-policy reinforcement learning", 3.2). The spread does not depend on the observation; it starts at `spread` of half the
@@ -27,7 +27,7 @@ class Action(Head):
         self.gain, self.spread = gain, spread
 
     def build(self, kind, width, encoder=None) -> None:
-        self.discrete, self.steps = kind.classes is not None, encoder is None or encoder.steps
+        self.discrete, self.steps = kind.classes is not None, kind.episodes_ and (encoder is None or encoder.steps)
         self.linear = nn.Linear(width, kind.size)
         nn.init.orthogonal_(self.linear.weight, self.gain)
         nn.init.zeros_(self.linear.bias)
@@ -51,7 +51,7 @@ class Action(Head):
         read = (out if self.discrete else out["mean"]).shape[1]
         if read != action.shape[1]:
             what = f"the target has {action.shape[1]} actions a row, what the head reads has {read} steps"
-            fix = "an action a step of a series (fusion: concat), or one a row of anything else"
+            fix = "as many actions a row as its series has steps (fusion: concat), or one a row"
             raise refuse("head.steps", what, where="model.heads", fix=fix)
         if self.discrete:
             return out.gather(-1, action.unsqueeze(-1)).squeeze(-1)

@@ -22,6 +22,7 @@ Bound = Annotated[float, Field(allow_inf_nan=True)]  # of a vector that is free,
 
 class Action(Kind):
     head = "action"
+    episodes_: bool = True  # a row is one, with an action for each of its steps
 
     def __init__(self, classes: int | None = None, low: list[Bound] | None = None, high: list[Bound] | None = None, labels: list[str] | None = None):
         """classes: how many actions, numbered from 0; or low and high: the bounds (A,) of a vector, which may be infinite."""
@@ -34,6 +35,12 @@ class Action(Kind):
         self.classes, self.low, self.high, self.labels = classes, low, high, labels
         self.labels_ = None if classes is None else labels or [str(i) for i in range(classes)]
         self.primary = "accuracy" if classes else "rmse"
+
+    def fit(self, values: pa.ChunkedArray) -> None:
+        self.episodes_ = self._listed(values.type)
+
+    def _listed(self, type: pa.DataType) -> bool:
+        return _depth(type) > (0 if self.classes else 1)
 
     @property
     def size(self) -> int:
@@ -58,8 +65,7 @@ class Action(Kind):
         """(N,) indices or (N, A) scaled; of episodes flat, with offsets. A missing action is unknown."""
         rows = values.to_pylist()
         known = np.array([r is not None for r in rows], bool)
-        depth = _depth(values.type) - (0 if self.classes else 1)
-        if depth <= 0:
+        if not self._listed(values.type):
             return {"values": self._array(rows), "known": known}
         offsets = np.cumsum([0] + [len(r or []) for r in rows])
         return {"values": self._array([a for r in rows for a in r or []]), "offsets": offsets, "known": known}

@@ -79,11 +79,11 @@ class Picture(Kind):
         for row in rows:
             try:
                 picture = self._open(values[int(row)].as_py())
+                if picture is not None:
+                    sizes[_extent(picture)] += 1  # a PNG's may be behind its pixels, which may be cut short
+                    grey = grey and picture.mode in GREY
             except Exception:  # noqa: BLE001 - `encode` says what is wrong with it
                 continue
-            if picture is not None:
-                sizes[_extent(picture)] += 1
-                grey = grey and picture.mode in GREY
         if self.size is not None:
             self.size_ = [self.size, self.size]
         elif len(sizes) == 1 and max(next(iter(sizes))) <= 96:
@@ -153,7 +153,7 @@ class Picture(Kind):
         if cell is None:
             file = resolve(path, self.root or ".")
             if not file.is_file():  # nor a pipe or a device, which would never end
-                raise ValueError(f"there is no file {path!r}"[:160])
+                raise ValueError(f"there is no such file below {str(self.root or '.')[-100:]} (data.root)")
             cell = file.read_bytes()
         if not isinstance(cell, bytes):
             raise ValueError(f"{cell!r} is neither a file's bytes nor its path"[:160])

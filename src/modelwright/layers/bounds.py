@@ -47,7 +47,7 @@ class Box(torch.Tensor):
         if name in MOVES:
             return _moved(func, args, kwargs)
         if name not in RULES:
-            raise NoBounds(name)
+            raise NoBounds("arithmetic beyond torch (numpy, or another process)" if name in ("numpy", "__array__") else name)
         return RULES[name](*args, **kwargs)
 
 

@@ -118,7 +118,7 @@ def fit(stage: Stage) -> Fitted:
     settled = max(5, stage.steps // 100) if s.minutes is not None and isinstance(parts.rule, Plain) else None  # private noise is tuned to the planned steps
     every, log_every = _every(stage, progress.steps)
     sign = 1.0 if stage.better == "lower" else -1.0
-    saved, cost, started, running, first = time.perf_counter(), 0.0, None, None, None
+    saved, cost, since_step, running, first = time.perf_counter(), 0.0, None, None, None
     learner.train()
     done = progress.step >= progress.steps
     while not done:
@@ -139,12 +139,14 @@ def fit(stage: Stage) -> Fitted:
             first = loss if first is None else first
             if not math.isfinite(loss) or abs(running) > 1e4 * (1 + abs(first)):
                 raise _diverged(stage, progress, f"the loss grew from {first:.4g} to {loss:.4g}" if math.isfinite(loss) else "the loss is not a number")
-            if progress.step == 2:  # the first two warm up
-                started = time.perf_counter()
-            if progress.step == settled and started is not None:
-                a_step = (time.perf_counter() - started) / (settled - 2)
-                progress.steps = max(settled + 1, round((60 * s.minutes - (time.perf_counter() - began)) / a_step) + settled)
+            now, settles = time.perf_counter(), progress.step == settled and since_step is not None  # a run that goes on keeps what was settled
+            if settles:
+                a_step = (now - since_step[1]) / (progress.step - since_step[0])
+                progress.steps = progress.step + max(1, round((60 * s.minutes - (now - began)) / a_step))
                 every, log_every = _every(stage, progress.steps)
+                settled *= 4  # the machine may be busier by then, or less
+            if settles or progress.step == 2:  # the first two warm up
+                since_step = progress.step, now
             done = progress.step >= progress.steps
             if progress.step % log_every == 0 or done:
                 rate = next(iter(parts.optimizers.values())).param_groups[0]["lr"]
@@ -162,7 +164,7 @@ def fit(stage: Stage) -> Fitted:
                     best["since"] += 1
                     done = done or (s.patience is not None and best["since"] >= s.patience)
             since = time.perf_counter() - saved
-            if done or progress.step == settled or since > 60 * s.checkpoint_minutes or (turn and since > 100 * cost):  # oftener where it costs little
+            if done or settles or since > 60 * s.checkpoint_minutes or (turn and since > 100 * cost):  # oftener where it costs little
                 if not all(bool(p.isfinite().all()) for p in learner.parameters()):
                     raise _diverged(stage, progress, "weights are not numbers")
                 if stage.folder:

@@ -196,8 +196,11 @@ def name_of(strategy: Strategy) -> str:
 
 
 def check(facts: Facts, strategies: list[Strategy]) -> list[Problem]:
-    """Each strategy's needs against what was measured."""
+    """Each strategy's needs against what was measured; and whether anything that ships would learn at all."""
     found = []
+    if not any(name.startswith("model.") for f in facts.players.values() for name in f.moves):
+        what, why = "this stage moves no parameter of the model", "what it would teach only helps learning, and does not ship"
+        found.append(Problem("plan.idle", what, why, "objective", "leave the stage out, or choose an encoder that learns"))
     for strategy in strategies:
         name = name_of(strategy)
         for player, f in facts.players.items():

@@ -50,7 +50,7 @@ class GAN(Objective):
     def build(self, model: Model, schema) -> None:
         pictures = [t for t, kind in schema.targets.items() if kind.head == "picture" and self.target in (None, t)]
         if len(pictures) != 1:
-            what = f"{len(pictures)} targets are pictures" if self.target is None else f"there is no picture target {self.target!r}"
+            what = f"{len(pictures) or 'none'} of the targets are pictures" if self.target is None else f"there is no picture target {self.target!r}"
             fix = "target: {NAME: picture}, gan: {target: NAME}"
             raise refuse("gan.target", what, where="objective.gan", why="it makes one picture a row", fix=fix)
         stray = [n for n, kind in schema.inputs.items() if not kind.drawn]

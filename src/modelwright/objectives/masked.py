@@ -1,13 +1,15 @@
-"""Masked pre-training without labels: hide parts of what the model reads, reconstruct them. For tables, text and pictures.
+"""Masked pre-training without labels: hide parts of what the model reads, reconstruct them. For tables, text, pictures and series.
 
     table     each present cell is hidden with probability `cells` (a number becomes missing, a code 0). Numbers cost 0.5 (x - x_hat)^2, which is
               the normal nll with unit variance less its constant, in standardised units; codes cost cross-entropy
     text      15 % of a row's tokens, at least one; of them 80 % become the mask, 10 % a random token, 10 % stay (Devlin et al. 2019, 3.1)
     picture   half of the 8 x 8 patches become the mean colour of the visible ones; mean absolute error of hidden pixels (Xie et al. 2022, "SimMIM")
+    series    15 % of a row's steps, at least one, become 0, each channel's mean; 0.5 (x - x_hat)^2 as in tables (Zerveas et al. 2021, 3.2)
 
-Only what was hidden counts: a row's count is its hidden cells, tokens or patches. `prepare` draws and keeps the originals in `batch.extra`;
+Only what was hidden counts: a row's count is its hidden cells, tokens, patches or numbers. `prepare` draws and keeps the originals in `batch.extra`;
 `loss` draws nothing, so a row's loss is the same alone as in any batch. Each input has a small decoder here that never ships; heads and fusion keep
-their parameters. Left out: spans (SpanBERT), a decoder tied to the embedding, normalised pixels, dropping hidden patches from the encoder (MAE).
+their parameters. Left out: spans (SpanBERT), a series' stretches and single channels, a decoder tied to the embedding, normalised pixels, dropping
+hidden patches from the encoder (MAE).
 """
 
 from __future__ import annotations
@@ -32,10 +34,19 @@ PATCHES = 8  # along each side of a picture
 class Masked(Objective):
     heads = []
 
-    def __init__(self, cells: Share = 0.3, tokens: Share = 0.15, patches: Share = 0.5, whole_words: bool = False, inputs: list[str] | None = None):
-        """cells, tokens, patches: the share hidden. whole_words: a word's tokens are hidden together. inputs: those to hide, None = all."""
+    def __init__(
+        self,
+        cells: Share = 0.3,
+        tokens: Share = 0.15,
+        patches: Share = 0.5,
+        steps: Share = 0.15,
+        whole_words: bool = False,
+        inputs: list[str] | None = None,
+    ):
+        """cells, tokens, patches, steps: the share hidden. whole_words: a word's tokens are hidden together. inputs: those to hide, None = all."""
         super().__init__()
-        self.cells, self.tokens, self.patches, self.whole_words, self.inputs = cells, tokens, patches, whole_words, inputs
+        self.cells, self.tokens, self.patches, self.steps = cells, tokens, patches, steps
+        self.whole_words, self.inputs = whole_words, inputs
 
     def build(self, model: Model, schema) -> None:
         kinds = schema.encoders()
@@ -55,8 +66,11 @@ class Masked(Objective):
                 return Words(encoder.width, first, self.tokens, self.whole_words)
             case "picture":
                 return Patches(encoder, first, self.patches)
+            case "series":
+                return Steps(encoder.width, first, self.steps)
         kind = next(iter(first.spec))
-        raise Refusal(Problem("masked.input", f"input {name!r} ({kind}) cannot be hidden", fix="name the others: masked: {inputs: [...]}"))
+        what, why = f"input {name!r} ({kind}) cannot be hidden", "what is hidden are cells of a table, tokens, patches of a picture and steps of a series"
+        raise Refusal(Problem("masked.input", what, why, fix="name the others: masked: {inputs: [...]}"))
 
     def prepare(self, batch: Batch, rng: torch.Generator) -> Batch:
         inputs, extra = dict(batch.inputs), dict(batch.extra)
@@ -167,8 +181,8 @@ class Patches(nn.Module):
             grid = encoder.eval()(picture).grid
         encoder.train(training)
         if grid is None:
-            what = f"the encoder {next(iter(encoder.spec))} has no grid of tokens"
-            raise Refusal(Problem("masked.grid", what, fix="choose one that has, or leave this input out"))
+            what, why = f"the encoder {next(iter(encoder.spec))} has no grid of tokens", "each token paints the hidden pixels that it stands for"
+            raise Refusal(Problem("masked.grid", what, why, fix="choose one that has, or leave this input out"))
         self.side = -(-picture.shape[-1] // grid[1])
         self.net = nn.Linear(encoder.width, kind.channels_ * self.side**2)
 
@@ -192,6 +206,29 @@ class Patches(nn.Module):
         count = hidden.sum((1, 2)).to(painted.dtype)
         error = ((painted - original).abs() * pixels).sum((1, 2, 3)) / (pixels.sum((1, 2, 3)) * original.shape[1]).clamp(min=1)
         return error * count, count
+
+
+class Steps(nn.Module):
+    """A series' hidden steps with all their channels, each from its place. A gap that stood there before is not asked for."""
+
+    keeps = ("original", "hidden")
+
+    def __init__(self, width: int, kind: Kind, share: float):
+        super().__init__()
+        self.share, self.gaps = share, kind.gaps_
+        self.net = nn.Linear(width, len(kind.mean_))
+
+    def hide(self, x: Ragged, known: Tensor, rng: torch.Generator) -> tuple[Ragged, dict[str, Value]]:
+        score = draw(x.mask.shape, rng, x.values).masked_fill(~x.mask, 2.0)
+        hidden = (score.argsort(1).argsort(1) < (self.share * x.lengths).round().clamp(min=1)[:, None]) & x.mask  # (B, T)
+        return Ragged(x.values * ~hidden.unsqueeze(-1), x.lengths), {"original": x.values, "hidden": hidden}
+
+    def loss(self, h: Encoded, x: Ragged, original: Tensor, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.net(h.z).float()  # (B, T, C)
+        asked = hidden.unsqueeze(-1).repeat(1, 1, out.shape[-1])
+        asked[..., self.gaps] &= original[..., out.shape[-1] :] == 0  # the flags of gaps
+        total = 0.5 * (original[..., : out.shape[-1]] - out).square() * asked
+        return total.sum((1, 2)), asked.sum((1, 2)).to(total.dtype)
 
 
 def draw(shape: tuple[int, ...], rng: torch.Generator, like: Tensor | Tabular) -> Tensor:

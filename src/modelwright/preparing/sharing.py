@@ -33,7 +33,8 @@ def split(task: Task, table: pa.Table, schema: Schema, given: str | None, warnin
     n = table.num_rows
     if n < FEWEST:
         raise too_few(n, "rows with a target", f"{task.file}: data.source")
-    read = [n for n, kind in schema.inputs.items() if not kind.drawn] or [n for n, kind in schema.targets.items() if kind.place == "own"]
+    made = [n for n, kind in schema.targets.items() if kind.place == "own" and kind.form != "none"]  # pictures or texts, of a generator: copies of these
+    read = [n for n, kind in schema.inputs.items() if not kind.drawn] or made
     twins = row_digests(schema.contents(table.select(read))) if read else np.arange(n)
     units = np.unique(twins, return_inverse=True)[1]
     if (copies := n - len(np.unique(twins))) > 0:

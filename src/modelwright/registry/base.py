@@ -47,6 +47,10 @@ class Base:
     def _database(self) -> Database:
         return Sqlite(self.path.absolute(), FORMATS) if self.url is None else Postgres(self.url, FORMATS)
 
+    def ready(self) -> None:
+        """Raises what a later write would: before hours of training, not after."""
+        self.transaction(lambda db: db("DELETE FROM version WHERE 1 = 0"))
+
     # Openings of test splits, and what was measured
 
     def open_test(self, digest: str, who: str, limits: Policy | None = None, targets: Iterable[str] = (), model: str | None = None) -> int:
@@ -55,6 +59,8 @@ class Base:
 
     def judged(self, digest: str) -> list[str]:
         """The models that were measured on the test split of these rows, in the order in which each was first."""
+        if self.url is None and not self.path.exists():  # a plan asks, and writes nothing
+            return []
         return self.transaction(lambda db: records.judged(db, digest))
 
     def openings(self, digest: str) -> list[dict[str, str]]:

@@ -9,6 +9,7 @@ cleared of it. Nothing is repaired silently.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -87,11 +88,13 @@ class Sqlite(Database):
     def __init__(self, path: Path, formats: tuple[str, ...]):
         super().__init__(str(path), formats)
         self.path = path
+        self.sealed = os.access(path, os.R_OK) and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))  # of somebody else: only read
 
     @contextmanager
     def _session(self) -> Iterator[Session]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path, timeout=PATIENCE, isolation_level=None)
+        how = "" if not self.sealed else "?mode=ro" if self.path.with_name(f"{self.path.name}-wal").exists() else "?mode=ro&immutable=1"  # no files beside it
+        connection = sqlite3.connect(self.path.as_uri() + how, uri=True, timeout=PATIENCE, isolation_level=None)
         try:
             yield lambda sql, *values: connection.execute(sql, values).fetchall()
         finally:
@@ -111,7 +114,7 @@ class Sqlite(Database):
         db(f"PRAGMA user_version = {found}")
 
     def _begin(self, db: Session) -> None:
-        db("BEGIN IMMEDIATE")
+        db("BEGIN" if self.sealed else "BEGIN IMMEDIATE")
 
     def _append_only(self, table: str) -> str:
         rule = "CREATE TRIGGER {0}_no_{1} BEFORE {1} ON {0} BEGIN SELECT RAISE(ABORT, '{0} is append-only'); END"

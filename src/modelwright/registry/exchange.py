@@ -139,7 +139,25 @@ def _onnx(folder: Path, where: str) -> Path:
     path = (folder / str(data)).resolve()
     if not path.is_relative_to(folder.resolve()) or not path.is_file() or (folder / str(data)).is_symlink():
         raise refuse("mlflow.form", f"its ONNX file {data!r} is not in it", where=where, fix="log it again")
-    return path
+    return _whole(path, where)
+
+
+def _whole(path: Path, where: str) -> Path:
+    """The file with the weights that MLflow lays beside it: a model's digest is of one file. Links and paths out of its folder are refused by onnx."""
+    if not any(p.suffix == ".data" for p in path.parent.iterdir()):
+        return path
+    try:
+        import onnx
+
+        made = path.with_name("whole.onnx")
+        onnx.save_model(onnx.load(path), made)
+    except ModuleNotFoundError as e:
+        what, fix = "its weights lie in a file beside it, and putting them into it needs the package 'onnx'", "pip install onnx"
+        raise refuse("extra.missing", what, where=where, fix=fix) from e
+    except Exception as e:  # noqa: BLE001 - protobuf's and onnx's errors share no base
+        fix = "log it with mlflow.onnx.log_model(..., save_as_external_data=False)"
+        raise refuse("mlflow.form", f"its ONNX file cannot be made whole: {str(e)[:200]}", where=where, fix=fix) from e
+    return made
 
 
 # MLflow itself

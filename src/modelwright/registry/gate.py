@@ -220,7 +220,8 @@ def _judge(limit: Limit, m: Measurement, level: float, digests: Mapping[str, str
     if not limit.holds(low) and not limit.holds(high):
         return row("fail", f"{limit.area}.{'below' if rising else 'above'}_limit", f"{shown} violates it")
     if math.isinf(low if m.value >= limit.bound else high):
-        return row("inconclusive", f"{limit.area}.no_interval", f"{shown}: too few rows of some kind for an interval on the side of the limit")
+        few = "readings in the time that they may take" if limit.area == "efficiency" else "rows of some kind"
+        return row("inconclusive", f"{limit.area}.no_interval", f"{shown}: too few {few} for an interval on the side of the limit")
     n = needed_n(m.value, low, high, limit.bound, m.n)
     does = f"about {n:,} rows would decide" if n else "the value is the limit itself, so no number of rows will decide"
     return row("inconclusive", f"{limit.area}.underpowered", f"{shown} on {m.n:,} rows spans the limit; {does}", n)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import refuse
+from ..home import unseal
 from . import objects, signing, trail
 from .base import Base
 from .database import Session
@@ -21,6 +22,7 @@ def register(registry: Base, folder: Path, name: str, *, key: Path | None, who: 
     half = registry.objects / f".half-{hashlib.sha256(f'{folder}{name}'.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}-{_unique()}"
     try:
         files = objects.stage(folder, half)
+        _as_saved(half, files, folder)
         digest, model = objects.digest_of(files), objects.model_digest(files)
         lineage = _lineage(half)
         if key is not None and not key.is_file():  # only the home's own is made on first use
@@ -60,6 +62,21 @@ def _put(registry: Base, half: Path, digest: str) -> None:
     half.chmod(0o755)
     half.rename(there)
     there.chmod(0o555)
+
+
+def _as_saved(half: Path, files: objects.Files, source: Path) -> None:
+    """A model of ours carries its own digest and that of its weights; refused where they are not these. One from elsewhere has no model.json."""
+    said, fix = {f["path"]: f["sha256"] for f in files}, "take another copy of the run, or run its task again"
+    if "model/model.json" not in said:
+        if "plan.json" in said:
+            raise refuse("registry.no_model", f"{source} holds a run without model.json", where=str(source / "model"), fix=fix)
+        return
+    try:
+        weights = unseal(half / "model" / "model.json").get("weights")
+        if weights is not None and weights != said.get("model/model.safetensors"):
+            raise ValueError("its weights are not those that were saved")
+    except (ValueError, RecursionError) as e:
+        raise refuse("model.corrupt", f"the model cannot be read: {e}", where=str(source / "model"), fix=fix) from e
 
 
 def _lineage(folder: Path) -> dict[str, Any]:

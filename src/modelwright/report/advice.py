@@ -27,6 +27,14 @@ REPAIRS = {  # of an area whose limit is violated
     "safety": "Repair safety: the lines `rule=` below name the rule that was broken; filter what is written, or train against it.",
     "missing": "A limit without a figure: give what its audit needs (a column, a split, more time), or leave the limit out of a copy of the policy.",
 }
+THEIRS = {  # the same of a model that was trained elsewhere
+    "fairness": "Repair fairness where the model is trained (weights of its rows), or after it: thresholds for each group, in the FILE.py:factory that asks "
+    "it. A run here does either (the strategy `fairness`, or model: {decoders: {TARGET: {group_thresholds: equalized_odds}}}). Then audit the new model.",
+    "calibration": "Repair calibration: a temperature, which the audit fits where it has rows for it (--data calibration=FILE).",
+    "robustness": "Repair robustness where the model is trained: on attacked rows, or with bounds that no attack can move (in a run here the strategies "
+    "`adversarial` and `certified`).",
+    "privacy": "Repair privacy where the model is trained: clipped and noisy gradients (in a run here the strategy `dp_sgd`), or less training on each row.",
+}
 WORDS = {"pass": "Pass", "fail": "Fail", "inconclusive": "Inconclusive", None: "No verdict"}
 
 
@@ -142,7 +150,8 @@ def findings(story: Story, most: int = 8) -> list[str]:
 def next_steps(story: Story) -> list[str]:
     """What to try next, each for a stated reason."""
     violated = _violated(story)
-    steps = [words for area, words in REPAIRS.items() if area in violated]
+    known = REPAIRS | (THEIRS | _tempered(story) | _parted(story) if story.elsewhere else {})
+    steps = [words for area, words in known.items() if area in violated]
     if any("." not in area for area in violated - REPAIRS.keys()):
         steps.append("Repair the model itself: more or better training rows, other inputs, another model; more test rows will not make a violated limit hold.")
     needed = [int(n.replace(",", "")) for r in falls_short(story) for n in re.findall(r"about ([\d,]+) rows would decide", r)]
@@ -172,6 +181,31 @@ def next_steps(story: Story) -> list[str]:
     if story.worst:
         steps.append("Look through the worst validation examples below: a wrong label is often the first thing to be found there.")
     return steps
+
+
+def _tempered(story: Story) -> dict[str, str]:
+    """How calibration is repaired, where the audit has fitted a temperature."""
+    fitted = (e["details"]["repair"] for e in story.lines() if (e.get("details") or {}).get("repair") and e.get("metric") == "calibration.ece")
+    for r in fitted:
+        t, n = r["temperature"], f"{r['rows']:,} {clean(r['split'], 20)} rows"
+        error = f"the error on these {n} {number(r['ece_before'])} before and {number(r['ece_after'])} after"
+        if r["nll_before"] - r["nll_after"] < 0.005 * r["nll_before"]:
+            return {"calibration": f"Repair calibration where the model is trained, or by an isotonic fit on more rows: no temperature helps ({error})."}
+        how = f"divide its logits by {number(t)} (or raise its probabilities to the power of {number(1 / t)}, and divide each row by its sum)"
+        return {"calibration": f"Repair calibration: {how}; {error}. Then audit the new model."}
+    return {}
+
+
+def _parted(story: Story) -> dict[str, str]:
+    """How decisions are made even, where the audit has found thresholds for each group on other rows."""
+    for e in story.lines():
+        r = (e.get("details") or {}).get("repair")
+        if r and str(e.get("metric")).startswith("fairness.") and e.get("verdict") == "fail":
+            each = ", ".join(f"{number(t)} of {clean(g, 60)}" for g, t in list(r["thresholds"].items())[:8])
+            yes = f"say {clean(e['details'].get('positive'), 40)} above a probability of {each}, as found on {r['rows']:,} {clean(r['split'], 20)} rows"
+            how = "in the FILE.py:factory that asks it, p becomes p (1 - t) / (p (1 - t) + (1 - p) t), t being the group's own"
+            return {"fairness": f"Repair fairness after training: {yes} ({how}); or while it is trained, by weights of its rows. Then audit the new model."}
+    return {}
 
 
 def _violated(story: Story) -> set[str]:

@@ -43,6 +43,10 @@ class Fairness(Strategy):
         self.rate, self.bound, self.memory = rate, bound, memory
         self.seen: tuple[Tensor, Tensor] | None = None  # of the batch in progress
 
+    def learning(self, suggested: dict[str, Any]) -> dict[str, Any]:
+        """The last weights: the loss on validation rows, which are not weighed, is least before the multipliers act (adult: 0.24 for 0.01)."""
+        return {**suggested, "keep": "last"}
+
     def prepare(self, context: Context) -> None:
         schema, train = context.schema, context.train
         self.name = self.target or next(iter(schema.targets))

@@ -60,6 +60,8 @@ def unreadable(path: Path, error: Exception, where: str):
     name, code = str(path), getattr(error, "errno", None)
     if len(name) > 120:
         name = name[:117] + "..."
+    if isinstance(error, UnicodeEncodeError):
+        return refuse("data.missing_file", f"{name!r} has no name in this locale ({error.encoding})", where=where, fix="export PYTHONUTF8=1")
     if code == errno.ELOOP or isinstance(error, RuntimeError):
         return refuse("data.missing_file", f"{name} is a link in a circle", where=where, fix="name the file itself")
     if code in (errno.EACCES, errno.EPERM):

@@ -10,6 +10,7 @@ belong to their class. Files that are no pictures are counted, not read; linked 
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pyarrow as pa
@@ -37,7 +38,7 @@ def read_pictures(folder: Path, files: list[Path], links: int, context: Context,
         )
     base = folder.resolve()
     linked = [p for p in found if folder.joinpath(*p).is_symlink()]  # linked folders are not entered
-    outside = [p for p in linked if not folder.joinpath(*p).resolve().is_relative_to(base)]
+    outside = [p for p in linked if not Path(os.path.realpath(folder.joinpath(*p))).is_relative_to(base)]  # resolve() would end at a link in a circle
     if outside:
         what = f"{len(outside):,} pictures are links out of the folder: {few(['/'.join(p) for p in outside], 3)}"
         raise refuse("data.outside", what, where=context.where, why="pictures stay below their folder", fix="copy the pictures into it")
@@ -53,7 +54,8 @@ def read_pictures(folder: Path, files: list[Path], links: int, context: Context,
         columns["split"] = pa.array([SPLITS[p[0].lower()] for p in found], pa.string())
         notes.append(f"splits by folder: {few(sorted(splits))}")
     if len(found) < len(files):
-        notes.append(f"{len(files) - len(found):,} files that are no pictures were left out")
+        rest = ["/".join(p.relative_to(folder).parts) for p in files if p.suffix.lower() not in SUFFIXES]
+        notes.append(f"{len(rest):,} files that are no pictures were left out: {few(rest, 3)}")
     if links:
         notes.append(f"{links:,} linked folders were not entered")
     return Loaded(pa.table(columns), notes, origin, "split" if splits else None, folder)

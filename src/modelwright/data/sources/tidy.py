@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from .loaded import few
 
 UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}  # in a second
+YEARS = -719_162, 2_932_897  # the years 1 to 9999 in days from 1970: beyond them lie marks (PostgreSQL's infinity, say) and accidents
 
 
 def unique(names: list[str]) -> tuple[list[str], list[str]]:
@@ -38,10 +39,13 @@ def tidy(table: pa.Table) -> tuple[pa.Table, list[str]]:
     """The table with plain types and nulls, and what was done."""
     names, notes = unique(table.column_names)
     labels = class_labels(table.schema)
-    columns, nan, infinite, decoded, spans = [], [], [], [], []
+    columns, nan, infinite, decoded, spans, far = [], [], [], [], [], []
     for name, old, column in zip(names, table.column_names, table.columns, strict=True):
         spans += [name] if pa.types.is_duration(column.type) else []
         column = plain(column)
+        if (beyond := _beyond(column)) is not None and (count := pc.sum(beyond).as_py()):
+            column = pc.if_else(beyond, pa.scalar(None, column.type), column)
+            far.append(f"{name} ({count:,})")
         if old in labels and pa.types.is_integer(column.type):
             column = _named(column, labels[old])
             decoded.append(name)
@@ -57,11 +61,27 @@ def tidy(table: pa.Table) -> tuple[pa.Table, list[str]]:
         notes.append(f"NaN read as missing: {', '.join(nan[:8])}" + (f" and {len(nan) - 8:,} more columns" if len(nan) > 8 else ""))
     if infinite:
         notes.append(f"infinite numbers in {few(infinite)}: as numbers they count as missing")
+    if far:
+        notes.append(f"times outside of the years 1 to 9999 read as missing: {', '.join(far[:8])}")
     if spans:
         notes.append(f"durations read as seconds: {few(spans)}")
     if decoded:
         notes.append(f"class numbers read as their names: {few(decoded)}")
     return pa.table(columns, names=names), notes
+
+
+def _beyond(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
+    """Which dates or times lie where no calendar reaches; None where the type holds none such."""
+    kind = column.type
+    if pa.types.is_date(kind):
+        day = 1 if pa.types.is_date32(kind) else 86_400_000
+        column = column.cast(pa.int32()) if day == 1 else column
+    elif pa.types.is_timestamp(kind) and kind.unit != "ns":
+        day = int(86_400 * UNITS[kind.unit])
+    else:
+        return None
+    number, zone = column.cast(pa.int64()), 2 * day // 3 if pa.types.is_timestamp(kind) and kind.tz else 0  # a zone moves it by up to 14 hours
+    return pc.or_(pc.less(number, YEARS[0] * day + zone), pc.greater_equal(number, YEARS[1] * day - zone))
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:

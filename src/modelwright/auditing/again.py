@@ -1,7 +1,8 @@
 """Does a model say the same when it is asked again, and are the test rows nothing special to it? What it says of them is worth nothing otherwise.
 
-- fickle: some test rows are asked about a second time, in another order and company, once all audits are done. A model of classes that then answers
-  otherwise draws its answers, reads them off the batch, or waited until it was asked often enough.
+- fickle: some test rows are asked about a second time, once all audits are done: some by chance, in another order and without the rest, and those that lean
+  most to one class, among themselves (of rows by chance, ranks and means are much what they were of all). A model of classes that then answers otherwise
+  draws its answers, reads them off the batch, or waited until it was asked often enough.
 - knows: a model may be made to behave on rows that it recognises (fair, right, harmless on the auditor's own file). Each of some test rows is moved by
   one small step in one number, and by a second step of the same size. Where the first step changes what is said more often than the second, the test
   rows are special: a smooth model and a rough one are both as rough a step away. Steps are a thousandth of a column's spread, or 1 where all are
@@ -17,13 +18,13 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from .errors import Refusal
-from .forms import Measurement, Prediction
-from .intervals import interval
-from .kind import Metric
-from .subject import Subject
+from ..errors import Refusal
+from ..forms import Measurement, Prediction
+from ..intervals import interval
+from ..kind import Metric
+from ..subject import Subject
 
-ASKED, FICKLE = 64, 0.02  # rows asked about again; the share that ties and the last bits of a sum may turn
+ASKED, FICKLE = 64, 0.02  # rows asked about again, twice; the share that ties and the last bits of a sum may turn
 STEPPED, KNOWS = 512, 0.01  # rows that are moved; by how much more the first step may surely change
 NONE = {"accuracy.fickle": "it decides otherwise when asked again", "accuracy.knows_rows": "the test rows are special to the model"}
 ASKS = ("robustness", "explanation")  # audits that ask about rows near the test rows, often
@@ -50,13 +51,17 @@ def mark(subject: Subject, measured: list[Measurement], before: bool = False) ->
 
 
 def fickle(subject: Subject, target: str) -> float:
-    """The share of some test rows that the model answers otherwise when they come again, in another order and without the rest."""
-    table = subject.splits["test"]
-    rows = np.random.default_rng(subject.seed).permutation(table.num_rows)[:ASKED]
-    if not len(rows):
+    """The share of some test rows that the model answers otherwise when they come again, the larger of rows by chance and of rows that are answered alike."""
+    table, first = subject.splits["test"], subject.predict("test")[target]
+    if not table.num_rows:
         return 0.0
-    again, first = subject.predictor.predict(table.take(pa.array(rows)))[target], subject.predict("test")[target]
-    return float(differ(again, Prediction(value=first.value[rows], probabilities=None if first.probabilities is None else first.probabilities[rows])).mean())
+    by_chance = np.random.default_rng(subject.seed).permutation(table.num_rows)
+    leaning = (first.value if first.probabilities is None else first.probabilities).reshape(table.num_rows, -1)[:, -1].numpy()[by_chance]
+    shares = []
+    for rows in (by_chance[:ASKED], by_chance[np.argsort(-leaning, kind="stable")[:ASKED]]):
+        before = Prediction(value=first.value[rows], probabilities=None if first.probabilities is None else first.probabilities[rows])
+        shares.append(float(differ(subject.predictor.predict(table.take(pa.array(rows)))[target], before).mean()))
+    return max(shares)
 
 
 def knows(subject: Subject, target: str) -> float:

@@ -9,20 +9,20 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from . import evidence, home, report
-from .auditing import WRITES, Audited, code_digest, measure, relative
-from .curves import Log
-from .data.schema import Schema
-from .errors import refuse
-from .foreign import trainer
-from .home import write
-from .lock import unwritten
-from .registry import gate
-from .registry import policy as policies
-from .registry.store import Registry
-from .report.story import Story
-from .subject import Subject
-from .task import Task
+from .. import evidence, home, report
+from ..curves import Log
+from ..data.schema import Schema
+from ..errors import refuse
+from ..foreign import trainer
+from ..home import write
+from ..lock import unwritten
+from ..registry import gate
+from ..registry import policy as policies
+from ..registry.store import Registry
+from ..report.story import Story
+from ..subject import Subject
+from ..task import Task
+from . import WRITES, Audited, code_digest, measure, relative
 
 METRIC = "privacy.epsilon"
 

@@ -7,7 +7,7 @@ target (B,) int64: the class to explain. Where other cells belong to a row (cate
 about as many rows as it was given, they are those; if it asks about more or fewer, all is asked again one row at a time. The process is given
 inputs and never labels, and for the randomisation test the model's weights are drawn anew in it.
 
-The parent is `Theirs`, an explainer of a Subject; the rest runs in the process: `python -m modelwright.explaining FILE.py:explain`.
+The parent is `Theirs`, an explainer of a Subject; the rest runs in the process: `python -m modelwright.foreign.explainer FILE.py:explain`.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ import pyarrow as pa
 import torch
 from torch import Tensor, nn
 
-from .artifact import Chosen, Loaded, Open, open_model
-from .closed import Closed, centred
-from .data.schema import Schema
-from .errors import Refusal, refuse
-from .explainer import Asked, Redrawn
-from .foreign.predictor import Foreign, layout, within
-from .foreign.process import Worker
-from .foreign.remote import as_logits
-from .foreign.worker import is_module, load, named, pack, send, serve, unpack
-from .forms import Tabular
-from .predictor import Opened
+from ..artifact import Chosen, Loaded, Open, open_model
+from ..closed import Closed, centred
+from ..data.schema import Schema
+from ..errors import Refusal, refuse
+from ..explainer import Asked, Redrawn
+from ..forms import Tabular
+from ..predictor import Opened
+from .predictor import Foreign, layout, within
+from .process import Worker
+from .remote import as_logits
+from .worker import is_module, load, named, pack, send, serve, unpack
 
 
 class Theirs(Worker):
@@ -42,7 +42,7 @@ class Theirs(Worker):
 
     def __init__(self, path: str, model: str, predictor: Loaded | Chosen | Foreign):
         """model: where the process finds the same model: a folder, a file.onnx, or FILE.py:factory."""
-        super().__init__(path, "modelwright.explaining")
+        super().__init__(path, "modelwright.foreign.explainer")
         self.predictor = predictor
         self.model = str(Path(model).resolve())
 

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import find
-from . import metrics as m
-from .errors import Refusal
-from .explained import explained
-from .foreign.predictor import Foreign
-from .forms import Prediction
-from .intervals import interval
-from .report.story import Story, TargetPlots
-from .subject import Subject, metrics_of
+from .. import find
+from .. import metrics as m
+from ..errors import Refusal
+from ..foreign.predictor import Foreign
+from ..forms import Prediction
+from ..intervals import interval
+from ..report.story import Story, TargetPlots
+from ..subject import Subject, metrics_of
+from .explanations import explained
 
 if TYPE_CHECKING:
-    from .planning import Plan
-    from .preparing import Prepared
+    from ..planning import Plan
+    from ..preparing import Prepared
 
 
 def tell(

@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from . import closed, find
-from .counterfactuals import counterfactuals
-from .errors import Refusal
-from .explainer import Asked, Telling
-from .report.story import Explained
-from .subject import Subject
+from .. import closed, find
+from ..counterfactuals import counterfactuals
+from ..errors import Refusal
+from ..explainer import Asked, Telling
+from ..report.story import Explained
+from ..subject import Subject
 
 WRONG = {
     "explanation.incomplete": "its attributions do not add up to the model's answer",

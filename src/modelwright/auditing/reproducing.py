@@ -18,16 +18,16 @@ from typing import Any
 
 import numpy as np
 
-from . import claims, evidence, find, home
-from .auditing import Audited, absolute, audit
-from .errors import refuse
-from .forms import Measurement
-from .intervals import over_seeds
-from .registry import gate
-from .registry import policy as policies
-from .registry.store import Registry
-from .subject import due
-from .task import load_task
+from .. import evidence, find, home
+from ..errors import refuse
+from ..forms import Measurement
+from ..intervals import over_seeds
+from ..registry import gate
+from ..registry import policy as policies
+from ..registry.store import Registry
+from ..subject import due
+from ..task import load_task
+from . import Audited, absolute, audit, claims
 
 Line = dict[str, Any]
 

@@ -17,18 +17,18 @@ from typing import Any
 import pyarrow as pa
 import torch
 
-from . import find, home, planning
-from .artifact import Chosen, Loaded
-from .baselines import Baseline
-from .data.schema import Schema
-from .errors import Problem, Stopped
-from .learn import loop
-from .learn.calibrate import calibrate
-from .learn.validation import loss_on
-from .predictor import Predictor
-from .registry import gate
-from .settings import Settings
-from .task import load_task
+from .. import find, home, planning
+from ..artifact import Chosen, Loaded
+from ..baselines import Baseline
+from ..data.schema import Schema
+from ..errors import Problem, Stopped
+from ..learn import loop
+from ..learn.calibrate import calibrate
+from ..learn.validation import loss_on
+from ..predictor import Predictor
+from ..registry import gate
+from ..settings import Settings
+from ..task import load_task
 
 
 class Recipe:
