@@ -219,3 +219,17 @@ def test_every_fitted_value_comes_from_the_training_rows_alone(tmp_path):
     assert table_digest(found[0].tables["test"]) != table_digest(found[1].tables["test"])
     first, then = (f.schema.encode(f.tables["train"]) for f in found)  # and what is encoded with them is the same
     assert np.array_equal(first.inputs["table"]["numbers"], then.inputs["table"]["numbers"], equal_nan=True)
+
+
+def test_by_time_a_day_is_one_split():
+    """The split that a task asks for must not violate the limit that training ends before the test begins (`data.time_overlap`)."""
+    from modelwright.checks.moments import overlap
+
+    rng, n = np.random.default_rng(0), 1500
+    x, when = rng.normal(size=n), np.datetime64("2020-01-01") + np.sort(rng.integers(0, 30, n))
+    table = pa.table({"x": x, "when": when, "y": np.where(x > 0, "a", "b")})
+    found = prepare(task_of({"data": {"source": table, "split": {"time": "when"}}, "target": "y"})).tables
+    hits, _ = overlap(found["train"], found["test"], {"y"})
+    assert not hits["when"].any() and abs(found["test"].num_rows - 0.2 * n) < 60
+    few = splits.assign(100, {"validation": 0.1, "calibration": 0.1, "test": 0.2}, 0, time=np.arange(100) // 50)
+    assert np.bincount(few).tolist() == [60, 10, 10, 20], "two moments cannot be shared out whole"

@@ -16,7 +16,8 @@ def assign(
     """(n,) index into NAMES.
 
     shares: of each split but train, in (0, 1). units (n,) int: rows with the same number stay together. strata (n,) int: shares hold within each
-    (by a unit's first row). time (n,): later rows go to later splits, whole units by their latest row; strata are then ignored.
+    (by a unit's first row). time (n,): later rows go to later splits, whole units by their latest row, and all of one moment to one split unless there are
+    too few moments for that; strata are then ignored.
     """
     units = np.arange(n) if units is None else np.unique(units, return_inverse=True)[1]
     count = units.max(initial=-1) + 1
@@ -26,6 +27,10 @@ def assign(
     if time is not None:
         latest = np.full(count, -np.inf)
         np.maximum.at(latest, units, time.astype(np.float64))
+        of = np.unique(latest, return_inverse=True)[1]
+        whole = _cut(np.bincount(of, size), shares, later_last=True)
+        if len(np.unique(whole)) == 1 + len(shares):
+            return whole[of][units]
         order = np.argsort(latest, kind="stable")
         of_unit = _cut(size[order], shares, later_last=True)
         out = np.empty(count, np.int64)
