@@ -55,7 +55,6 @@ class Robustness(Audit):
 
     def measure(self, subject: Subject) -> list[Measurement]:
         found = []
-        forms = {next(iter(k.values())).form for k in subject.schema.encoders().values()}
         for target, kind in subject.schema.truths.items():
             table = subject.splits["test"]
             truth = kind.encode_target(kind.column(table, target))
@@ -65,8 +64,7 @@ class Robustness(Audit):
             if not len(drawn):
                 continue
             y = torch.from_numpy(truth["values"]).long()
-            if forms & {"picture", "table"}:
-                found += self._attacked(subject, target, y, drawn)
+            found += self._attacked(subject, target, y, drawn)
             if self.corruptions:
                 found += self._corrupted(subject, target, y, drawn)
         return found
@@ -101,7 +99,7 @@ class Robustness(Audit):
             return nothing("robustness.no_gradients", "the model cannot be opened as a differentiable function of one picture or of a table's numbers")
         x = opened.x.detach().float()
         if not x[0].numel():
-            return []
+            return nothing("robustness.no_gradients", "no input is a number, which could be moved by a little")
         picture = x.dim() == 4
         bounds = (0.0, 1.0) if picture else (None, None)
         grey = picture and x.shape[1] == 1
