@@ -86,12 +86,12 @@ def table(told: str):
 
 
 def company(seed: int, faulty: bool) -> Subject:
-    """Features of the batch that a row comes in: all strange rows come together."""
-    found = subject(seed, False, upside_down)
+    """Features of the batch that a row comes in and nothing of its own: all strange rows come together."""
+    found, rng = subject(seed, False, upside_down), torch.Generator().manual_seed(seed)
     model = found.predictor
     own = model.of_features
     if faulty:
-        model.of_features = lambda x: own(x).mean(0).expand(len(x), -1) + 1e-3 * own(x)
+        model.of_features = lambda x: own(x).mean(0).expand(len(x), -1) + 1e-3 * torch.randn(len(x), 96, generator=rng)
     return found
 
 
