@@ -28,7 +28,6 @@ class Checked(BaseModel):
 
 
 class Settings(Checked):
-
     epochs: Positive | None = None  # passes over the training split
     steps: Count | None = None  # updates, instead of epochs
     minutes: Positive | None = None  # of training: the plan measures a step and chooses the epochs; settled by the first hundredth, then at 4, 16, 64 times it

@@ -1,6 +1,7 @@
 """The loop's promises: accumulation is exact, checkpoints survive damage, divergence is said and keeps the work."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -186,6 +187,20 @@ def test_clipping_is_torchs():
     norm = torch.nn.utils.clip_grad_norm_(p, 0.7)
     assert torch.allclose(optim.clip_(gradients, 0.7), norm)
     assert torch.allclose(gradients[0], p[0].grad) and torch.allclose(gradients[2], p[1].grad)
+
+
+def test_minutes_are_settled_again_when_the_machine_is_free(tmp_path, monkeypatch):
+    """By a clock of our own: the first thirty steps take 5 ms each, all others 1 ms."""
+    clock, own = [0.0, 0], loop.step
+
+    def step(*given):
+        clock[0], clock[1] = clock[0] + (0.005 if clock[1] < 30 else 0.001), clock[1] + 1
+        return own(*given)
+
+    monkeypatch.setattr(loop, "step", step)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    fitted = loop.fit(stage(2000, tmp_path, minutes=0.02, validations=1))
+    assert clock[0] == pytest.approx(1.2, abs=0.02) and fitted.progress.step > 1000, "of 240 steps that the first twenty had foretold"
 
 
 def test_minutes_are_settled_by_the_first_steps_and_kept_by_a_resumed_run(tmp_path):
