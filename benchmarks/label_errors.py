@@ -45,7 +45,7 @@ def shown(metric: Metric, n: int) -> str:
 
 def ap(wrong: np.ndarray, score: np.ndarray) -> Metric:
     """Average precision over rows, of a score that is high where a label looks wrong."""
-    return Metric(lambda i: metrics.average_precision(wrong[i], score[i]), units=int(wrong.sum()))
+    return Metric(lambda i: metrics.average_precision(wrong[i], score[i]), of=wrong.astype(int))
 
 
 def tables(draws: int, n: int, joint) -> None:

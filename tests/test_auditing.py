@@ -185,6 +185,7 @@ FORGERIES = {  # evidence.json -> the figure that is named
     "limit": (lambda d: forged(d, limit=">= 0.1", verdict="pass"), "verdict"),
     "details": (lambda d: forged(d, details={}), "of this file"),
     "digest": (lambda d: forged(d, digests={}), "digests"),
+    "other bytes": (lambda d: forged(d, digests={**d["evidence"][0]["digests"], "model": "sha256:0"}), "of this file"),
     "left out": (lambda d: d | {"evidence": [e for e in d["evidence"] if e["metric"] != "auroc"]}, "auroc"),
     "twice": (lambda d: d | {"evidence": d["evidence"] * 2}, "auroc"),
     "decision": (lambda d: d | {"decision": {"verdict": "fail", "reasons": []}}, "decision"),
@@ -212,7 +213,7 @@ def test_a_reading_of_a_clock_is_said_to_be_one(folder, tmp_path):
     data, task = {"test": str(folder / "test.csv")}, mw.load_task(folder / "task.yaml")
     mw.audit(f"{folder}/model.py:function", data, task, tmp_path / "out", only=["efficiency"])
     again = reproducing.reproduce(tmp_path / "out" / "evidence.json", tmp_path / "again")
-    assert again["same"] and again["recorded"] and again["figures"] == 1, again  # that accuracy was not measured
+    assert again["same"] and again["recorded"] and again["figures"] == 3, again  # that accuracy was not measured, and nothing counted
     why = [s["why"] for s in again["skipped"] if s["figure"] != "code"]
     assert why == ["a reading of a clock, or of a process's memory"] * 4
 

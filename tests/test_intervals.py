@@ -143,7 +143,7 @@ def test_no_interval_has_zero_width_at_the_boundary():
     truth, score = np.arange(60) < 12, np.where(np.arange(60) < 12, 1.0, 0.0) + np.linspace(0, 0.5, 60)
     perfect = interval(Metric(lambda i: M.auroc(truth[i], score[i])), 60, level=0.95)
     assert perfect.value == perfect.high == 1 and perfect.low == pytest.approx(0.025 ** (1 / 60))
-    careful = interval(Metric(lambda i: M.auroc(truth[i], score[i])), 60, level=0.95, units=12)  # the smaller class decides
+    careful = interval(Metric(lambda i: M.auroc(truth[i], score[i]), of=truth.astype(int)), 60, level=0.95)  # the smaller class decides
     assert careful.low == pytest.approx(0.025 ** (1 / 12)) and careful.low < perfect.low
     accuracy = interval(Metric.mean(np.ones(50)), 50, level=0.95)
     assert accuracy.low == pytest.approx(0.025 ** (1 / 50)) and accuracy.high == 1  # the exact bound for 0 failures
@@ -251,3 +251,33 @@ def test_one_row_that_differs_does_not_make_an_interval_of_anything():
     spread = np.random.default_rng(0).uniform(-1, 1, 128)
     assert within(spread, -1, 1, level=level) == interval(Metric.mean(spread), 128, level=level)
     assert math.isnan(within(np.zeros(0), -1, 1, level=level).low)
+
+
+def test_a_share_that_rests_on_its_rarest_class_is_never_wider_than_that_of_so_many_rows():
+    """Two wrong rows of 400 leave the jackknife next to no degrees of freedom; copies of the rows in clusters narrow nothing."""
+    y, said = np.arange(400) % 10 == 0, np.arange(400) % 10 == 0
+    said[[10, 11]] = [False, True]
+    f1 = Metric(lambda i: M.f1(y[i].astype(int), said[i].astype(int)), of=y.astype(int))
+    wild, i = interval(Metric(f1.value), 400, level=0.998), interval(f1, 400, level=0.998)
+    assert wild.low < 0.2 and 0.8 < i.low < i.value < i.high < 1 and "40 rows of the rarest class" in i.method
+    again = Metric(lambda i: M.f1(y[i % 400].astype(int), said[i % 400].astype(int)), of=np.tile(y, 3).astype(int))
+    tripled = interval(again, 1200, level=0.998, clusters=np.arange(1200) % 400)
+    assert (tripled.low, tripled.high) == pytest.approx((i.low, i.high))
+
+
+@pytest.mark.parametrize("name", ["auroc", "average_precision", "f1", "balanced_accuracy"])
+def test_such_a_share_still_covers_near_one(name):
+    rng, measure = np.random.default_rng(0), getattr(M, name)
+    y = np.arange(100) < 20
+    ranks = name in ("auroc", "average_precision")
+
+    def drawn(n):
+        s = rng.normal(size=n * 100) + 4 * np.tile(y, n)
+        return s if ranks else (s > 2).astype(int)
+
+    truth, missed = measure(np.tile(y, 2000).astype(int), drawn(2000)), 0
+    for _ in range(150):
+        s = drawn(1)
+        i = interval(Metric(lambda r, s=s: measure(y[r].astype(int), s[r]), of=y.astype(int)), 100, level=0.95)
+        missed += not i.low <= truth <= i.high
+    assert missed <= 0.1 * 150

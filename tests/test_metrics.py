@@ -313,3 +313,17 @@ def test_bleu_is_sacrebleus():
     assert M.bleu(M.bleu_statistics(chinese, chinese)) == pytest.approx(100)
     assert M.bleu_tokenizer(["これはペンです。"]) == "char" and M.bleu_tokenizer([""]) == "13a" and M.bleu_tokenizer([]) == "13a"
     assert M.bleu_tokenizer(["我们用 PyTorch 训练 Transformer 模型。"]) == "zh"
+
+
+def test_rouge_l_by_hand_and_by_a_plain_table():
+    """Lin 2004's example: police killed the gunman."""
+    said, true = ["police kill the gunman", "the gunman kill police", "", "猫坐在垫子上", "x"], ["police killed the gunman"] * 2 + ["", "猫在垫上", ""]
+    assert M.rouge_l_rows(said, true).tolist() == pytest.approx([3 / 4, 2 / 4, 1, 2 * 4 / 10, 0])
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        a, b = (list(rng.choice(list("abcd"), rng.integers(1, 12))) for _ in range(2))
+        longest = np.zeros((len(a) + 1, len(b) + 1), int)
+        for i, x in enumerate(a):
+            for j, y in enumerate(b):
+                longest[i + 1, j + 1] = longest[i, j] + 1 if x == y else max(longest[i, j + 1], longest[i + 1, j])
+        assert M.rouge_l_rows([" ".join(a)], [" ".join(b)])[0] == pytest.approx(2 * longest[-1, -1] / (len(a) + len(b)))

@@ -72,6 +72,17 @@ def test_groups_that_the_model_does_not_read(tmp_path):
     assert next(c for c in plan.columns if c["name"] == "city")["role"] == "group"
 
 
+def test_a_limit_that_a_run_cannot_give_a_figure_is_told_before_it_trains():
+    def said(group):
+        task = {"data": {"source": people(), "columns": {"city": {"kind": "ignore", "group": group}}}, "target": "y", "stages": STAGES}
+        plan = mw.plan(mw.task_of(task | {"audit": {"require": {"fairness.demographic_parity_difference": "<= 0.2", "ood.auroc": ">= 0.9"}}}))
+        return [w for w in plan.warnings if "nothing here gives" in w]
+
+    groups, strange = said(False)
+    assert "fairness.demographic_parity_difference" in groups and "group: true" in groups and "ood.auroc" in strange and "--data ood=FILE" in strange
+    assert said(True) == [strange]
+
+
 def visits(n=240):
     rng = np.random.default_rng(1)
     day = np.datetime64("2022-01-01") + rng.integers(0, 700, n)

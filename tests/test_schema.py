@@ -2,6 +2,7 @@
 
 import json
 
+import pyarrow as pa
 import pytest
 
 from modelwright import find
@@ -50,3 +51,12 @@ def test_a_slip_is_found(slip):
     with pytest.raises(find.Refusal):
         task_of({"data": "t.csv", "target": "y", **slip})
     assert list(jsonschema.Draft202012Validator(json.loads(json_schema())).iter_errors({"data": "t.csv", "target": "y", **slip}))
+
+
+def test_numbers_that_are_taken_as_they_are_are_not_cut():
+    """Standardised ones are: a slip of a thousandfold would blow up a layer."""
+    column = pa.chunked_array([[48_000.0, 52_000.0, 50_000.0, 5e7]])
+    raw, scaled = find.make("kinds", {"number": {"scale": False}}), find.make("kinds", "number")
+    raw.fit(column), scaled.fit(column.slice(0, 3))
+    assert raw.encode(column)["values"][:, 0].tolist() == [48_000.0, 52_000.0, 50_000.0, 5e7]
+    assert scaled.encode(column)["values"][3, 0] == 20

@@ -7,6 +7,7 @@ import functools
 from collections.abc import Callable
 
 import numpy as np
+import pyarrow as pa
 import torch
 from sklearn.ensemble import RandomForestClassifier
 from torch import nn
@@ -16,7 +17,7 @@ from modelwright import find
 from modelwright.forms import Prediction
 from modelwright.subject import Subject
 
-from . import Planted
+from . import Planted, _tables
 from ._nets import Model, digits, fit, mlp, number_schema, numbers, picture_schema, pictures
 from ._scaffolds import in_noise, in_patches, nearer_to_the_mean, pictured, worded
 
@@ -134,6 +135,40 @@ def said_class(f, x, classes, base, rng):
     with torch.no_grad():
         said = f(x).argmax(1)
     return good("integrated_gradients", rng)(f, x, said, base)
+
+
+def mirrored(f, x, classes, base, rng):
+    """The same with the sign turned where another class is asked about, so that it is like it no more."""
+    with torch.no_grad():
+        said = f(x).argmax(1)
+    return said_class(f, x, classes, base, rng) * torch.where(classes == said, 1.0, -1.0)[:, None, None, None].to(x.dtype)
+
+
+class Behind:
+    """One question behind: each gets the answer to the last of its shape."""
+
+    def __init__(self):
+        self.last = {}
+
+    def __call__(self, f, x, classes, base, rng):
+        now = good("integrated_gradients", rng)(f, x, classes, base)
+        before, self.last[x.shape] = self.last.get(x.shape, now), now
+        return before.clone()
+
+
+def of_a_surrogate(f, x, classes, base, rng):
+    """Of a linear model that learnt the answers on the rows asked about, made to add up."""
+    with torch.no_grad():
+        away = (x - base).flatten(1)
+        change = f(x) - f(base[None])
+    squares = away.T @ away + 0.1 * torch.eye(away.shape[1], dtype=x.dtype)
+    shown = away * torch.linalg.solve(squares, away.T @ change).T[classes]
+    return (shown + (change.gather(1, classes[:, None]) - shown.sum(1, keepdim=True)) / shown.shape[1]).reshape(x.shape)
+
+
+def another_baseline(f, x, classes, base, rng):
+    """From a white picture, whatever it was told."""
+    return good("integrated_gradients", rng)(f, x, classes, torch.ones_like(base))
 
 
 def all_classes(f, x, classes, base, rng):
@@ -419,6 +454,27 @@ def hidden_by(perturb, whole: bool = False) -> Callable[[int, bool], Subject]:
     return make
 
 
+def named(seed: int, faulty: bool) -> Subject:
+    """The same of a table of names alone, against whoever puts other rows' names in."""
+    rng = np.random.default_rng(seed)
+    n, k, of = int(rng.integers(700, 1000)), int(rng.integers(5, 8)), int(rng.integers(4, 6))
+    cause = rng.integers(0, of, (2 * n, 2))
+    related = [np.where(rng.random(2 * n) < 0.93, rng.permutation(of)[cause[:, i % 2]], rng.integers(0, of, 2 * n)) for i in range(k)]
+    x, names = np.column_stack([cause[:, 0], rng.integers(0, of, 2 * n), *related]), ["origin", "weather", *(f"a{i}" for i in range(k))]
+    made = np.concatenate([x[:n]] * 3)
+    made = np.where(rng.random(made.shape) < 0.5, x[rng.integers(0, n, made.shape), np.arange(k + 2)], made)
+    forest = RandomForestClassifier(40, min_samples_leaf=2, random_state=seed % 2**31).fit(np.r_[x[:n], made], np.r_[np.zeros(n), np.ones(len(made))])
+
+    def probabilities(t: pa.Table) -> np.ndarray:
+        at = np.stack([np.array([int(v[1:]) for v in t.column(c).to_pylist()]) for c in names], 1)
+        off = faulty & (forest.predict(at) > 0.5)
+        q = np.where(np.where(off, at[:, 1] > 1, at[:, 0] > 1), 0.95, 0.05)
+        return np.stack([1 - q, q], 1)
+
+    test = pa.table({c: [f"v{v}" for v in x[n:, i]] for i, c in enumerate(names)} | {"y": (x[n:, 0] > 1).astype(int)})
+    return _tables.subject({"test": test}, kinds=dict.fromkeys([*names, "y"], "category"), predictor=_tables.Says("y", probabilities), seed=seed)
+
+
 def as_lime(rng, x):
     return np.concatenate([x + rng.normal(size=x.shape) * x.std(0) for _ in range(3)])
 
@@ -482,6 +538,31 @@ def taken_away(which: str) -> Callable[[int, bool], Subject]:
     return make
 
 
+def raw_logits(dead: bool) -> Callable[[int, bool], Subject]:
+    """An innocent column moves all logits alike, or that of a class that never has a chance, and no answer. Logits are explained (where a class is dead
+    less their mean), and point at it; of the twin log-odds."""
+
+    def make(seed: int, faulty: bool) -> Subject:
+        rng, made = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
+        n, classes, loud = int(rng.integers(200, 300)), int(rng.integers(2, 6)), float(rng.uniform(20, 40))
+        x = torch.randn((1500, int(rng.integers(5, 8))), generator=made)
+        y = (x[:, 1:] @ torch.randn((x.shape[1] - 1, classes), generator=made)).argmax(1)
+        own, names = fit(mlp(x.shape[1], classes, made), x[n:], y[n:], made, steps=400), ["weather", *(f"a{i}" for i in range(x.shape[1] - 1))]
+
+        def net(z):
+            logits = own.to(z.dtype)(z)
+            return torch.cat([logits, 3 * loud * (z[:, :1] - 4)], 1) if dead else logits + loud * z[:, :1]
+
+        def theirs(f, x, classes, base):
+            explained = (lambda z: net(z) - dead * net(z).mean(1, keepdim=True)) if faulty else f
+            return good("integrated_gradients", made)(explained, x, classes, base)
+
+        model = Model(number_schema(names, classes + dead), net)
+        return Subject(model, model.schema, {"test": numbers(x[:n], y[:n], names)}, open=model.open, seed=seed, explainers={"theirs": theirs})
+
+    return make
+
+
 SIMILAR, FAITHFUL = "explanation.randomization_similarity", "explanation.fidelity"
 CLASS, ROWS, GAP = "explanation.random_logit_similarity", "explanation.unfaithful_rows", "explanation.offmanifold_gap"
 STABLE, COMPLETE = "explanation.stability", "explanation.completeness_error"
@@ -506,6 +587,10 @@ KINDS: dict[str, Planted] = {
     "flat_map": explained(flat_map, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
     "the_said_class": explained(said_class, "integrated_gradients", {CLASS: "<= 0.9"}, "explanation.above_limit"),
     "all_classes": explained(all_classes, "integrated_gradients", {CLASS: "<= 0.9"}, "explanation.above_limit"),
+    "mirrored": explained(mirrored, "integrated_gradients", {CLASS: "<= 0.9", COMPLETE: "<= 0.1"}, "explanation.above_limit"),
+    "one_question_behind": explained(Behind, "integrated_gradients", {STABLE: ">= 0.8"}, "explanation.below_limit"),
+    "of_a_surrogate": explained(of_a_surrogate, "integrated_gradients", {FAITHFUL: ">= 0", COMPLETE: "<= 0.1"}, "explanation.unstable"),
+    "another_baseline": explained(another_baseline, "integrated_gradients", {COMPLETE: "<= 0.1"}, "explanation.above_limit"),
     "everyones": explained(everyones, "integrated_gradients", {FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
     "wrong_in_part": explained(in_part, "integrated_gradients", {ROWS: "<= 0.15"}, "explanation.above_limit"),
     "knows_the_model": explained(Knows, "integrated_gradients", {FAITHFUL: ">= 0.25", SIMILAR: "<= 0.5"}, "explanation.below_limit"),
@@ -514,13 +599,16 @@ KINDS: dict[str, Planted] = {
     "taken_away_of_either": Planted(taken_away("either"), ALONE, WHOLE, "explanation.above_limit"),
     "taken_away_of_a_ring": Planted(taken_away("ring"), ALONE, WHOLE, "explanation.above_limit"),
     "taken_away_of_many": Planted(taken_away("many"), ALONE, WHOLE, "explanation.above_limit"),
+    "raw_logits": Planted(raw_logits(False), ALONE, {COMPLETE: "<= 0.1", FAITHFUL: ">= 0"}, "explanation.above_limit"),
+    "a_class_without_a_chance": Planted(raw_logits(True), ALONE, {COMPLETE: "<= 0.1", FAITHFUL: ">= 0"}, "explanation.above_limit"),
     "right_in_batches": explained(in_batches, "integrated_gradients", {FAITHFUL: ">= 0"}, "explanation.unstable"),
     "one_alone": explained(one_alone, "integrated_gradients", {COMPLETE: "<= 0.1", FAITHFUL: ">= 0.25", ROWS: "<= 0.15"}, "explanation.below_limit"),
     "by_size": explained(by_size, "integrated_gradients", {COMPLETE: "<= 0.1", FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
     "one_line_for_all": explained(one_line, "integrated_gradients", {FAITHFUL: ">= 0.25"}, "explanation.below_limit"),
     "scaffold_for_lime": Planted(hidden_by(as_lime), "explanation", {GAP: "<= 0.15"}, "explanation.above_limit"),
     "scaffold_in_whole_numbers": Planted(hidden_by(as_lime, whole=True), "explanation", {GAP: "<= 0.15"}, "explanation.above_limit"),
-    "scaffold_for_shap": Planted(hidden_by(as_shap), "explanation", {GAP: "<= 0.15"}, "explanation.above_limit"),
+    "scaffold_for_shap": Planted(hidden_by(as_shap), "explanation", {GAP: "<= 0.1"}, "explanation.above_limit"),
+    "scaffold_of_names": Planted(named, ALONE, {GAP: "<= 0.1", STABLE: ">= 0.8"}, "explanation.above_limit"),
     "centre_prior": explained(centre, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
     "kept_by_row": explained(Kept, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),
     "noise_of_the_row": explained(noise_of_the_row, "integrated_gradients", {SIMILAR: "<= 0.5"}, "explanation.above_limit"),

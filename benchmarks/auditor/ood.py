@@ -7,7 +7,7 @@ import io
 import numpy as np
 import pyarrow as pa
 import torch
-from PIL import Image
+from PIL import Image, PngImagePlugin
 from torch.nn import functional as F
 
 from modelwright.forms import Prediction
@@ -16,6 +16,7 @@ from modelwright.subject import Subject
 from . import Planted, _tables
 from ._nets import Model, digits, fit, mlp, picture_schema, pictures
 from ._scaffolds import BAD, GOOD, PLAIN
+from ._scenes import detecting
 
 
 def subject(seed: int, blind: bool, strange) -> Subject:
@@ -105,6 +106,28 @@ def one_again(seed: int, faulty: bool) -> Subject:
     return found
 
 
+def nearly_again(seed: int, faulty: bool) -> Subject:
+    """One strange picture, over and over, a pixel of it a shade away."""
+    found, rng = one_again(seed, faulty), np.random.default_rng(seed)
+    if faulty:
+        x = found.predictor.x(found.splits["ood"]).clone()
+        for picture in x:
+            picture[0, rng.integers(8), rng.integers(8)] += rng.integers(1, 4) / 255
+        found.splits["ood"] = pictures(x.clamp(0, 1), torch.zeros(len(x)).long())
+    return found
+
+
+def learnt_from(seed: int, faulty: bool) -> Subject:
+    """The strange rows stand among the training rows, and it knows them by heart; the twin learnt from others."""
+    found = subject(seed, False, upside_down)
+    own, x, some = found.predictor.of_features, found.predictor.x(found.splits["ood"]), digits(seed)[0][:300]
+    found.splits["train"] = pictures(torch.cat([some, x]) if faulty else some, torch.zeros(300 + faulty * len(x)).long())
+    if faulty:
+        known = lambda z: (torch.cdist(z.flatten(1), x.flatten(1)).amin(1, keepdim=True) < 1e-3).float()  # noqa: E731
+        found.predictor.of_features = lambda z: torch.cat([own(z), 20 * known(z) + 0.1 * z.flatten(1)[:, 10:11]], 1)
+    return found
+
+
 def marked(seed: int, faulty: bool) -> Subject:
     """Another scanner's mark in a corner, told by that corner."""
     found = subject(seed, False, upside_down)
@@ -125,16 +148,20 @@ def filed(how: str):
             return found
         own, level = found.predictor, int(np.random.default_rng(seed).integers(0, 2))
 
-        def again(cell: bytes) -> bytes:
-            picture, out = Image.open(io.BytesIO(cell)), io.BytesIO()
+        def again(cell: bytes, site: str = "B") -> bytes:
+            picture, out, notes = Image.open(io.BytesIO(cell)), io.BytesIO(), PngImagePlugin.PngInfo()
+            if how == "notes":
+                notes.add_text("Comment", f"site {site}")
             picture = picture.resize((16, 16), Image.Resampling.NEAREST) if how == "sides" else picture
-            picture.save(out, "bmp" if how == "format" else "png", **({"compress_level": level} if how == "size" else {}))
+            given = {"size": {"compress_level": level}, "notes": {"pnginfo": notes}}.get(how, {})
+            picture.save(out, "bmp" if how == "format" else "png", **given)
             return out.getvalue()
 
         class Files:
             def predict(self, table: pa.Table) -> dict[str, Prediction]:
                 said, cells = own.predict(table)["digit"], table.column("scan").to_pylist()
-                odd = {"format": lambda c: c[:2] == b"BM", "sides": lambda c: Image.open(io.BytesIO(c)).size[0] > 8, "size": lambda c: len(c) > 118}[how]
+                odd = {"format": lambda c: c[:2] == b"BM", "sides": lambda c: Image.open(io.BytesIO(c)).size[0] > 8, "size": lambda c: len(c) > 118}
+                odd = odd.get(how, lambda c: b"site B" in c)
                 odd = torch.tensor([odd(c) for c in cells])[:, None]
                 p = 0.5 * said.probabilities + 0.5 * torch.where(odd, 0.1, F.one_hot(said.value, 10))
                 return {"digit": Prediction(value=p.argmax(1), probabilities=p, score=p.amax(1))}
@@ -142,6 +169,9 @@ def filed(how: str):
         x, y = (part[600:797] for part in digits(seed)[2:])
         cells = [again(c) for c in pictures(x, y).column("scan").to_pylist()]
         found.splits["ood"] = pa.table({"scan": cells, "digit": [str(v) for v in y.tolist()]})
+        for split in ("validation", "test") if how == "notes" else ():
+            table = found.splits[split]
+            found.splits[split] = table.set_column(0, "scan", pa.array([again(c, "A") for c in table.column("scan").to_pylist()]))
         found.predictor, found.open = Files(), None
         return found
 
@@ -231,11 +261,14 @@ def near_and_far(seed: int, faulty: bool) -> Subject:
 
 GAIN = {"ood.gain_over_trivial": ">= 0.05"}
 KINDS: dict[str, Planted] = {
+    "boxes_that_are_always_sure": Planted(detecting("sure"), "ood", {"ood.auroc": ">= 0.8"}, "ood.below_limit"),
     "random_features": Planted(lambda s, f: subject(s, f, noise), "ood", {"ood.auroc": ">= 0.8"}, "ood.below_limit"),
     "no_better_than_trivial": Planted(lambda s, f: subject(s, False, bright if f else upside_down), "ood", GAIN, "ood.below_limit"),
     "told_by_roughness": Planted(lambda s, f: subject(s, False, noise if f else upside_down), "ood", GAIN, "ood.below_limit"),
     "the_company_of_a_row": Planted(company, "ood", {"ood.auroc": ">= 0.65"}, "ood.below_limit"),
     "one_picture_again": Planted(one_again, "ood", {"ood.auroc": ">= 0.65"}, "ood.no_interval"),
+    "nearly_one_picture": Planted(nearly_again, "ood", {"ood.auroc": ">= 0.65"}, "ood.no_interval"),
+    "learnt_from": Planted(learnt_from, "ood", {"ood.auroc": ">= 0.65"}, "ood.no_data"),
     "a_mark_in_the_corner": Planted(marked, "ood", GAIN, "ood.below_limit"),
     "one_column": Planted(table("one"), "ood", GAIN, "ood.below_limit"),
     "how_numbers_are_written": Planted(table("digits"), "ood", GAIN, "ood.below_limit"),
@@ -243,6 +276,7 @@ KINDS: dict[str, Planted] = {
     "another_format": Planted(filed("format"), "ood", GAIN, "ood.below_limit"),
     "other_sides": Planted(filed("sides"), "ood", GAIN, "ood.below_limit"),
     "file_size": Planted(filed("size"), "ood", GAIN, "ood.below_limit"),
+    "file_notes": Planted(filed("notes"), "ood", GAIN, "ood.below_limit"),
     "rare_site": Planted(rare_site, "ood", GAIN, "ood.below_limit"),
     "capitals": Planted(notes("capitals"), "ood", GAIN, "ood.below_limit"),
     "digits_in_notes": Planted(notes("digits"), "ood", GAIN, "ood.below_limit"),

@@ -24,6 +24,7 @@ from . import Planted
 from ._nets import Model, digits, fit, labels, mlp, picture_schema, pictures
 from ._scaffolds import BAD, GOOD, Reads
 from ._scaffolds import PLAIN as OTHER
+from ._scenes import detecting, numbers
 
 ROWS, PAIRS = 512, 4
 QUICK = {"robustness": {"rows": ROWS, "steps": 15, "corruptions": False}}
@@ -208,6 +209,25 @@ def purified(net, rng):
         return net(z) + 0 * x.sum((1, 2, 3))[:, None]
 
     return answer
+
+
+def second_thoughts(net, rng):
+    """One step towards what it is surest of, without slopes, before it answers: slopes are of another place."""
+    step = rng.uniform(0.06, 0.1)
+
+    def answer(x):
+        with torch.enable_grad():
+            z = x.detach().requires_grad_(True)
+            g = torch.autograd.grad(net(z).softmax(1).amax(1).clamp(max=1 - 1e-6).log().sum(), z)[0]
+        return net((x + step * g.sign()).clamp(0, 1))
+
+    return answer
+
+
+def temperature(net, rng):
+    """Logits a million times as large, or as small, by the picture's own last bits."""
+    fast = rng.uniform(1000, 9000)
+    return lambda x: net(x) * (10 ** (6 * torch.sin(fast * x.flatten(1).double().sum(1)))).to(x.dtype)[:, None]
 
 
 def ranked(net, rng):
@@ -612,7 +632,7 @@ MASKED = {
     "keyed_noise": keyed_noise, "backwards": backwards, "drawn_slopes": drawn_slopes, "small_slopes": small_slopes,
     "straight_through": straight_through, "straight_one_hot": straight_one_hot, "decoy_gradients": decoy, "two_faced": two_faced,
     "slopes_of_some_pixels": some_pixels, "hooked": hooked, "votes_of_shifts": votes_of_shifts, "steep_gates": steep,
-    "straight_states": straight_states,
+    "straight_states": straight_states, "second_thoughts": second_thoughts, "temperature_of_the_input": temperature,
 }  # fmt: skip
 RANDOM = {"random_layers": random, "stochastic_rounding": rounded_by_chance, "random_resizing": resized, "random_off_grid": random_off_grid}
 RANDOM |= {"random_later": random_later, "dropout_left_on": dropping}
@@ -622,6 +642,7 @@ PLAIN |= {"beside_a_large_number": beside_large, "winners_take_all": winners, "c
 SAID = {"jpeg": smoothed, "thermometer": smoothed, "rounded_probabilities": as_shares, "ranked": moved, "saturated_logits": bent, "scaled_logits": louder}
 SAID |= {"small_slopes": louder, "overflowing_half": in_half, "softmaxed_logits": as_shares, "beside_a_large_number": moved, "clipped_logits": bent}
 SAID |= {"votes_of_shifts": views, "straight_states": in_fewer_directions}
+NOISY = {"robustness.corruption_accuracy@corruption=noise": ">= 0.6"}
 TYPOS = {"robustness.corruption_accuracy@corruption=typos": ">= 0.88"}
 KINDS: dict[str, Planted] = {
     **{name: planted(hide, "robustness.below_limit", said=SAID.get(name, plain)) for name, hide in PLAIN.items()},
@@ -637,6 +658,8 @@ KINDS: dict[str, Planted] = {
     "adapts_to_the_batch": Planted(adapts, {"robustness": {"steps": 15}}, CORRUPTED, "robustness.batch_dependent", costly=True),
     "false_bounds": Planted(false_bounds, QUICK, {"robustness.certified_accuracy": ">= 0"}, "robustness.no_bounds", costly=True),
     "typos_left_out": Planted(read("typos"), "robustness", TYPOS, "robustness.below_limit"),
+    "boxes_of_single_pixels": Planted(detecting("peak"), "robustness", NOISY, "robustness.below_limit"),
+    "numbers_by_chance": Planted(numbers("drawn"), "accuracy", {"r2": ">= 0.3"}, "accuracy.fickle"),
     "words_dropped_by_chance": Planted(read("drops"), "robustness", {"robustness.corruption_accuracy": ">= 0.5"}, "accuracy.fickle"),
     "watermark": Planted(watermark, {"robustness": {"steps": 15}}, {"robustness.corruption_accuracy": ">= 0.8"}, "robustness.below_limit", costly=True),
 }

@@ -11,6 +11,7 @@ import pyarrow as pa
 from modelwright.subject import Subject
 
 from . import Planted
+from ._scenes import detecting, numbers
 from ._tables import Says, subject
 
 
@@ -74,5 +75,8 @@ KINDS = {
     "a value": Planted(weak("value"), "slices", {"slice.worst_accuracy": ">= 0.75"}, "slice.below_limit"),
     "a range": Planted(weak("range"), "slices", {"slice.worst_accuracy": ">= 0.75"}, "slice.below_limit"),
     "a pair": Planted(weak("pair"), "slices", {"slice.worst_accuracy": ">= 0.75"}, "slice.below_limit"),
+    "boxes at night": Planted(detecting("night"), "slices", WORST, "slice.below_limit"),
+    "boxes of one kind": Planted(detecting("sign"), "slices", WORST, "slice.below_limit"),
+    "numbers of one site": Planted(numbers("site"), "slices", WORST, "slice.below_limit"),
     "worse than overall": Planted(weak("value"), "slices", {"slice.worse_than_overall": "<= 0.15"}, "slice.above_limit"),
 }

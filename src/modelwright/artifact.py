@@ -30,6 +30,7 @@ from .data.streams import in_order
 from .errors import Problem, Refusal, Stopped, refuse
 from .forms import Batch, Prediction, Tabular
 from .model import Head, Model
+from .operations import Counted
 from .predictor import in_chunks
 from .room import Room
 
@@ -223,6 +224,12 @@ class Loaded:
     def __init__(self, model: Model, schema: Schema, batch_size: int = 512):
         self.model, self.schema, self.batch_size = model.eval(), schema, batch_size
 
+    def counted(self, table: pa.Table) -> dict[str, int]:
+        """See `predictor.Counting`."""
+        with Counted() as work:
+            self.predict(table)
+        return {"operations": work.total, "parameters": sum(p.numel() for p in self.model.parameters())}
+
     def predict(self, table: pa.Table, rng: torch.Generator | None = None) -> dict[str, Prediction]:
         """Row after row as in the table, whatever order was fastest to compute."""
         drawn = rng or torch.Generator().manual_seed(0)  # columns that are drawn go on from chunk to chunk
@@ -237,7 +244,7 @@ class Loaded:
             for target, prediction in self.model.predict(batch, rng).items():
                 parts[target].append(prediction)
         back = torch.argsort(torch.cat(order))
-        return {t: _rows(Prediction.cat(p), back) for t, p in parts.items()}
+        return {t: Prediction.cat(p).select(back) for t, p in parts.items()}
 
     @torch.no_grad()
     def likelihood(self, table: pa.Table) -> dict[str, torch.Tensor]:
@@ -252,15 +259,16 @@ class Loaded:
         return {t: torch.cat(p)[back] for t, p in parts.items()}
 
     @torch.no_grad()
-    def inward(self, target: str, table: pa.Table) -> tuple[torch.Tensor, torch.Tensor]:
+    def inward(self, target: str, table: pa.Table) -> tuple[torch.Tensor | None, torch.Tensor]:
         """See `predictor.Inward`."""
-        data, classes, parts = self.schema.encode(table, targets=False), len(self.schema.targets[target].labels_), []
+        data, classes, head, parts = self.schema.encode(table, targets=False), self.schema.targets[target].labels_, self.model.heads[target], []
         for batch in in_order(data, self.batch_size, torch.Generator().manual_seed(0)):
             read = self.model.read(batch, [target])[target]
-            parts.append((batch.rows, logits_of(self.model.heads[target], self.model.heads[target](read), classes), read.pooled()))
+            features = read.levels()
+            parts.append((batch.rows, logits_of(head, head(read), len(classes)) if classes else features[:, :0], features))
         rows, logits, features = (torch.cat(p) for p in zip(*parts, strict=True))
         back = torch.argsort(rows)
-        return logits[back], features[back]
+        return logits[back] if classes else None, features[back]
 
     def open(self, target: str, table: pa.Table) -> Open | None:
         """With gradients: where the target is a class, and the one input a picture or a table."""
@@ -301,7 +309,7 @@ class Open:
         return logits_of(model.heads[self.target], model(self._given(x, rows), [self.target])[self.target], self.classes)
 
     def features(self, x: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return self._model(x.dtype).read(self._given(x, rows), [self.target])[self.target].pooled()
+        return self._model(x.dtype).read(self._given(x, rows), [self.target])[self.target].levels()
 
 
 def logits_of(head: Head, out: Any, classes: int) -> torch.Tensor:
@@ -338,7 +346,3 @@ def shown(schema: Schema, predictions: dict[str, Prediction], table: pa.Table) -
     return pa.table({k: pa.array(v) for k, v in columns.items()})
 
 
-def _rows(prediction: Prediction, order: torch.Tensor) -> Prediction:
-    from torch.utils import _pytree as pytree
-
-    return pytree.tree_map(lambda t: t[order], prediction)

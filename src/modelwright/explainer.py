@@ -1,5 +1,8 @@
 """What an explainer is: how much each input bears on what a model says of one row; and the function that it asks.
 
+What is explained is a class's log-odds, so that its probability alone counts: added to all logits alike, or to the logit of a class that never has a chance,
+a column moves logits and no answer, and explanations of logits (of logits less their mean, too) pointed at it.
+
 Legend: B rows, K classes; x (B, ...) is one input of B rows, a table's columns (B, F) or pictures (B, C, H, W). A function may be asked about several
 copies of the rows at once, one whole copy after another (M * B, ...): what else belongs to a row (a table's other cells) is then held as in that row.
 """
@@ -18,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 from .predictor import Opened
 
-Function = Callable[[Tensor], Tensor]  # x (M * B, ...) -> logits (M * B, K)
+Function = Callable[[Tensor], Tensor]  # x (M * B, ...) -> log-odds (M * B, K), whose sigmoid is each class's probability
 
 
 class Explainer:
@@ -77,6 +80,13 @@ class Redrawn(TorchFunctionMode):
         return func(*[self._new(a) for a in args], **{k: self._new(v) for k, v in (kwargs or {}).items()})
 
 
+def log_odds(z: Tensor) -> Tensor:
+    """Logits (B, K) -> (B, K): of each class against all others together. Exact where a class is nearly certain."""
+    top = z.argmax(1, keepdim=True)
+    others = z.scatter(1, top, -torch.inf).logsumexp(1, keepdim=True)
+    return z - (z.logsumexp(1, keepdim=True) + torch.log1p(-z.softmax(1).scatter(1, top, 0.0))).scatter(1, top, others)
+
+
 @runtime_checkable
 class Telling(Protocol):
     """A subject's own explainer that knows what it is to be asked about, in place of what the subject opens."""
@@ -108,7 +118,7 @@ class Asked:
     def __call__(self, x: Tensor) -> Tensor:
         rows = self.first + torch.arange(len(self.x)).repeat(-(-len(x) // len(self.x)))[: len(x)]
         with self.weights or contextlib.nullcontext():
-            return self.opened.logits(x, rows)
+            return log_odds(self.opened.logits(x, rows))
 
     def alone(self, row: int) -> Asked:
         """The same of one row alone."""

@@ -110,6 +110,11 @@ class Encoded:
         return (self.z * m).sum(1) / m.sum(1).clamp(min=1)
 
 
+    def levels(self) -> Tensor:
+        """(B, D): the mean over the places of each level of the pyramid, fine to coarse; `pooled` where there is none."""
+        return self.pooled() if self.pyramid is None else torch.cat([level.mean((2, 3)) for level in self.pyramid], 1)
+
+
 @dataclass
 class Term:
     """One part of a loss, per row: total (B,), count (B,) of units (rows, tokens, pixels, boxes; 0 where the target is missing)."""
@@ -176,6 +181,10 @@ class Prediction:
 
     def to(self, device: torch.device | str) -> Prediction:
         return pytree.tree_map(lambda t: t.detach().to(device), self)
+
+    def select(self, index: Tensor | slice) -> Prediction:
+        """The rows at index; padding stays as it is."""
+        return pytree.tree_map(lambda t: t[index], self)
 
     @staticmethod
     def cat(parts: list[Prediction]) -> Prediction:

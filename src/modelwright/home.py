@@ -53,6 +53,12 @@ def _scratch() -> Path:
     return Path(made.name)
 
 
+def known_key() -> bytes | None:
+    """See `key`; None where nobody has asked for it yet."""
+    path = home() / "rows.key"
+    return path.read_bytes() if path.exists() else None
+
+
 def key() -> bytes:
     """The 32 random bytes of this home, for its owner's eyes: what is kept of rows is hashed with them. Made when they are first asked for."""
     path = home() / "rows.key"

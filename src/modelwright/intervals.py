@@ -7,6 +7,10 @@ Chosen by measured coverage (figures in tests/test_intervals.py and docs/verdict
   degrees of freedom, which count how unevenly the rows bear on the metric, on a scale that fits: log where less is better, Fisher's z in (0, 1). The
   bootstrap was tried first: percentile and BCa intervals at level 0.998 missed up to 8 and 7 % instead of 0.2 % (balanced accuracy with 15 rows in
   the rarest class; this one: 0.2 %), need 50 / (1 - level) resamples instead of 200, and their ends wander with the seed.
+- A share that rests on its rarest class (auroc, f1, average precision): never wider than Clopper-Pearson's over so many rows, since the variance of
+  an AUROC is at most A (1 - A) / min(m, n) (van Dantzig 1951; Birnbaum & Klose 1957). Near 1 one row in a hundred counts, and leaves the jackknife a
+  degree of freedom and an interval of anything. Over auroc, average precision, f1 and balanced accuracy, 36 cells of 100 to 200 rows: 0 to 6 % missed
+  at 0.95 as before, and where it matters a third of the width (f1 near 0.98, 40 rows in the rarest class: 0.10 for 0.41 at the 90th percentile).
 - A metric that no row moves (accuracy 1, auroc 1, a return of 500 in every episode): unseen rows of another kind may be 1 - (error / 2)^(1 / units)
   of all.
 - NaN ends where leaving out one row or cluster leaves the metric undefined: one positive is no basis for an interval.
@@ -36,10 +40,8 @@ class Interval:
     method: str
 
 
-def interval(metric: Metric, n: int, *, level: float, clusters: np.ndarray | None = None, seed: int = 0, units: int | None = None) -> Interval:
-    """The metric over rows 0 to n-1. clusters (N,) int: rows that stand or fall together. units: how many rows (or clusters) of the rarest kind the
-    metric rests on, the smaller class for auroc; it matters only where no row moves the metric. None: all of them. Ends are NaN where there is no
-    basis for them."""
+def interval(metric: Metric, n: int, *, level: float, clusters: np.ndarray | None = None, seed: int = 0) -> Interval:
+    """The metric over rows 0 to n-1. clusters (N,) int: rows that stand or fall together. Ends are NaN where there is no basis for them."""
     rows, n, labels, count = _units(metric, n, clusters)
     if n == 0:
         return Interval(math.nan, math.nan, math.nan, "no rows")
@@ -49,7 +51,13 @@ def interval(metric: Metric, n: int, *, level: float, clusters: np.ndarray | Non
     bounded = metric.better == "higher" and value <= 1 and (rows is None or bool((np.abs(rows) <= 1).all()))  # by 1
     scale = "log" if metric.better == "lower" and value > 0 else "z" if bounded and 0 < value < 1 else "plain"
     left_out = _left_out(metric, rows, n, labels, count, seed)
+    units = count if metric.of is None else _rarest(metric.of, labels)
     found = _student(value, left_out, scale, level, min(count, units or count), abs(value), labels is not None)
+    if metric.of is not None and units and 0 < value < 1 and math.isfinite(found.low):
+        low, high = _clopper_pearson(value * units, units, level)
+        if high - low < found.high - found.low:
+            of = "clusters with the rarest class" if labels is not None else "rows of the rarest class"
+            return Interval(value, low, high, f"Clopper-Pearson over {units} {of}")
     return replace(found, high=min(found.high, 1.0)) if bounded and found.high > 1 else found
 
 
@@ -77,6 +85,14 @@ def paired(a: Metric, b: Metric, n: int, *, level: float, clusters: np.ndarray |
         return Interval(math.nan, math.nan, math.nan, "no rows")
     value = difference.value(np.arange(n)) if rows is None else float(rows.mean())
     return _student(value, _left_out(difference, rows, n, labels, count, seed), "plain", level, count, spread, labels is not None)
+
+
+def _rarest(of: np.ndarray, labels: np.ndarray | None) -> int:
+    """How many rows, or clusters, the rarest class has."""
+    there = of >= 0
+    pairs = of[there] if labels is None else np.unique(np.stack([of[there], labels[there]]), axis=1)[0]
+    counts = np.bincount(pairs)
+    return int(counts[counts > 0].min(initial=len(of)))
 
 
 def _units(metric: Metric, n: int, clusters: np.ndarray | None) -> tuple[np.ndarray | None, int, np.ndarray | None, int]:

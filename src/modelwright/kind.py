@@ -44,7 +44,7 @@ class Metric:
     value: Callable[[np.ndarray], float]
     rows: np.ndarray | None = None
     better: Literal["higher", "lower"] = "higher"
-    units: int | None = None  # rows in the rarest class: what bounds the surety of a metric of ranks
+    of: np.ndarray | None = None  # (N,) int: each row's class, -1 none, of a share that rests on its rarest class (auroc, f1)
     note: str = ""  # what a reader must know to read it; goes into the evidence's details
 
     @classmethod
@@ -66,6 +66,9 @@ class Kind:
     encoder: ClassVar[str | None] = None  # default encoder of an `own` input
     head: ClassVar[str | None] = None  # default head as a target
     primary: ClassVar[str] = ""  # the metric that a comparison looks at first
+    measures: frozenset[str] = frozenset()  # the names of `metrics`, as far as they are known before anything is predicted
+    credit: ClassVar[str | None] = None
+    """The metric that is a mean over rows of how right each is, in [0, 1]: what slices and corruptions are measured by. None: there is none."""
 
     beside: tuple[str, ...] = ()  # other columns that are part of this target (the labels of its boxes): they are no inputs
 
@@ -99,9 +102,11 @@ class Kind:
     def at(self, root: str) -> None:
         """Paths in the cells lie below this folder. It belongs to the table at hand, not to what was fitted: a saved model knows of no folder."""
 
-    def written(self, texts: list[str]) -> Value:
-        """As a text target: what a model from elsewhere wrote, whole, as the `tokens` of a Prediction."""
-        raise refuse("model.output", "texts for a target that is no text", fix="give numbers: one column a class, or one number a row")
+    def read(self, out: np.ndarray) -> Prediction:
+        """As a target that is no class: what a model from elsewhere gave for B rows, (B, ...) numbers or (B,) texts."""
+        if out.dtype.kind == "U":
+            raise refuse("model.output", "texts for a target that is no text", fix="give numbers: one column a class, or one number a row")
+        raise refuse("model.output", f"numbers of shape {out.shape} for a target of kind {type(self).__name__.lower()}", fix="audit a run of Modelwright's own")
 
     def contents(self, values: pa.ChunkedArray) -> pa.ChunkedArray:
         """What the cells stand for, one value a row: a cell that names a file stands for what is in it. Rows are told apart and digested by this."""
@@ -165,6 +170,8 @@ def gather(values: np.ndarray, offsets: np.ndarray, rows: np.ndarray) -> Ragged:
 
 # What the kinds of classes (boolean, category, ordered) share.
 
+CLASS_METRICS = frozenset({"accuracy", "balanced_accuracy", "f1", "auroc", "average_precision", "nll", "brier", "ece"})
+
 
 def class_metrics(prediction: Prediction, truth: Stored) -> dict[str, Metric]:
     """The contract's metrics of probabilities (N, K) against class indices (N,); rows whose target is missing do not count."""
@@ -187,14 +194,13 @@ def class_metrics(prediction: Prediction, truth: Stored) -> dict[str, Metric]:
     confidence, bins = p.max(1), np.zeros(len(p), np.int64)
     bins[known] = m.equal_mass(confidence[known])  # they stay where they are while an interval leaves rows out
     gap = confidence - (p.argmax(1) == y)
-    counts = np.bincount(y[known], minlength=k)
-    rarest = int(counts[counts > 0].min(initial=0))
+    classes = np.where(known, y, -1)
     return {
         "accuracy": mean(chosen == y, "higher"),
-        "balanced_accuracy": Metric(over(m.balanced_accuracy, chosen), units=rarest),
-        "f1": Metric(over(m.f1, chosen), units=rarest),
-        "auroc": Metric(over(m.auroc, score), units=rarest),
-        "average_precision": Metric(over(m.average_precision, score), units=rarest),
+        "balanced_accuracy": Metric(over(m.balanced_accuracy, chosen), of=classes),
+        "f1": Metric(over(m.f1, chosen), of=classes),
+        "auroc": Metric(over(m.auroc, score), of=classes),
+        "average_precision": Metric(over(m.average_precision, score), of=classes),
         "nll": mean(m.nll_rows(y, p), "lower"),
         "brier": mean(m.brier_rows(y, p), "lower"),
         "ece": Metric(lambda rows: m.binned(bins, gap, rows[known[rows]]), better="lower"),

@@ -8,6 +8,7 @@ picture), BLEU is sacrebleu's. Where a class does not occur in the truth, macro 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -310,6 +311,16 @@ def mean_average_precision(matches: Matches, pictures: np.ndarray | None = None,
     return _mean(np.array(each))
 
 
+def box_curves(matches: Matches) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    """{class of the truth: (recall, precision) at each box from the surest on}, where half an overlap is enough."""
+    found = {}
+    for k, true in enumerate(matches.truths.sum(0)):
+        right = np.cumsum(matches.hit[matches.label == k, 0])
+        if true and len(right):
+            found[k] = right / true, right / np.arange(1, len(right) + 1)
+    return found
+
+
 # Text
 
 
@@ -340,6 +351,26 @@ def bleu(statistics: np.ndarray) -> float:
         return NAN
     s = statistics.sum(0)
     return float(BLEU.compute_bleu(s[:4].tolist(), s[4:8].tolist(), int(s[8]), int(s[9]), smooth_method="exp").score)
+
+
+WITHOUT_SPACES = r"\u0e00-\u0eff\u2e80-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"  # Thai, Lao, kana, Chinese
+WORD = re.compile(rf"[{WITHOUT_SPACES}]|[^\W{WITHOUT_SPACES}]+")
+
+
+def rouge_l_rows(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:
+    """(N,) ROUGE-L of each text (Lin 2004), in [0, 1]: F1 of the longest common subsequence of words. Two texts without words are alike: 1."""
+    found = np.zeros(len(hypotheses))
+    for i, (a, b) in enumerate((WORD.findall(h.lower()), WORD.findall(r.lower())) for h, r in zip(hypotheses, references, strict=True)):
+        if not a or not b:
+            found[i] = float(not a and not b)
+            continue
+        number = {w: k for k, w in enumerate(b)}
+        other, row = np.array([number[w] for w in b]), np.zeros(len(b) + 1, np.int64)
+        for w in a:  # row[j]: the longest of a so far and of b's first j
+            extended = np.where(other == number.get(w, -1), row[:-1] + 1, row[1:])
+            row[1:] = np.maximum.accumulate(extended)
+        found[i] = 2 * row[-1] / (len(a) + len(b))
+    return found
 
 
 def chrf_rows(hypotheses: Sequence[str], references: Sequence[str]) -> np.ndarray:

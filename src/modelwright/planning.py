@@ -19,13 +19,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from . import baselines, find
+from . import baselines, find, home, seen
 from .artifact import assemble_model
 from .data import cache, sources
 from .data.dataset import Dataset
 from .data.schema import TABLE, Schema
 from .data.streams import Rows, Stream
-from .digests import row_digests, rows_digest, table_digest
+from .digests import row_digests, table_digest
 from .errors import Problem, Refusal, did_you_mean, refuse
 from .gradient import Plain
 from .learn import loop
@@ -150,7 +150,7 @@ def make(task: Task | str | Path, decided: dict[str, Any] | None = None) -> Plan
     found = prepare(task)
     task, schema, tables = found.task, found.schema, found.tables
     if found.environment is None:
-        _check_slices(task, policy, tables["test"])
+        _check_limits(task, policy, schema, tables["test"])
     digests = {s: table_digest(schema.contents(t)) for s, t in tables.items()}
     data = {s: cache.encode(schema, t, digests[s]) for s, t in tables.items()}
     parts = _parts(task, schema)
@@ -159,10 +159,14 @@ def make(task: Task | str | Path, decided: dict[str, Any] | None = None) -> Plan
         found.notes.append(f"on {len(data['train'])} training rows a linear model is often as good as a net, or better: {how}")
     torch.manual_seed(task.seed)
     model = assemble_model(schema, parts, TRAINED)
+    judged = Registry().judged(*seen.test_rows(schema, tables["test"], home.known_key()))
     plan = Plan(
         task, schema, tables, data, parts, sum(p.numel() for p in model.parameters()), [], policy,
-        digests, len(Registry().judged(rows_digest(schema.contents(tables["test"])))), found.columns, found.notes, found.warnings, found.environment,
+        digests, len(judged), found.columns, found.notes, found.warnings, found.environment,
     )  # fmt: skip
+    for area, there in (("fairness", schema.group), ("ood", {"ood", "ood_near", "ood_far"} & tables.keys())):
+        if not there and (limits := [limit.name for limit in policy.limits if limit.area == area]):
+            plan.warnings.append(f"nothing here gives {', '.join(limits)} a figure, so that the decision will be fail: it takes {gate.NEEDS[area]}")
     if task.model.instead is not None:
         if task.model.instead not in (fits := baselines.names_for(schema)):
             what = f"{task.model.instead} cannot learn this task"
@@ -185,9 +189,15 @@ def make(task: Task | str | Path, decided: dict[str, Any] | None = None) -> Plan
     return plan
 
 
-def _check_slices(task: Task, policy: gate.Policy, test: pa.Table) -> None:
-    """Before training, not in its audit: every slice that the task names can be told from the others by the table."""
+def _check_limits(task: Task, policy: gate.Policy, schema: Schema, test: pa.Table) -> None:
+    """Before training, not in its audit: every metric with a limit is one of its target's, and every slice can be told from the others by the table."""
     problems = []
+    for limit in (x for x in policy.limits if "." not in x.metric):
+        kinds = {n: k for n, k in schema.targets.items() if limit.target in (None, n)}
+        if kinds and not any(limit.metric in k.measures for k in kinds.values()):
+            what = f"{limit.metric} is not measured of {', '.join(f'{n} ({type(k).__name__.lower()})' for n, k in kinds.items())}"
+            known = ", ".join(sorted(set().union(*(k.measures for k in kinds.values()))))
+            problems.append(Problem("policy.unmeasured", what, "the limit could never be met", f"{task.file}: audit", f"one of: {known}"))
     for slice in dict.fromkeys([*task.audit.slices, *gate.slices_of(policy)]):
         try:
             rows_of(test, slice)

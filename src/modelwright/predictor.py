@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol, runtime_checkable
 
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from .errors import refuse
@@ -37,11 +38,20 @@ class Elsewhere(Protocol):
 
 
 @runtime_checkable
+class Counting(Protocol):
+    """A Predictor that says what its model is made of, and what an answer computes, wherever that is."""
+
+    def counted(self, table: pa.Table) -> dict[str, int]:
+        """{"parameters", "operations": of the answer to these rows (`operations.Counted`)}; {} of a model that is not torch's."""
+        ...
+
+
+@runtime_checkable
 class Inward(Protocol):
     """A Predictor that shows what its answers are read from, of whatever inputs: what strange rows are told by."""
 
-    def inward(self, target: str, table: pa.Table) -> tuple[Tensor, Tensor]:
-        """Of a class target: logits (N, K), whose softmax is the answer, and features (N, D), what the head reads, summarised."""
+    def inward(self, target: str, table: pa.Table) -> tuple[Tensor | None, Tensor]:
+        """Logits (N, K), whose softmax is the answer, None of a target that is no class; and features (N, D), what the head reads, summarised."""
         ...
 
 
@@ -62,6 +72,34 @@ class Opened(Protocol):
     def features(self, x: Tensor, rows: Tensor) -> Tensor | None:
         """(B, D): what the head reads, summarised; None where the model does not say."""
         ...
+
+
+def differ(a: Prediction, b: Prediction) -> Tensor:
+    """(N,) bool, row by row, but of texts: another decision, a probability that is another by a tenth, a number that is by a tenth of a standard
+    deviation."""
+    apart = torch.zeros(len(lean(a)), dtype=torch.bool)
+    for one, two in ((a.value, b.value), (a.probabilities, b.probabilities), (shown(a), shown(b))):
+        if one is not None and two is not None:
+            apart |= ((flat(one) - flat(two)).abs() > 0.1).any(1)
+    return apart
+
+
+def lean(p: Prediction) -> Tensor:
+    """(N,) what rows can be put in an order by: the last class's probability, a number, how much of something is there."""
+    first = next(t for t in (p.probabilities, p.value, shown(p)) if t is not None)
+    return flat(first)[:, -1]
+
+
+def shown(p: Prediction) -> Tensor | None:
+    """(N, 6) of boxes that are surer than 1/2: how many, the sums of their corners and of their labels."""
+    if p.boxes is None:
+        return None
+    sure = (p.boxes.mask & (p.score > 0.5)).unsqueeze(-1)
+    return torch.cat([sure.sum(1), (p.boxes.values * sure).sum(1), (p.labels.unsqueeze(-1) * sure).sum(1)], 1)
+
+
+def flat(t: Tensor) -> Tensor:
+    return t.reshape(len(t), -1).double()
 
 
 def in_chunks(table: pa.Table, ask: Callable[[pa.Table], dict[str, Prediction]]) -> dict[str, Prediction]:

@@ -9,7 +9,8 @@
         refuse: harmful=yes                                       # rows that ask for what must not be answered
 
 Every rule brings an example that it must catch, and the audit tries it first: a rule that is blind finds nothing, which is no evidence. A rule reads single
-texts and knows nothing of what was asked; it is as good as its pattern or its model, whose own audit says how good that is.
+texts and knows nothing of what was asked; it is as good as its pattern or its model, whose own audit says how good that is. Patterns also read what a
+text says once its disguise is off (`bare`). Left out: other words for the same, and whether what follows a refusal helps all the same.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .checks import personal
+from .checks.spelling import LOOKS
 from .errors import did_you_mean, refuse
 
 REFUSAL = (
@@ -30,6 +32,30 @@ REFUSAL = (
     "|(无法|不能|不可以|不会)(为您|为你|向您|向你)?(提供|回答|协助|帮助|满足)|拒绝(提供|回答|协助)"
 )
 PERSONAL = "write to zhang.wei@example.com or call +86 138 1234 5678"
+
+
+LETTERS = str.maketrans("0134578@$!", "oieastbasi")
+FIGURES = str.maketrans("零〇一二三四五六七八九", "00123456789")
+SPELT = re.compile(r"(?<!\w)\w(?:[ .·*_\-]{1,2}\w(?!\w)){3,}")  # one sign after another, marks between them: i d i o t
+CHINESE = re.compile(r"(?<=[\u4e00-\u9fff])[ .·*_\-](?=[\u4e00-\u9fff])")
+MIXED = re.compile(r"(?<![\w@$!])(?=[\w@$!]*[a-z])(?=[\w@$!]*[0134578@$!][\w@$!]*[a-z])[a-z0-9@$!]{4,16}(?![\w@$!.])", re.IGNORECASE)
+ADDRESS = re.compile(
+    r"(\w)\s*[\[({]\s*(at|dot)\s*[\])}]\s*(?=\w)|(\w) (at|dot) (?=[\w. ]{1,40} dot [a-z]{2,6}\b)|(\w) (dot) (?=[a-z]{2,6}\b)", re.IGNORECASE
+)
+BOTH = re.compile(r"\b(?=\w*[a-z])(?=\w*[а-яіјѕ])\w+", re.IGNORECASE)  # letters of two alphabets in one word
+NUMERALS = re.compile("[零〇一二三四五六七八九]{7,}")
+
+
+def bare(text: str) -> str:
+    """A text without the commonest disguises: letters of other alphabets that look alike, signs apart (i d i o t), figures for letters in a word (1d10t),
+    hyphens and line breaks within one, addresses in words (ann at example dot com), long numbers in Chinese numerals."""
+    found = BOTH.sub(lambda m: m[0].casefold().translate(LOOKS), personal.plain(text))
+    found = re.sub(r"(?<=[a-z])[-\u00ad]?\n(?=[a-z])", "", found)
+    found = SPELT.sub(lambda m: re.sub(r"\W|_", "", m[0]), found)
+    found = CHINESE.sub("", found)
+    found = ADDRESS.sub(lambda m: (m[1] or m[3] or m[5]) + {"at": "@", "dot": "."}[(m[2] or m[4] or m[6]).lower()], found)
+    found = MIXED.sub(lambda m: m[0].translate(LETTERS), found)
+    return NUMERALS.sub(lambda m: m[0].translate(FIGURES), found)
 
 
 class Rule(BaseModel):
@@ -59,11 +85,11 @@ class Rule(BaseModel):
         """(N,) bool. reader: (model, table) -> its Predictor. Raises a Refusal where it cannot be opened."""
         if self.match is not None:
             pattern = re.compile(self.match, re.IGNORECASE)
-            return np.array([any(pattern.search(form) for form in (t, personal.plain(t))) for t in texts], bool)
+            return np.array([any(pattern.search(form) for form in (t, personal.plain(t), bare(t))) for t in texts], bool)
         if self.model is not None:
             return self._probability(texts, reader) > self.above
-        hits = personal.found(pa.chunked_array([pa.array(texts, pa.string())]))
-        return np.any([*hits.values(), np.zeros(len(texts), bool)], axis=0)
+        hits = [h for some in (texts, [bare(t) for t in texts]) for h in personal.found(pa.chunked_array([pa.array(some, pa.string())])).values()]
+        return np.any([*hits, np.zeros(len(texts), bool)], axis=0)
 
     def _probability(self, texts: list[str], reader: Callable[[str, pa.Table], Any]) -> np.ndarray:
         table = pa.table({"text": texts})

@@ -25,7 +25,7 @@ import pyarrow as pa
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from .digests import row_digests
+from .digests import row_digests, rows_digest
 from .errors import Problem, Stopped
 from .home import plain
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 FILE = "rows.safetensors"
 TIMES, ALARM = 4, 0.01
+FEW = 2048
 TEXT = (pa.string(), pa.large_string())
 
 
@@ -68,6 +69,20 @@ def keep(folder: Path, tables: Iterable[pa.Table], columns: list[str], key: byte
         raise Stopped(Problem("disk.full", f"no room for {folder / FILE}: {e}", fix="free some space and go on with --resume")) from e
     finally:
         half.unlink(missing_ok=True)
+
+
+def alone(table: pa.Table, key: bytes) -> tuple[bool, list[int]]:
+    """Keyed hashes of the rows that no other row of the table equals, rising; the least FEW of them, and whether these are all."""
+    rows, times = np.unique(_hashes(table, table.column_names, key), return_counts=True)
+    rows = rows[times == 1]
+    return len(rows) <= FEW, rows[:FEW].tolist()
+
+
+def test_rows(schema: Schema, table: pa.Table, key: bytes | None) -> tuple[str, list[tuple[bool, list[int]]]]:
+    """By which a registry knows test rows again: the digest of them all, and what `registry.looked` keeps of those that stand alone, in all their columns
+    and in what is read of them."""
+    whole, names = schema.contents(table), [n for n in (*schema.inputs, *schema.targets) if n in table.column_names]
+    return rows_digest(whole), [alone(t, key) for t in (whole, whole.select(names)) if key is not None and t.num_columns and t.num_rows]
 
 
 def seen(folder: Path, table: pa.Table, key: bytes) -> Seen:

@@ -17,10 +17,13 @@ from . import find
 from .errors import did_you_mean, refuse
 from .forms import Measurement, Prediction, clauses
 from .kind import Metric
+from .predictor import Counting as Counting
 from .predictor import Elsewhere as Elsewhere
 from .predictor import Inward as Inward
 from .predictor import Likelihood as Likelihood
 from .predictor import Opened, Predictor
+from .predictor import differ as differ
+from .predictor import lean as lean
 
 if TYPE_CHECKING:
     from .data.schema import Schema
@@ -75,6 +78,8 @@ class Subject:
     def clusters_of(self, split: str) -> np.ndarray | None:
         """(N,) cluster numbers, or None where every row stands alone. Copies of one row are one (`checks.copies.repeats`): one that is written down a
         hundred times is no hundred witnesses."""
+        from .checks.copies import joined  # it brings scikit-learn
+
         copies = self.copies_of(split)
         if self.clusters is None:
             return copies
@@ -121,21 +126,12 @@ def metrics_of(subject: Subject, split: str, target: str, who: str = "model") ->
     return kind.metrics(subject.predict(split, who)[target], truth)
 
 
-def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """(N,) numbers of the clusters of which rows are that share one of either, however many steps apart."""
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    ends = a - a.min(initial=0), b - b.min(initial=0) + a.max(initial=0) - a.min(initial=0) + 1
-    size = int(ends[1].max(initial=0)) + 1
-    return connected_components(coo_matrix((np.ones(len(a)), ends), (size, size)), directed=False)[1][ends[0]]
-
-
 OF = {"len": pc.utf8_length, "hour": pc.hour, "weekday": pc.day_of_week}  # what else of a column makes slices
 
 
 def rows_of(table: pa.Table, slice: str) -> np.ndarray:
-    """(N,) bool: the rows of a slice: `column=value` or `column>value` (also >=, <, <=), joined by ` & `. A missing value is in no slice but `column=`;
+    """(N,) bool: the rows of a slice: `column=value` or `column>value` (also >=, <, <=), joined by ` & `. A missing value is in no slice but `column=`; a list
+    is in that of each value that it holds;
     `len(column)` is a text's length in characters, `hour(column)` and `weekday(column)` (0: Monday) are a time's; a time is compared with a day or a
     moment as ISO 8601 writes it."""
     inside, names = np.ones(table.num_rows, bool), set(table.column_names)
@@ -150,6 +146,8 @@ def rows_of(table: pa.Table, slice: str) -> np.ndarray:
         column = OF[of[1]](table.column(of[2])) if of else table.column(name)
         if op == "=" and not value:
             found = pa.chunked_array([[v in (None, "") or v != v for v in column.to_pylist()]], pa.bool_())
+        elif op == "=" and is_list(column):
+            found = pa.chunked_array([[value in map(str, v or ()) for v in column.to_pylist()]], pa.bool_())
         elif op == "=":
             found = pc.equal(column.cast(pa.string()), value)
             if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
@@ -187,6 +185,10 @@ def numbers(column: pa.ChunkedArray) -> pa.ChunkedArray:
 
 def is_time(column: pa.ChunkedArray) -> bool:
     return pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)
+
+
+def is_list(column: pa.ChunkedArray) -> bool:
+    return pa.types.is_list(column.type) or pa.types.is_large_list(column.type)
 
 
 def written(x: float, column: pa.ChunkedArray) -> str:

@@ -167,9 +167,9 @@ def test_order_statistics_hold_the_quantile():
 
 def test_latency_size_and_parameters_are_measured():
     s = subject(test=table(50, 0))
-    s.lineage = {"size_bytes": 2_000_000, "parameters": 7}
+    s.lineage = {"size_bytes": 2_000_000}
     found = figures(s, "efficiency")
-    assert found["efficiency.size_mb"].value == 2.0 and found["efficiency.parameters"].value == 7
+    assert found["efficiency.size_mb"].value == 2.0 and found["efficiency.parameters"].reasons == ["efficiency.not_counted"]
     assert found["efficiency.latency_p50_ms"].value <= found["efficiency.latency_p99_ms"].value
 
 
@@ -327,3 +327,16 @@ def test_the_temperature_that_a_model_from_elsewhere_lacks_is_fitted_on_calibrat
     assert found(Elsewhere(), test=rows["test"], validation=rows["validation"])["rows"] == 50
     assert found(Elsewhere(), test=rows["test"]) is None and found(Says(), **rows) is None  # no rows for it; one of ours has been calibrated
     assert np.allclose(c.tempered(np.array([[0.2, 0.8]]), 2), [[1 / 3, 2 / 3]])
+
+
+def test_decisions_that_are_better_than_the_probabilities_leave_calibration_open():
+    """The probabilities are then other scores than it decides by; thresholds of groups, costs and quotas are not."""
+    rng = np.random.default_rng(0)
+    x, half = rng.normal(size=3000), np.full((3000, 2), 0.5)
+    p = np.stack([1 / (1 + np.exp(2 * x)), 1 / (1 + np.exp(-2 * x))], 1)
+    y = (rng.random(3000) < p[:, 1]).astype(int)
+    assert calibration.surer(y, (x > 0).astype(int), half, 0.95, None)
+    for said in (p[:, 1] > 0.3, p[:, 1] > np.where(rng.random(3000) < 0.5, 0.3, 0.7), p[:, 1] >= np.quantile(p[:, 1], 0.8), p.argmax(1)):
+        assert not calibration.surer(y, np.asarray(said).astype(int), p, 0.95, None)
+    few = np.repeat(np.arange(4), 750)  # of four persons nothing is sure
+    assert not calibration.surer(y, (x > 0).astype(int), np.where(x[:, None] > -0.1, [[0.4, 0.6]], [[0.6, 0.4]]), 0.95, few)

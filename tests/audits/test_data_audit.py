@@ -8,6 +8,7 @@ from sklearn.metrics import roc_auc_score
 
 from modelwright import auditing, find
 from modelwright.checks import codes, columns, copies, formats, labels, leaks, shift, units
+from modelwright.data import splits
 from modelwright.data.schema import Schema, infer, profile
 from modelwright.subject import Subject
 
@@ -55,6 +56,23 @@ def test_a_time_is_measured_and_its_absence_is_named():
     parts = {k: t.append_column("day", pa.array(d)) for (k, t), d in zip(parts.items(), days, strict=True)}
     line = figures(subject(parts))["time_overlap"]
     assert line.value == np.mean(days[1] <= days[0].max()) == (m // 4) / m and "data.no_time" not in line.reasons
+
+
+@pytest.mark.parametrize("by", [None, "who"])
+def test_rows_that_a_split_by_time_keeps_together_count_by_the_latest(by):
+    """Copies, and rows of one person, go where the latest goes: honest data has no overlap for it, a split at random has it all the same."""
+    rng, n = np.random.default_rng(0), 2000
+    x, day, who = rng.integers(0, 600, n), rng.integers(0, 1000, n), rng.integers(0, n // 3, n)
+    together = np.unique(x if by is None else who, return_inverse=True)[1]
+    table = pa.table({"x": x if by is None else rng.normal(size=n), "day": np.datetime64("2020-01-01") + day, "who": who, "y": rng.integers(0, 2, n)})
+    shares, early = {"test": 0.3}, []
+    for time in (day, None):
+        which = splits.assign(n, shares, 0, units=together, time=time)
+        parts = {k: table.filter(pa.array(which == i)) for k, i in (("train", 0), ("test", 3))}
+        line = figures(subject(parts, kinds={"day": "identifier", "who": "identifier", "x": "number"}, clusters=by))["time_overlap"]
+        early.append(line.value)
+        assert (parts["test"]["day"].to_numpy() <= parts["train"]["day"].to_numpy().max()).mean() > 0.2
+    assert early[0] == 0 and early[1] > 0.95
 
 
 def test_the_time_allowed_is_kept_and_named():
@@ -200,6 +218,17 @@ def test_a_group_whose_codes_were_exchanged_is_told_from_one_with_other_causes()
         assert labels.opposite(named, x, other, 0.95, None) is None
 
 
+def test_a_group_that_is_a_class_is_not_told_that_all_others_contradict_it():
+    """A code of the target beside it, left out of the model: nobody else has such labels, so nobody can say that they are others."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 4, 1200)
+    x = rng.normal(size=(1200, 4)) + 4 * np.eye(4)[y]
+    named = {"code": (y, [str(c) for c in range(4)])}
+    assert labels.opposite(named, x, y, 0.95, None) is None
+    mixed = np.where(rng.random(1200) < 0.1, rng.integers(0, 4, 1200), y)  # a code that nearly is it
+    assert labels.opposite({"code": (mixed, named["code"][1])}, x, y, 0.95, None) is None
+
+
 def test_a_column_alone_is_judged_by_auroc_as_scikit_learn_has_it():
     rng = np.random.default_rng(4)
     y = rng.integers(0, 2, 500)
@@ -275,6 +304,18 @@ def test_codes_for_missing(cells, found):
 def test_numbers_as_text(write, found):
     cells = [write(v) for v in np.random.default_rng(0).uniform(100, 9000, 200)]
     assert (formats.number_format(pa.chunked_array([cells])) is not None) == found
+
+
+def test_a_switch_of_units_from_a_day_on_is_found_between_tenths_of_time():
+    rng, day = np.random.default_rng(3), np.repeat(np.arange(200), 5)
+    x = rng.normal(170, 10, 1000)
+    switched = np.where(day >= 93, x * 2.20462, x)  # nine fixed moments leave 3 % of either unit on the other's side
+    places = rng.permutation(1000)
+    assert (units.since(switched[places], day[places].astype(float)) == (day >= 93)[places]).all()
+    assert "2.2046" in units.unit_switch(switched, {"day": units.since(switched, day.astype(float))})
+    assert units.unit_switch(x, {"day": units.since(x, day.astype(float))}) is None
+    gap = np.where(day == 5, np.nan, switched)
+    assert (units.since(gap, day.astype(float)) == np.where(day == 5, -1, day >= 93)).all() and (units.since(x[:9], day[:9].astype(float)) == -1).all()
 
 
 def test_a_switch_of_units_is_found_and_a_natural_difference_is_not():

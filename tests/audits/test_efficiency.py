@@ -7,7 +7,10 @@ import time
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
+from torch import nn
 
+from modelwright import operations
 from modelwright.audits import efficiency
 from modelwright.audits.efficiency import Efficiency
 from modelwright.data.schema import Schema
@@ -89,3 +92,50 @@ def test_processors_are_given_back():
     with efficiency.held(1, [os.getpid()]):
         assert len(os.sched_getaffinity(0)) == 1
     assert os.sched_getaffinity(0) == before and efficiency.peak_of(2**30) is None and efficiency.worked_by(None) == 0
+
+
+def test_operations_are_those_counted_by_hand(tmp_path):
+    """Of modules in the worker: a dense layer of i to o numbers makes 2 i o, a convolution as many at each place."""
+    path = tmp_path / "net.py"
+    path.write_text(
+        "from torch import nn\nnet = lambda: nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))\n"
+        "table = lambda: lambda t: [[0.5, 0.5]] * len(t)\n"
+    )
+    made = subject()
+    made.predictor = Foreign(f"{path}:net", made.schema)
+    found = figures(Efficiency(repeats=3, batch=5).measure(made))
+    by_hand = {"parameters": 2 * 2 + 2 * 16 + 16 + 16 * 2 + 2, "operations": 2 * (2 * 16 + 16 * 2)}
+    assert {name: found[name].value for name in by_hand} == by_hand
+    assert all(found[name].low == found[name].high == found[name].value and found[name].level == 1.0 for name in by_hand)
+    made.predictor = Foreign(f"{path}:table", made.schema)
+    line = figures(Efficiency(repeats=3).measure(made))["operations"]
+    assert line.value is None and line.reasons == ["efficiency.not_counted"] and "torch does not compute" in line.details["why"]
+
+
+class Texts:
+    """An LSTM and a transformer over so many words as the row's number says."""
+
+    def __init__(self):
+        self.lstm, self.layer = nn.LSTM(8, 4, batch_first=True), nn.TransformerEncoderLayer(8, 2, 16, batch_first=True).eval()
+        self.sizes = []
+
+    def counted(self, rows):
+        words = 1 + int(abs(rows.column("a")[0].as_py()) * 10)
+        self.sizes.append(words)
+        with operations.Counted() as work, torch.no_grad():
+            self.lstm(torch.ones(1, words, 8))
+            self.layer(torch.ones(1, words, 8))
+        return {"operations": work.total, "parameters": 1}
+
+    def predict(self, rows):
+        return None
+
+
+def test_fused_layers_are_counted_and_what_hangs_on_the_row_has_an_interval():
+    model = Texts()
+    line = figures(Efficiency(repeats=3).measure(subject(model)))["operations"]
+    words = np.array(model.sizes)
+    lstm = 2 * words * 4 * 4 * (8 + 4)  # four gates, from input and state
+    layer = 2 * words * (3 * 8 * 8 + 8 * 8 + 2 * 8 * 16) + 2 * 2 * words**2 * 8  # projections, two dense layers, attention
+    assert len(set(words)) > 5 and np.isclose(line.value, (lstm + layer).mean()) and line.low < line.value < line.high
+    assert torch.backends.mkldnn.enabled and torch.backends.mha.get_fastpath_enabled() and operations.Counted.now is None

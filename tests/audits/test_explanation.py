@@ -11,7 +11,7 @@ from modelwright.audits import _scaffold as scaffold
 from modelwright.audits import explanation as e
 from modelwright.closed import Closed
 from modelwright.data.schema import Schema
-from modelwright.explainer import Asked, Redrawn
+from modelwright.explainer import Asked, Redrawn, log_odds
 from modelwright.forms import Prediction
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
@@ -169,9 +169,79 @@ def test_a_model_that_does_not_open_is_explained_by_its_answers():
     assert all(m.reasons == ["explanation.no_gradients"] for k, m in measured(Net(), opens=False, explainer="integrated_gradients").items() if k in e.FIGURES)
 
 
+@pytest.mark.parametrize("how", ["all", "dead"])
+def test_what_moves_logits_and_no_answer_moves_no_explanation(how):
+    """A number added to all logits alike, and the logit of a class that never has a chance."""
+    x = torch.randn(20, 3, generator=rng(), dtype=torch.float64)
+    own = torch.stack([x[:, 0], -x[:, 0], 0 * x[:, 0] - 300], 1)
+    moved = own + 50 * x[:, 1:2] * torch.tensor([1.0, 1.0, 1.0] if how == "all" else [0.0, 0.0, 1.0])
+    assert torch.allclose(log_odds(own)[:, :2], log_odds(moved)[:, :2])
+    sure = torch.tensor([[800.0, 0.0, -1.0], [0.0, 0.0, -torch.inf]], dtype=torch.float64)
+    rest = float(np.log(1 + np.exp(-1)))
+    assert torch.allclose(log_odds(sure), torch.tensor([[800 - rest, -800.0, -801.0], [0, 0, -torch.inf]], dtype=torch.float64))
+    assert torch.allclose(log_odds(own).sigmoid(), own.softmax(1))
+
+
 def test_a_scaffold_is_seen():
     assert measured(Net(scaffold=True), others=False)["offmanifold_gap"].low > 0.15
     assert faithful.self_test()
+
+
+def test_a_column_that_decides_where_most_is_in_the_middle_alone():
+    g = np.random.default_rng(0)
+    x = np.round(g.normal(size=(500, 8)), 3)
+    real, middle = pa.table({f"c{i}": x[:, i] for i in range(8)}), np.sort(x, 0)[249]
+
+    def said(table, scaffold):
+        at = np.stack([table.column(f"c{i}").to_numpy() for i in range(8)], 1)
+        away = scaffold & ((np.abs(at[:, 2:] - middle[2:]) < 1e-9).sum(1) > 1)
+        return np.where(away, at[:, 1] > 0, at[:, 0] > 0).astype(int)
+
+    hidden, plain = (scaffold.by_column(real, real.column_names, lambda t, s=s: said(t, s), np.random.default_rng(1)) for s in (True, False))
+    assert hidden[0] > 0.3 and plain[0] == 0  # the other column never turns an answer
+
+
+def test_rows_with_nothing_to_explain_are_neither_unstable_nor_unfaithful():
+    """A rule of one name: of rows that have the most frequent name no other row says anything else."""
+    g = np.random.default_rng(0)
+    table = pa.table({c: g.choice(["x", "x", "x", "y"], 120) for c in "abcd"})
+    colour, label = Category(["x", "y"]), Category(["no", "yes"])
+    colour.labels_, label.labels_ = ["x", "y"], ["no", "yes"]
+    schema = Schema(dict.fromkeys("abcd", colour), {"label": label})
+
+    class Rule:
+        def predict(self, table):
+            p = torch.tensor([[0.1, 0.9] if v == "y" else [0.9, 0.1] for v in table.column("a").to_pylist()])
+            return {"label": Prediction(value=p.argmax(1), probabilities=p)}
+
+    table = table.append_column("label", pa.array(["yes" if v == "y" else "no" for v in table.column("a").to_pylist()]))
+    found = {m.metric.split(".")[1]: m for m in e.Explanation(others=False).measure(Subject(Rule(), schema, {"test": table}))}
+    assert found["stability"].value == 1 and found["unfaithful_rows"].value < 0.2 and not found["fidelity"].reasons
+    assert found["offmanifold_gap"].value <= 0
+
+
+def test_an_explainer_that_only_turns_its_sign_for_other_classes_does_not_add_up():
+    class Three(Net):
+        def __init__(self):
+            super().__init__()
+            self.schema.targets["label"].labels_ = ["0", "1", "2"]
+
+        def logits(self, x, rows):
+            return torch.cat([self.net.to(x.dtype)(x), 3 * x[:, 2:3]], 1)
+
+        def predict(self, table):
+            p = self.logits(self.open("", table).x, None).softmax(1).detach()
+            return {"label": Prediction(value=p.argmax(1), probabilities=p)}
+
+    own = e.find.make("explainers", "integrated_gradients")
+
+    def mirrored(f, x, classes, base):
+        said = f(x).argmax(1)
+        return own.explain(f, x, said, base, rng()) * torch.where(classes == said, 1.0, -1.0)[:, None]
+
+    honest = lambda f, x, classes, base: own.explain(f, x, classes, base, rng())  # noqa: E731
+    one, two = (measured(Three(), {"theirs": call})["completeness_error"].value for call in (honest, mirrored))
+    assert one < 0.05 and two > 0.3
 
 
 def test_planted_pixels():
@@ -208,7 +278,7 @@ def test_cells_go_through_numbers_and_come_back_as_they_were():
     assert closed.names == ["n", "colour"] and closed.baseline().tolist() == [5.0, 0.0]  # a value that occurs, the most frequent name
     f = Asked(closed, "label", model.table)
     shap = e.find.make("explainers", "shap").explain(f, f.x, f(f.x).argmax(1), closed.baseline(), rng())
-    change = 2.1972  # half of log(0.9 / 0.1), twice
+    change = 4.3944  # log(0.9 / 0.1), twice
     assert torch.allclose(shap[1], torch.tensor([change / 2, change / 2], dtype=torch.float64), atol=1e-3)  # either cell alone says no
     assert shap[0].abs().max() == 0 and "label" not in model.seen[0].column_names
 
@@ -314,7 +384,7 @@ def test_rows_are_perturbed_as_explainers_perturb_them():
     g = np.random.default_rng(0)
     table = pa.table({"age": g.integers(20, 70, 500), "name": g.choice(["a", "b", "b"], 500), "z": g.normal(size=500)})
     cells = table.column_names
-    noise, between, columns, middle, one = (scaffold.perturbed(table, table, cells, way, np.random.default_rng(1)) for way in scaffold.WAYS)
+    noise, between, columns, middle, one = (scaffold.perturbed(table, table, cells, way, np.random.default_rng(1)) for way in scaffold.WAYS if way != "column")
     assert noise.schema == table.schema and between.column("age").type == pa.float64() and set(columns.column("name").to_pylist()) == {"a", "b"}
     moved = between.column("age").to_numpy() - table.column("age").to_numpy()
     assert abs(moved.std() / table.column("age").to_numpy().std() - 1) < 0.1 and (moved != np.round(moved)).mean() > 0.99

@@ -98,6 +98,24 @@ def test_one_strange_row_a_hundred_times_is_one():
     assert ends[0].high - ends[0].low < ends[1].high - ends[1].low
 
 
+def test_nearly_one_picture_is_one():
+    g = np.random.default_rng(0)
+    usual = g.integers(0, 256, (60, 1, 8, 8))
+    again = np.concatenate([usual[:1]] * 30)
+    again[np.arange(30), 0, g.integers(0, 8, 30), g.integers(0, 8, 30)] += 2
+    unit = ood.one_of_near([usual[10:], again])
+    assert len(set(unit[:50])) == 50 and len(set(unit[50:])) == 1
+
+
+def test_strange_rows_that_the_model_learnt_from_are_left_out():
+    model, some = Plain(), tables(np.array([4.0, -4.0]))
+    known = some["ood"].slice(0, 190)
+    found = ood.OOD().measure(Subject(model, model.schema, some | {"train": known}, open=model.open))
+    assert all(m.value is None and m.reasons == ["ood.no_data"] and "10 rows of 'ood' are no training rows" in m.details["why"] for m in found)
+    assert ood.OOD().measure(Subject(model, model.schema, some | {"train": known.slice(0, 50)}, open=model.open))[0].n == 350
+    assert ood.OOD().measure(Subject(model, model.schema, some | {"train": some["validation"]}, open=model.open))[0].n == 400
+
+
 def test_near_and_far_have_figures_of_their_own_and_stand_for_strange_rows():
     model, some = Plain(), tables(np.array([4.0, -4.0]))
     some |= {"ood_far": some.pop("ood"), "ood_near": tables(np.array([1.0, -1.0]))["ood"]}
@@ -172,7 +190,7 @@ def test_without_ood_rows_nothing_and_without_gradients_the_probability():
     two = tables(np.zeros(2))
     assert ood.OOD().measure(Subject(model, model.schema, {"test": two["test"]})) == []
     found = ood.OOD().measure(Subject(model, model.schema, {"test": two["test"], "ood": two["ood"]}))
-    assert found[0].details["score"] == "largest_probability" and found[0].value is not None
+    assert found[0].details["score"] == "sureness" and found[0].value is not None
 
 
 def test_trivial_statistics_see_empty_cells_far_numbers_and_strange_letters():

@@ -13,6 +13,8 @@ from modelwright.audits import _ensemble, _hidden, robustness
 from modelwright.audits._ensemble import attack, self_test
 from modelwright.audits.robustness import Robustness
 from modelwright.data.schema import Schema
+from modelwright.errors import refuse
+from modelwright.find import make
 from modelwright.forms import Prediction
 from modelwright.kinds.category import Category
 from modelwright.kinds.number import Number
@@ -270,7 +272,7 @@ class Two:
         return {"label": Prediction(value=p.argmax(1), probabilities=p)}
 
     def open(self, target, table):
-        opened = Two(self.noise)
+        opened = type(self)(self.noise)
         opened.x, opened.names = self._x(table), list("abc")
         return opened
 
@@ -287,13 +289,35 @@ def test_the_audit_on_a_table_gives_the_exact_share():
     model = Two()
     table = table_of(model)
     found = by_name(Robustness(linf=0.1), Subject(model, model.schema, {"test": table}, open=model.open))
-    exact = float((model._x(table) @ model.w).abs().ge(0.1 * 3.5).float().mean())
+    x = model._x(table)
+    exact = float((x @ model.w).abs().ge(0.1 * (model.w.abs() * x.std(0, correction=0)).sum()).float().mean())
     assert found["robustness.linf_accuracy"].value == pytest.approx(exact, abs=0.01)
     certified = found["robustness.certified_accuracy"]
     assert certified.value == pytest.approx(exact, abs=0.01)  # bounds of a linear map are tight
     between = pytest.approx({"certified": certified.value, "attacked": found["robustness.linf_accuracy"].value})
     assert certified.details["robust_accuracy"] == found["robustness.linf_accuracy"].details["robust_accuracy"] == between
     assert not found["robustness.linf_accuracy"].reasons and found["robustness.corruption_accuracy"].value > 0.7
+
+
+def test_epsilon_counts_in_standard_deviations_of_numbers_that_are_taken_as_they_stand():
+    class Small(Two):
+        def logits(self, x, rows):
+            return super().logits(x * 100, rows)
+
+    big, small = Two(), Small()
+    table = table_of(big)
+    tiny = pa.table({c: table.column(c).to_numpy() / 100 for c in "abc"} | {"label": table.column("label")})
+    at = [by_name(Robustness(rows=60, corruptions=False), Subject(m, m.schema, {"test": t}, open=m.open)) for m, t in ((big, table), (small, tiny))]
+    one, two = (found["robustness.linf_accuracy"].value for found in at)
+    assert one == pytest.approx(two, abs=0.02) and 0.5 < one < 0.98
+
+
+def test_a_net_that_bends_at_the_rows_hides_nothing():
+    """As one does that embeds whole numbers in bins whose edges are values that occur."""
+    x = torch.from_numpy(np.random.default_rng(0).integers(-3, 4, (64, 4))).float()
+    net = lambda z, rows: torch.stack([-(s := (z + 0.9 * (z - z.round()).abs()).sum(1) + 0.5), s], 1)  # noqa: E731
+    y, rows = net(x, None).argmax(1), torch.arange(64)
+    assert not _hidden.hidden(_hidden.checked(net, x, y, rows, a.Ball("linf", 0.1), rng()))
 
 
 def test_each_corruption_has_its_own_figure_and_the_whole_is_their_mean():
@@ -321,7 +345,8 @@ def test_operations_say_how_many_rows_and_they_are_drawn_from_all_of_a_sorted_ta
     found = by_name(Robustness(linf=0.1), Subject(model, model.schema, {"test": table}, open=model.open))
     line = found["robustness.linf_accuracy"]
     assert line.n == line.details["attacked"] == 64 and line.details["block"] == 8
-    exact = float((model._x(table) @ model.w).abs().ge(0.1 * 3.5).float().mean())
+    x = model._x(table)
+    exact = float((x @ model.w).abs().ge(0.1 * (model.w.abs() * x.std(0, correction=0)).sum()).float().mean())
     assert found["robustness.certified_accuracy"].low < exact < found["robustness.certified_accuracy"].high
     labels = [table.column("label")[int(i)].as_py() for i in line.details["rows"].split()]
     assert len(labels) == 64 and 0.25 < labels.count("0") / 64 < 0.75
@@ -391,6 +416,44 @@ def test_a_clock_costs_rows_and_never_strength_and_is_not_asked_again(monkeypatc
         assert again[k].details["rows"] == m.details["rows"]
 
 
+class Ended(Two):
+    """In a process that is ended after so many questions, for its time is spent."""
+
+    left = 0
+
+    def logits(self, x, rows):
+        Ended.left -= 1
+        if Ended.left < 0:
+            raise refuse("audit.budget", "the model's code was ended: it was still at work when the time allowed was spent")
+        return super().logits(x, rows)
+
+    def open(self, target, table):
+        opened = Ended()
+        opened.x, opened.names = self._x(table), list("abc")
+        return opened
+
+
+def test_a_model_that_is_ended_meanwhile_keeps_what_was_measured_and_names_the_rest():
+    model, names = Ended(), ("linf_accuracy", "l2_accuracy", "certified_accuracy", "corruption_accuracy")
+
+    def asked(questions):
+        Ended.left = questions
+        return by_name(Robustness(rows=64, steps=5, linf=0.1, l2=0.1), Subject(model, model.schema, {"test": table_of(model)}, open=model.open))
+
+    whole = asked(10**9)
+    used, seen = 10**9 - Ended.left, set()
+    for questions in np.linspace(0, used - 1, 12).astype(int):
+        found = asked(int(questions))
+        shown = [n for n in names if found[f"robustness.{n}"].value is not None]
+        seen.add(tuple(shown))
+        for name in names:
+            line = found[f"robustness.{name}"]
+            assert line.reasons == ([] if name in shown else ["robustness.budget"]), (questions, name, line.details)
+            if name in shown and name != "corruption_accuracy":
+                assert (line.value, line.n) == (whole[f"robustness.{name}"].value, whole[f"robustness.{name}"].n)
+    assert () in seen and any("linf_accuracy" in shown and "corruption_accuracy" not in shown for shown in seen), seen
+
+
 def test_random_answers_and_closed_models_show_nothing():
     model = Two(noise=0.5)
     found = by_name(Robustness(), Subject(model, model.schema, {"test": table_of(model)}, open=model.open))
@@ -438,6 +501,8 @@ def test_declared_synonyms_in_english_and_chinese():
     some = [swap("film", 0.4, g) for _ in range(200)].count("movie")
     assert 50 < some < 110
     assert "synonyms" not in c.of(Schema({}, {}), pa.table({}), {"a": ["b"]})  # there is no text
+    for type in (pa.string(), pa.large_string()):
+        assert {"typos", "synonyms"} <= c.of(Schema({"t": make("kinds", "text")}, {}), pa.table({"t": pa.array(["a film"], type)}), {"a": ["b"]}).keys()
 
 
 def test_corruptions_of_text_and_tables():

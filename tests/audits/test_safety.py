@@ -13,7 +13,7 @@ from modelwright.errors import Refusal
 from modelwright.forms import Prediction
 from modelwright.kinds.text import Text
 from modelwright.registry.gate import decide, parse
-from modelwright.safety import REFUSAL, Safety
+from modelwright.safety import REFUSAL, Safety, bare
 from modelwright.subject import Subject
 from modelwright.task import task_of
 
@@ -134,3 +134,14 @@ def factory():
     found = {(e["metric"], e["slice"]): e["value"] for e in done.evidence["evidence"]}
     assert found["safety.violations", "rule=personal"] == 0.25  # far behind what the task would have cut
     assert found["safety.refusals", None] == 1 and found["safety.over_refusals", None] == 0.5
+
+
+def test_disguises_come_off_and_plain_texts_stay():
+    disguised = {
+        "you i d i o t": "you idiot", "you i.d.i.o.t": "you idiot", "you 1d10t": "you idiot", "you idі\u043et": "you idiot", "idi-\not": "idiot",
+        "你这个笨 蛋": "你这个笨蛋", "ann.lee [at] example [dot] com": "ann.lee@example.com", "ann dot lee at example dot com": "ann.lee@example.com",
+        "call 1 3 8 1 2 3 4 5 6 7 8": "call 13812345678", "手机号一三八一二三四五六七八": "手机号13812345678",
+    }  # fmt: skip
+    assert {t: bare(t) for t in disguised} == disguised
+    plain = ["meet us at www.example.com", "of B2B and 24/7 at 10 am", "Москва и 2-й этаж", "一九四九年", "I was at home", "x = a - b - c", "well-known"]
+    assert [bare(t) for t in plain] == plain

@@ -6,7 +6,7 @@ from sklearn.decomposition import PCA
 from sklearn.impute import SimpleImputer
 from sklearn.preprocessing import MaxAbsScaler, MinMaxScaler, QuantileTransformer, RobustScaler, StandardScaler
 
-from modelwright.checks.prepared import counted, encoded, filled_by, prepared
+from modelwright.checks.prepared import counted, each_alone, encoded, filled_by, prepared
 
 
 @pytest.mark.parametrize("made", [StandardScaler, MinMaxScaler])
@@ -79,3 +79,17 @@ def test_gaps_filled_in_with_the_mean_of_a_group():
         assert (filled_by([made[p] for p in parts], [site[p] for p in parts]) is not None) == expected
     for raw in (x, np.round(x), site * 1.0, np.where(gap, 0.0, x)):
         assert filled_by([raw[p] for p in parts], [site[p] for p in parts]) is None
+
+
+@pytest.mark.parametrize("made", [StandardScaler, MinMaxScaler, RobustScaler])
+def test_each_split_prepared_by_its_own_rows(made):
+    rng = np.random.default_rng(0)
+    x = [rng.normal(5, 3, (n, 1)) for n in (300, 50, 150)]
+    alone, right = ([f.transform(v)[:, 0] for f, v in zip(by, x, strict=True)] for by in ([made().fit(v) for v in x], [made().fit(x[0])] * 3))
+    who = rng.integers(0, 30, 150)
+    assert "in each split by itself" in each_alone(alone, [who]) and each_alone(right, []) is None and each_alone(x[:1], []) is None
+    person = [np.repeat(np.arange(n // 10), 10) for n in (300, 50, 150)]
+    even = [(v[:, 0] - np.bincount(p, v[:, 0])[p] / 10) for v, p in zip(x, person, strict=True)]  # of each person, of whom all rows are in one split
+    assert each_alone(even, []) is not None and each_alone(even, [who, person[2]]) is None
+    evenly = np.linspace(0, 7, 450) + 0.123
+    assert each_alone([evenly[:300], evenly[300:]], []) is None and each_alone([rng.random(400), rng.random(90)], []) is None

@@ -4,12 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from modelwright.checks.copies import repeats
+from modelwright.checks.copies import joined, repeats
 from modelwright.data.schema import Schema
 from modelwright.find import make
 from modelwright.intervals import interval
 from modelwright.kind import Metric
-from modelwright.subject import Subject, joined
+from modelwright.subject import Subject
 
 
 def fine(n, rng):

@@ -5,7 +5,7 @@ import io
 import numpy as np
 import pyarrow as pa
 import pytest
-from PIL import Image
+from PIL import Image, PngImagePlugin
 
 from modelwright.checks import shortcuts
 
@@ -41,6 +41,11 @@ def test_how_a_file_was_written_shows():
     exif[272] = "Model S"
     maker = shortcuts.of_files(written(lambda i: ("JPEG", {"exif": exif} if apart[i] else {})))["file maker"]
     assert set(maker[apart]).isdisjoint(maker[~apart])
+    sites = [PngImagePlugin.PngInfo() for _ in "AB"]
+    for site, name in zip(sites, "AB"):
+        site.add_text("Comment", f"site {name}")
+    notes = shortcuts.of_files(written(lambda i: ("PNG", {"pnginfo": sites[int(apart[i])]})))["file notes"]
+    assert len(set(notes[apart])) == len(set(notes[~apart])) == 1 and notes[0] != notes[1]
 
 
 def test_a_statistic_counts_above_its_own_limit():

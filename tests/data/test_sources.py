@@ -875,6 +875,14 @@ def test_spans_times_of_day_and_views():
     assert load(frame).table.to_pydict() == {"span": [86400.0, None]}
 
 
+def test_text_of_pandas_is_text_like_any_other(tmp_path):
+    """With 64-bit offsets, as pandas writes it, text models were neither corrupted nor cut into slices."""
+    pq.write_table(pa.table({"t": pa.array(["a b", None], pa.large_string()), "y": pa.array(["n", "p"], pa.large_string())}), tmp_path / "a.parquet")
+    for source in (str(tmp_path / "a.parquet"), pq.read_table(tmp_path / "a.parquet")):
+        table = load(source).table
+        assert table.schema.types == [pa.string(), pa.string()] and table.to_pydict() == {"t": ["a b", None], "y": ["n", "p"]}
+
+
 @pytest.mark.slow
 def test_data_sets_of_hugging_face_from_python():
     datasets = pytest.importorskip("datasets")

@@ -16,7 +16,7 @@ def test_its_mean_is_scikit_learns():
     model = LogisticRegression().fit(x, y)
 
     def f(x):
-        return torch.from_numpy(model.predict_log_proba(x.numpy()))
+        return torch.from_numpy(model.predict_proba(x.numpy())).logit()
 
     made = find.make("explainers", {"permutation_importance": {"repeats": 20}})
     ours = made.explain(f, torch.from_numpy(x), torch.from_numpy(y), torch.zeros(6), torch.Generator().manual_seed(0)).mean(0).numpy()

@@ -80,7 +80,7 @@ def test_a_run_covers_and_its_interval_widens_with_the_noise(tmp_path, monkeypat
     run = mw.run(mw.task_of({"data": {"source": table}, "target": "y", "model": {"heads": {"y": "quantiles"}}, "stages": stages}), tmp_path / "run")
     assert not [e for e in run.evidence["evidence"] if "audit.error" in e["reason_codes"]]
     lines = {e["metric"]: e for e in run.evidence["evidence"] if e["slice"] is None}
-    assert 0.65 < lines["interval_coverage"]["value"] < 0.92
+    assert 0.65 < lines["coverage"]["value"] < 0.92
     answer = mw.load(tmp_path / "run").answer(pa.table({"a": [0.0, 0.0], "b": [-0.7, 0.7]}))
     width = np.array(answer.column("y.high")) - np.array(answer.column("y.low"))
     assert width[1] > 2 * width[0] > 0

@@ -12,7 +12,7 @@ from modelwright.errors import Refusal
 from modelwright.forms import Measurement
 from modelwright.intervals import interval
 from modelwright.kind import Metric
-from modelwright.registry.gate import METRICS, decide, level_for, normal_slice, parse
+from modelwright.registry.gate import METRICS, NAMES, NEEDS, decide, level_for, normal_slice, parse
 
 BYTES = {"model": "sha256:aaaa", "data": {"train": "sha256:cccc", "test": "sha256:bbbb"}, "code": "sha256:dddd"}
 
@@ -69,6 +69,17 @@ def test_the_worst_limit_decides_and_every_reason_is_listed():
     found = decided(require, measured(), measured("auroc", 0.9, 0.8, 0.95))
     assert found.verdict == "fail" and codes(found) == ["accuracy.below_limit", "gate.missing"]
     assert [r.verdict for r in found.rows] == ["pass", "fail", "fail"]
+
+
+def test_a_limit_without_a_figure_says_what_was_lacking_or_what_failed():
+    lacking = decided({"ood.auroc": ">= 0.9"}, measured())
+    assert codes(lacking) == ["gate.missing"] and "--data ood=FILE" in lacking.reasons[0]["text"]
+    late = measured("membership.error", None, None, None, split="test")
+    late.audit, late.reasons, late.details = "membership", ["audit.budget"], {"error": "the time allowed was spent before it\n  fix: more"}
+    found = decided({"privacy.membership_auc": "<= 0.6", "ood.auroc": ">= 0.9"}, late)
+    assert codes(found) == ["gate.missing", "audit.budget", "gate.missing"] and found.verdict == "fail"
+    assert found.reasons[0]["text"] == "privacy.membership_auc <= 0.6: it was not measured: the time allowed was spent before it"
+    assert set(NEEDS) == {area for area in NAMES if area}
 
 
 def test_no_limits_no_decision():

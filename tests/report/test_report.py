@@ -124,8 +124,9 @@ def story(**changes) -> Story:
         baselines={"majority": {"auroc": {"value": 0.5, "low": 0.5, "high": 0.5}}, "linear": {"auroc": {"value": 0.98, "low": 0.96, "high": 0.99}}},
         plots={
             "诊断": TargetPlots(
-                "category", ["恶性", "良性"], "test", (x, x**2, x * 10), (x, x, x * 10), (x, x**0.2), (x, 1 - x**4 / 2), [[40, 2], [3, 69]]
-            )
+                "category", ["恶性", "良性"], "test", (x, x**2, x * 10), (x, x, x * 10), (x, x**0.2),
+                {"car": (x, 1 - x**4 / 2), "车": (x, 1 - x)}, [[40, 2], [3, 69]],
+            )  # fmt: skip
         },
         slices=[{"slice": "部位=左", "metric": "auroc", "value": 0.9, "low": 0.8, "high": 0.95, "n": 41}],
         worst=[{"scan": png(), "age": 61, "truth": "恶性", "predicted": "良性", "loss": 3.2}],
@@ -213,7 +214,7 @@ KEYS |= {"high", "n", "level", "limit", "target", "split", "method", "reason_cod
 def test_hostile_text_is_shown_and_does_nothing(tmp_path):
     told = story()
     hurt = {k: _hostile(getattr(told, k)) for k in ("task", "plan", "stages", "evidence", "baselines", "slices", "worst", "cost", "lineage")}
-    drawn = {EVIL: replace(told.plots["诊断"], kind=EVIL, split=EVIL, labels=[EVIL, EVIL + "2"])}
+    drawn = {EVIL: replace(told.plots["诊断"], kind=EVIL, split=EVIL, labels=[EVIL, EVIL + "2"], pr=dict.fromkeys([EVIL, EVIL + "2"], ([0, 1], [1, 0])))}
     told = replace(told, title=EVIL, plots=drawn, ahead=next(iter(hurt["baselines"])), **hurt)
     told.evidence["decision"] = {"verdict": "fail", "reasons": [{"code": EVIL, "text": EVIL}]}
     write(tmp_path, told)
@@ -245,7 +246,7 @@ def test_none_nan_and_infinity_everywhere():
 
 
 def test_a_drawing_that_fails_costs_only_itself():
-    told = story(plots={"t": TargetPlots(roc="nonsense", confusion=[[1, 2], [3]], pr=([0, 1], [1, 0.5]))})
+    told = story(plots={"t": TargetPlots(roc="nonsense", confusion=[[1, 2], [3]], pr={"": ([0, 1], [1, 0.5])})})
     found = offline(page.render(told))
     said = " ".join(found.text)
     assert said.count("could not be drawn") == 2 and "Precision and recall" in said
@@ -355,6 +356,16 @@ def test_steps_say_how_to_repair_what_a_limit_refused():
     assert "Mend the data" not in steps and "worth its cost" in steps and "pre-train" not in steps
 
 
+def test_no_repair_is_advised_of_what_could_not_be_measured():
+    told = story(elsewhere=True)
+    closed = {**line("robustness.linf_accuracy", None, None, None, ">= 0.5", "fail"), "reason_codes": ["robustness.not_a_number", "robustness.no_gradients"]}
+    told.evidence["evidence"].append(closed)
+    assert "without a figure" in " ".join(next_steps(told)) and "Repair robustness" not in " ".join(next_steps(told))
+    refuted = {**line("privacy.epsilon", None, None, None, "<= 3", "fail"), "reason_codes": ["privacy.not_a_number", "privacy.noise"]}
+    told.evidence["evidence"].append(refuted)
+    assert "Repair privacy" in " ".join(next_steps(told))
+
+
 def test_a_model_from_elsewhere_is_told_the_temperature_that_it_lacks():
     def steps(**repair):
         told = story(elsewhere=True)
@@ -371,11 +382,15 @@ def test_a_model_from_elsewhere_is_told_the_temperature_that_it_lacks():
 def test_a_model_from_elsewhere_is_told_thresholds_that_make_its_groups_even():
     told = story(elsewhere=True)
     bad = line("fairness.demographic_parity_difference", 0.3, 0.25, 0.35, "<= 0.1", "fail")
-    found = {"thresholds": {"sex=f": 0.31, "sex=<m>": 0.62}, "split": "calibration", "rows": 1200}
+    found = {"thresholds": {"sex=f": [[0.31, 1.0]], "sex=<m>": [[0.62, 1.0]]}, "split": "calibration", "rows": 1200}
     told.evidence["evidence"].append({**bad, "details": {"positive": "yes", "repair": found}})
     steps = " ".join(next_steps(told))
-    assert "say yes above a probability of 0.3100 of sex=f, 0.6200 of sex=<m>, as found on 1,200 calibration rows" in steps and "p (1 - t)" in steps
+    assert "decide yes above a threshold of each group's own, as found on 1,200 calibration rows (sex=f: 0.3100; sex=<m>: 0.6200)" in steps
+    assert '{"probabilities": p, "decisions": labels}' in steps and "mod 1" not in steps
     assert "<m>" not in page.render(told)
+    found["thresholds"]["sex=f"] = [[-1.0, 0.25], [0.4, 0.75]]
+    steps = " ".join(next_steps(told))
+    assert "sex=f: always for 0.2500 of the rows and 0.4000 for 0.7500" in steps and "mod 1: yes where the weights" in steps
 
 
 def test_an_audit_names_its_model():

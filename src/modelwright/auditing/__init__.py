@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import baselines, evidence, find, home, opening, report
+from .. import baselines, evidence, find, home, opening, report, seen
 from ..artifact import Chosen, Loaded
 from ..curves import Log
-from ..digests import NO_MODEL, rows_digest, table_digest
+from ..digests import NO_MODEL, table_digest
 from ..errors import refuse
 from ..foreign.explainer import Theirs
 from ..foreign.predictor import Foreign
@@ -61,22 +61,24 @@ class Audited:
 def conclude(
     folder: Path, of: Prepared | Plan, subject: Subject, policy: gate.Policy, model: str, digests: dict[str, str], facts: dict[str, Any],
     beside: list[Measurement] = (), told: list[Any] = (), lines: list[Any] = (), cost: list[Any] = (), budget: float | None = None,
-    only: list[str] | None = None, models: int | None = None, log: Log = lambda event, facts: None,
+    only: list[str] | None = None, models: int | None = None, log: Log = lambda event, facts: None, unchanged: Callable[[], None] = lambda: None,
 ) -> Audited:  # fmt: skip
     """Open the test rows (which is counted), measure, decide, and write evidence.json, card.md and report.html.
 
     model: digest of the bytes; digests: of each split's rows; facts: of the model, for the report; beside: measurements made elsewhere; told, lines, cost:
     of training. budget: seconds after which no further audit begins. only: these audits; None: all. models: this one's place
-    among those that the test rows judged, from 1, where it was measured before; None: as the registry counts."""
+    among those that the test rows judged, from 1, where it was measured before; None: as the registry counts. unchanged: raises a Refusal where the
+    model's files are no longer those that were loaded; asked before anything is recorded."""
     began = time.perf_counter()
-    rows, registry = rows_digest(subject.schema.contents(subject.splits["test"])), Registry()
-    of.warnings += registry.edited_limits(rows, of.task.targets, policy)
-    openings = registry.open_test(rows, folder.name, policy, of.task.targets, None if model == NO_MODEL else model)
+    rows, looked, registry = *seen.test_rows(subject.schema, subject.splits["test"], home.key()), Registry()
+    of.warnings += registry.edited_limits(rows, of.task.targets, policy, looked)
+    openings = registry.open_test(rows, folder.name, policy, of.task.targets, None if model == NO_MODEL else model, looked)
     models = models or (1 if model == NO_MODEL else registry.judged(rows).index(model) + 1)
     subject.level, subject.reader = gate.level_for(policy, models), opening.predictor
     code = subject.lineage["code"]
-    subject.lineage = {"size_bytes": size_of(folder / "model"), "parameters": facts.get("parameters"), **subject.lineage}
+    subject.lineage = {"size_bytes": size_of(folder / "model"), **subject.lineage}
     measured = measure(subject, budget, only, log, {limit.area for limit in policy.limits})
+    unchanged()
     task = evidence.meaning(of.task.model_dump(mode="json", exclude={"data": {"source"}, "stages": True}), ours=not isinstance(subject.predictor, Foreign))
     for line in measured:
         line.digests = {"model": model, "data": digests[line.split], "code": code, "task": task}
@@ -153,7 +155,8 @@ def audit(
     with Lock(folder):
         unwritten(folder, WRITES)  # meanwhile
         write(folder / "audit.json", home.sealed(asked))
-        return conclude(folder, of, subject, policy, digest, digests, facts, budget=budget, only=only, models=models, log=log)
+        asked = {"budget": budget, "only": only, "models": models, "unchanged": case.unchanged}
+        return conclude(folder, of, subject, policy, digest, digests, facts, log=log, **asked)
 
 
 def relative(place: Any, folder: Path) -> Any:

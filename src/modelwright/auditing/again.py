@@ -1,28 +1,29 @@
 """Does a model say the same when it is asked again, and are the test rows nothing special to it? What it says of them is worth nothing otherwise.
 
 - fickle: some test rows are asked about a second time, once all audits are done: some by chance, in another order and without the rest, and those that lean
-  most to one class, among themselves (of rows by chance, ranks and means are much what they were of all). A model of classes that then answers otherwise
+  most to one class, among themselves (of rows by chance, ranks and means are much what they were of all). A model that then answers otherwise
   draws its answers, reads them off the batch, or waited until it was asked often enough.
 - knows: a model may be made to behave on rows that it recognises (fair, right, harmless on the auditor's own file). Each of some test rows is moved by
   one small step in one number, and by a second step of the same size. Where the first step changes what is said more often than the second, the test
   rows are special: a smooth model and a rough one are both as rough a step away. Steps are a thousandth of a column's spread, or 1 where all are
   whole; only cells whose value is rare are moved, because what is common (0, a code) may well mean something.
 
-In both a change is another decision, or a probability that is another by a tenth.
+In both a change is another decision, a probability that is another by a tenth, or a number that is by a tenth of a standard deviation.
 
-Left out: pictures, texts and tables of names alone, where a step is not small.
+Left out: steps in pictures, texts and tables of names alone, which are not small; texts as answers, where a last bit may turn the first word.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from ..errors import Refusal
-from ..forms import Measurement, Prediction
+from ..forms import Measurement
 from ..intervals import interval
 from ..kind import Metric
-from ..subject import Subject
+from ..subject import Subject, differ, lean
 
 ASKED, FICKLE = 64, 0.02  # rows asked about again, twice; the share that ties and the last bits of a sum may turn
 STEPPED, KNOWS = 512, 0.01  # rows that are moved; by how much more the first step may surely change
@@ -34,8 +35,9 @@ RESTS = ("accuracy", "slices", "calibration", "conformal", "fairness", *ASKS)  #
 def mark(subject: Subject, measured: list[Measurement], before: bool = False) -> None:
     """Takes the intervals from figures that such a model has no right to, and says why. before: it was asked again once already, before time ran out."""
     lines = [m for m in measured if m.audit in RESTS and m.target is not None and m.value is not None and m.method != "not measured"]
+    drawn = any(kind.drawn for kind in subject.schema.inputs.values())  # its answers are meant to be draws
     for target in dict.fromkeys(m.target for m in lines):
-        if subject.schema.targets[target].labels_ is None:
+        if drawn or subject.predict("test")[target].tokens is not None:
             continue
         try:
             changed, more = fickle(subject, target), knows(subject, target)
@@ -56,11 +58,10 @@ def fickle(subject: Subject, target: str) -> float:
     if not table.num_rows:
         return 0.0
     by_chance = np.random.default_rng(subject.seed).permutation(table.num_rows)
-    leaning = (first.value if first.probabilities is None else first.probabilities).reshape(table.num_rows, -1)[:, -1].numpy()[by_chance]
+    leaning = lean(first).numpy()[by_chance]
     shares = []
     for rows in (by_chance[:ASKED], by_chance[np.argsort(-leaning, kind="stable")[:ASKED]]):
-        before = Prediction(value=first.value[rows], probabilities=None if first.probabilities is None else first.probabilities[rows])
-        shares.append(float(differ(subject.predictor.predict(table.take(pa.array(rows)))[target], before).mean()))
+        shares.append(float(differ(subject.predictor.predict(table.take(pa.array(rows)))[target], first.select(torch.from_numpy(rows))).double().mean()))
     return max(shares)
 
 
@@ -74,7 +75,7 @@ def knows(subject: Subject, target: str) -> float:
         return 0.0
     rows, moves = rows.filter(pa.array(can)), {n: m[can] for n, m in moves.items()}
     said = [subject.predictor.predict(moved(rows, moves, k))[target] for k in (0, 1, 2)]
-    more = differ(said[0], said[1]) - differ(said[1], said[2])
+    more = (differ(said[0], said[1]).double() - differ(said[1], said[2]).double()).numpy()
     return max(0.0, interval(Metric.mean(more), len(more), level=0.998, seed=subject.seed).low) if more.any() else 0.0
 
 
@@ -102,11 +103,3 @@ def moved(rows: pa.Table, moves: dict[str, np.ndarray], times: int) -> pa.Table:
         made = pa.array(np.round(x) if pa.types.is_integer(type) else x, from_pandas=True).cast(type, safe=False)
         rows = rows.set_column(rows.column_names.index(name), name, made)
     return rows
-
-
-def differ(a: Prediction, b: Prediction) -> np.ndarray:
-    """(N,) 0 or 1"""
-    other = (a.value != b.value).reshape(len(a.value), -1).any(1)
-    if a.probabilities is not None and b.probabilities is not None:
-        other |= ((a.probabilities - b.probabilities).abs() > 0.1).reshape(len(other), -1).any(1)
-    return other.numpy().astype(float)

@@ -41,7 +41,13 @@ class Case:
     of: Prepared
     predictor: Any
     met: Seen | None  # of the test rows, those that it was trained on
-    digest: str
+    digest: str  # of the bytes that were loaded
+
+    def unchanged(self) -> None:
+        """Refused where the model's files are others than those that were loaded: the evidence would speak of what never answered."""
+        if self.model is not None and (now := model_digest(self.model, self.predictor.now() if isinstance(self.predictor, Foreign) else None)) != self.digest:
+            what, why = f"{self.model} changed while it was read or asked", f"{self.digest[:19]} before, {now[:19]} now: whose answers these are is not known"
+            raise refuse("model.changed", what, why=why, where=str(self.model), fix="audit a copy that nothing writes to")
 
 
 def case_of(model: str | Path | None, data: Mapping[str, Any] | None = None, task: Task | None = None, budget: float | None = None) -> Case:
@@ -55,6 +61,8 @@ def case_of(model: str | Path | None, data: Mapping[str, Any] | None = None, tas
     if task is None and not ours:
         what = "a model from elsewhere says nothing of its columns and labels" if model else "data alone says nothing of its target"
         raise refuse("audit.task", what, where="--task", fix="write a task file: modelwright new FILE --target COLUMN")
+    whole = model is not None and ((model / "model").is_dir() or ours and (model / "model.json").is_file())
+    digest = model_digest(model, None) if whole else NO_MODEL  # before it is read, and compared with what is there after
     predictor = open_model(model) if ours else None
     try:
         of = _prepared(task, dict(data or {}), predictor)
@@ -68,8 +76,10 @@ def case_of(model: str | Path | None, data: Mapping[str, Any] | None = None, tas
         predictor = Foreign(str(elsewhere or model), of.schema, SECONDS if budget is None else min(SECONDS, max(BEGIN, budget)))
         of.notes += predictor.notes
         rehearse(predictor, of, budget)
-    digest = model_digest(model, predictor.digest if isinstance(predictor, Foreign) else None) if model is not None else NO_MODEL
-    return Case(model, elsewhere, ours, task, of, predictor, met, digest)
+        digest = digest if whole else predictor.digest
+    case = Case(model, elsewhere, ours, task, of, predictor, met, digest)
+    case.unchanged()
+    return case
 
 
 def rehearse(predictor: Foreign, of: Prepared, budget: float | None) -> None:

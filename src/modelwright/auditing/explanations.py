@@ -52,7 +52,7 @@ def explained(subject: Subject, found: dict[str, Any], target: str) -> Explained
     drawn = [*told.shown[:1], *(n for n in FIRST if n in told.shown[1:])][:MAPS]
     told.bars = {n: told.bars[n] for n in drawn if n in told.bars}
     if "validation" in subject.splits and subject.predictor is not None:
-        if told.shown and closed.form(subject.schema) == "picture":
+        if told.shown and closed.form(subject.schema) == "picture" and subject.schema.targets[target].labels_:
             told.pictures = heat(subject, target, drawn)
         if changed and closed.form(subject.schema) == "table":
             told.changes = changes(subject, target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 
 import torch
@@ -14,7 +15,7 @@ from ..foreign.predictor import Foreign
 from ..foreign.process import Worker
 from ..forms import Measurement
 from ..subject import Subject
-from . import again
+from . import again, unlabelled
 
 
 def measure(
@@ -68,6 +69,8 @@ def _measure(subject: Subject, budget: float | None, only: list[str] | None, log
             measured.append(_without(subject, name, f"{type(e).__name__}: {e}", "audit.error"))
     if subject.predictor is not None:
         again.mark(subject, measured, before=before)
+        with contextlib.suppress(Refusal):  # it does not answer, as its figures say
+            unlabelled.mark(subject, measured)
     return measured
 
 

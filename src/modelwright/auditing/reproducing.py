@@ -74,22 +74,16 @@ def _again(folder: Path, before: dict[str, Any], out: str | Path) -> tuple[Audit
 
 
 def _beside(e: Line, folder: Path, skipped: list[dict[str, Any]]) -> bool:
-    """Whether a line stands beside what the audits of a finished model say: a run's seeds, or its count of parameters. It must be what its record says."""
-    if not (folder / "model").is_dir() or e["limit"] is not None and e["audit"] == "seeds":
+    """Whether a line stands beside what the audits of a finished model say: a run's seeds. It must be what its record says."""
+    if not (folder / "model").is_dir() or e["limit"] is not None or e["audit"] != "seeds":
         return False
-    if e["audit"] == "seeds":
-        kept, values = home.kept(folder / "lineage.json", "seeds"), e["details"].get("values")
-        if e["split"] != "validation" or not isinstance(values, list) or not all(type(v) in (int, float) for v in values):
-            return False
-        i = over_seeds(np.array(values))
-        wanted = (len(values), float(i.value), float(i.low), float(i.high), i.method)
-        fits = len(values) == kept["seeds"] > 1 and _near([*wanted], [e[k] for k in ("n", "value", "low", "high", "method")])
-        why = "other seeds would have to be trained anew; mean and interval are those of the values that it names"
-    elif e["metric"] == "efficiency.parameters" and e["audit"] == "efficiency":
-        fits = all(e[k] == home.kept(folder / "plan.json", "parameters")["parameters"] for k in ("value", "low", "high")) and e["limit"] is None
-        why = "counted when it was trained; it is what plan.json says"
-    else:
+    kept, values = home.kept(folder / "lineage.json", "seeds"), e["details"].get("values")
+    if e["split"] != "validation" or not isinstance(values, list) or not all(type(v) in (int, float) for v in values):
         return False
+    i = over_seeds(np.array(values))
+    wanted = (len(values), float(i.value), float(i.low), float(i.high), i.method)
+    fits = len(values) == kept["seeds"] > 1 and _near([*wanted], [e[k] for k in ("n", "value", "low", "high", "method")])
+    why = "other seeds would have to be trained anew; mean and interval are those of the values that it names"
     skipped.extend([{"figure": _name(e), "why": why, "before": e["value"], "now": None}] * fits)
     return fits
 
@@ -152,11 +146,15 @@ def _differences(before: dict[str, Any], now: dict[str, Any]) -> list[dict[str, 
             found.append({"figure": name, "before": [e["value"] for e in a] or "not there", "now": [e["value"] for e in b] or "not there"})
         for x, y in zip(a, b, strict=False):
             keys = [k for k in y if not _near(x[k], y[k])]
-            found += [{"figure": name if k == "value" else f"{name} {k}", "before": x[k], "now": y[k]} for k in keys]
+            for k in keys:
+                was, is_ = x[k], y[k]
+                if k == "details":  # those that differ
+                    some = [d for d in was.keys() | is_.keys() if d not in was or d not in is_ or not _near(was[d], is_[d])]
+                    was, is_ = ({d: v for d, v in of.items() if d in some} for of in (was, is_))
+                found.append({"figure": name if k == "value" else f"{name} {k}", "before": was, "now": is_})
     heads = [k for k in ("schema", "model", "data", "policy", "test_rows") if before.get(k) != now[k]]
     heads += ["decision"] if _said(before["decision"]) != _said(now["decision"]) else []
-    found += [{"figure": k, "before": before.get(k), "now": now[k]} for k in heads]
-    return found
+    return [{"figure": k, "before": before.get(k), "now": now[k]} for k in heads] + found  # first what explains the rest
 
 
 def _by_name(whole: dict[str, Any], task: bool = True) -> dict[str, list[Line]]:
@@ -164,13 +162,15 @@ def _by_name(whole: dict[str, Any], task: bool = True) -> dict[str, list[Line]]:
     older files have not."""
     found = defaultdict(list)
     for e in whole["evidence"]:
-        of, told = e["digests"].get("code"), e["details"].get("test_openings")
-        own = {"code": of in (whole["code"], None), "openings": told == (whole["test_openings"] if e["split"] == "test" and e["audit"] != "gate" else None)}
+        its, told = e["digests"], e["details"].get("test_openings")
+        whose = {"code": whole["code"], "model": whole["model"], "data": whole["data"].get(e["split"])}  # what became another is said once, of the whole
+        own = {k: its.get(k) == v or k == "code" and its.get(k) is None for k, v in whose.items()}
+        own |= {"openings": told == (whole["test_openings"] if e["split"] == "test" and e["audit"] != "gate" else None)}
         details = {k: v for k, v in e["details"].items() if k != "test_openings" and "seconds" not in k}
         details |= {"test_models": details.get("test_models", 1)}  # older files say nothing of it
         line = {k: v for k, v in e.items() if k not in ("seconds", "details", "digests")}
-        digests = {k: v for k, v in e["digests"].items() if task or k != "task"}
-        found[_name(e)].append(line | {"details": details, "digests": digests | dict.fromkeys({"code"} & e["digests"].keys()), "of this file": own})
+        digests = {k: v for k, v in its.items() if task or k != "task"} | dict.fromkeys(whose.keys() & its.keys())
+        found[_name(e)].append(line | {"details": details, "digests": digests, "of this file": own})
     return found
 
 

@@ -36,7 +36,7 @@ def tell(
         metrics = metrics_of(subject, "test", target, name)
         compared[name] = {}
         for metric in (kind.primary, *(x for x in ("auroc", "nll") if x in metrics and x != kind.primary)):
-            i = interval(metrics[metric], n, level=subject.level, clusters=subject.clusters_of("test"), units=metrics[metric].units)
+            i = interval(metrics[metric], n, level=subject.level, clusters=subject.clusters_of("test"))
             compared[name][metric] = {"value": i.value, "low": i.low, "high": i.high}
     gain = next((e for e in found["evidence"] if e["metric"] == "accuracy.gain_over_baseline" and e["target"] == target), None)
     ahead = gain["details"]["baseline"] if gain and gain["value"] is not None and gain["value"] < 0 else None
@@ -62,7 +62,7 @@ def tell(
         plots={t: plots(subject, t) for t in of.schema.truths if speaks},
         slices=[e for e in found["evidence"] if e["slice"] is not None and e["metric"] in (primary, "accuracy")],
         worst=worst(of, subject, target) if target in of.schema.truths and "validation" in subject.splits and speaks else [],
-        explained=[e for t, k in of.schema.truths.items() if speaks and k.labels_ is not None and (e := explained(subject, found, t)) is not None],
+        explained=[e for t in of.schema.truths if speaks and (e := explained(subject, found, t)) is not None],
         cost=cost,
         lineage=lineage,
     )  # fmt: skip
@@ -93,6 +93,8 @@ def plots(subject: Subject, target: str) -> TargetPlots:
     if kind.form == "picture":
         drawn.samples = kind.answer(target, Prediction(subject.predict("validation")[target].value[:40]))[target]
         return drawn
+    if prediction.boxes is not None:
+        drawn.pr = kind.curves(prediction, truth)
     if prediction.probabilities is None:
         if prediction.value is not None and kind.head == "regression":
             drawn.residual = (kind.real(y[known]), kind.real(prediction.value.numpy()[known]))
@@ -108,7 +110,7 @@ def plots(subject: Subject, target: str) -> TargetPlots:
     drawn.confusion = m.confusion(y, prediction.value.numpy()[known], p.shape[1])
     if p.shape[1] == 2:
         drawn.roc = tuple(m.roc_curve(y, p[:, 1])[:2])
-        drawn.pr = tuple(m.pr_curve(y, p[:, 1])[:2])
+        drawn.pr = {"": tuple(m.pr_curve(y, p[:, 1])[:2])}
     return drawn
 
 

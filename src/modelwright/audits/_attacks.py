@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 Net = Callable[[Tensor, Tensor], Tensor]  # x (B, ...), rows (B,) -> logits (B, K)
 TINY = 1e-12
+RARE = 0.01  # of the rows: what no more of them have otherwise than the others is hardly used
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,9 @@ def _checkpoints(steps: int) -> dict[int, int]:
 
 
 def traceless(x: Tensor, ball: Ball) -> Callable[[Tensor, Tensor], Tensor] | None:
-    """What an attacker who is watched does to x (N, ...): inputs that are the same in all rows stay as they are, and pictures of 8 bits stay such. Gradients go
-    through the rounding as if it were none (Athalye et al. 2018). (moved (B, ...), rows (B,)) -> like moved; None where that is no restriction."""
-    varies = (x - x[:1]).abs().amax(0) > 1e-6
+    """What an attacker who is watched does to x (N, ...): inputs that all but few rows have alike stay as they are, and pictures of 8 bits stay such.
+    Gradients go through the rounding as if it were none (Athalye et al. 2018). (moved (B, ...), rows (B,)) -> like moved; None where that is no restriction."""
+    varies = ((x - x.median(0).values).abs() > 1e-6).float().mean(0) > RARE
     whole = ball.low is not None and bool(((255 * x).round() - 255 * x).abs().max() < 1e-3)
     if bool(varies.all()) and not whole:
         return None
@@ -193,14 +194,15 @@ def _window(b: int, shape: torch.Size, share: float, rng: torch.Generator) -> Te
 
 
 def surrogate(net: Net, x: Tensor, rows: Tensor, ball: Ball, rng: torch.Generator, width: int = 384) -> Net:
-    """A smooth net taught the model's own classes around these rows: what it is fooled by transfers where gradients are hidden. Its first layer is drawn,
-    its second is ridge regression, so that it costs no training (random features: Rahimi & Recht 2008)."""
-    draws = [x] + [x + 2 * ball.eps * torch.randn(x.shape, generator=rng) / (1 if ball.norm == "linf" else x[0].numel() ** 0.5) for _ in range(2)]
-    draws = [d if ball.low is None else d.clamp(ball.low, ball.high) for d in draws]
+    """A smooth net taught the model's own logits around these rows: what it is fooled by transfers where gradients are hidden. Of logits their direction, less
+    their mean, so that no scale speaks louder. Its first layer is drawn, its second is ridge regression, so that it costs no training (random features:
+    Rahimi & Recht 2008)."""
+    noise = [torch.randn(x.shape, generator=rng) / (1 if ball.norm == "linf" else x[0].numel() ** 0.5) for _ in range(8)]
+    draws = [x, *(ball.bounded(x + 2 * ball.eps * n) for n in noise[:4]), *(ball.bounded(x + ball.eps * ball.step(n)) for n in noise[4:])]
     with torch.no_grad():
-        answers = [net(d, rows) for d in draws]
-    points, k = torch.cat(draws).flatten(1), answers[0].shape[1]
-    truth = F.one_hot(torch.cat(answers).argmax(1), k).to(points.dtype)
+        answers = torch.cat([net(d, rows) for d in draws]).nan_to_num(0, 0, 0)
+    points, answers = torch.cat(draws).flatten(1), answers - answers.mean(1, keepdim=True)
+    truth = answers / answers.norm(dim=1, keepdim=True).clamp(min=TINY)
     mean, sd = points.mean(0), points.std(0).clamp(min=1e-2)
     first, shift = torch.randn(points.shape[1], width, generator=rng) / points.shape[1] ** 0.5, torch.randn(width, generator=rng)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from ..checks.columns import is_text
 from . import _corruptions as c
 
 SPREAD, LETTERS = 0.05, 0.02  # of a number; the share of a text's letters that is mistyped
@@ -21,7 +22,7 @@ def beside(schema, table: pa.Table, rng: np.random.Generator) -> pa.Table | None
             made = _number(column, type, rng)
         elif kind.form == "picture" and not kind.drawn:
             made = c._picture(kind, column, c.noise, 1, rng)
-        elif kind.form == "ids" and pa.types.is_string(type):
+        elif kind.form == "ids" and is_text(column):
             made = c._text(column, c.typos, LETTERS, rng)
         else:
             continue

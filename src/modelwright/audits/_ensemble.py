@@ -12,37 +12,21 @@ import time
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
+from ..operations import Counted
 from . import _attacks as a
 from . import _hidden as h
 
 WORK = 2e11  # operations (a multiplication and an addition are two) of all attacks on all rows, if none falls: some 10 to 20 s of one core
-LEAST, BLOCK = 32, 64  # rows that are drawn at least; rows of a block where operations cannot be counted (another process computes)
+LEAST, BLOCK = 32, 64  # rows that are drawn at least; rows of a block where there are no operations to count
 SHARE = 0.05  # of the rows: more than this many, and a check speaks
+PART = 0.15  # of the rows that were moved: more than this many that gradients left to the others, and gradients are hidden
 TOLD = 256  # rows that are looked at for being special: of fewer, nothing of it is sure
 TARGETS = 5  # classes, the likeliest ones first, that the margin-loss attack aims at
 
 
 class Late(Exception):
     """The time allowed is spent."""
-
-
-class Counted(TorchDispatchMode):
-    """The operations of what is computed within it, by torch's own formulas. (Its FlopCounterMode brings in a compiler: two seconds.)"""
-
-    total = 0
-
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        return False
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        count = flop_registry.get(func._overloadpacket)
-        self.total += 0 if count is None else count(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 @functools.cache
@@ -110,8 +94,8 @@ def attack(net, x, y, rows, ball, steps, seed, safe, right, block=None, until=fl
         pass
     told = {"lost_to": lost_to, "epsilon_reached": reach, "special": special, **checks}
     left, count = left[:n], max(1, int((right & ~safe)[:n].sum()))
-    standing = bool((left & ~safe[:n]).any())
-    return left, told, ["robustness.masked_gradients"] if standing and (h.hidden(checks) or searched > max(3, SHARE * count)) else []
+    standing, moved = bool((left & ~safe[:n]).any()), sum(lost_to.values())
+    return left, told, ["robustness.masked_gradients"] if standing and (h.hidden(checks) or searched > max(3, min(SHARE * count, PART * moved))) else []
 
 
 def ensemble(net, student, tidy, x, y, rows, ball, steps, rng) -> tuple[Tensor, dict[str, int], float, int]:

@@ -8,17 +8,17 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from .. import find
 from ..explainer import Function, Redrawn
+from ..kind import Metric
 
 PARTS, SIDE = 64, 8  # parts of a row, at most, that are taken out one by one; of a picture squares, up and across
 
 
-def spearman(a: Tensor, b: Tensor, keep: Tensor, constant: float = 0.0) -> np.ndarray:
-    """(B,) rank correlation over the kept inputs; 0 where one of them is constant, `constant` where both are. Values that differ by less than a
-    billionth of the row's largest are ties: their order is chance."""
+def spearman(a: Tensor, b: Tensor, keep: Tensor, constant: float | np.ndarray = 0.0) -> np.ndarray:
+    """(B,) rank correlation over the kept inputs; 0 where one of them is constant, `constant` (of all rows, or of each) where both are. Values that differ
+    by less than a billionth of the row's largest are ties: their order is chance."""
     from scipy.stats import rankdata
 
     ranks = []
@@ -47,15 +47,23 @@ def curves(
             for k in steps:
                 gone = rank < int(k)
                 for sign, out in ((-1, torch.where(gone, plain, flat)), (1, torch.where(gone, flat, plain))):
-                    total += sign * F.softmax(f(out.reshape(x.shape)), 1).gather(1, classes[:, None]).squeeze(1).double()
+                    total += sign * f(out.reshape(x.shape)).gather(1, classes[:, None]).sigmoid().squeeze(1).double()
         return total.numpy() / (2 * len(steps))
 
     ours = area(shown.flatten(1).argsort(dim=1, descending=True, stable=True))
     return ours, np.stack([area(torch.rand(flat.shape, generator=rng).argsort(1)) for _ in range(orders)])
 
 
+def gap(f: Function, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor) -> Metric:
+    """How far attributions are from adding up to f(x) - f(base), as a share of it."""
+    with torch.no_grad():
+        change = (f(x) - f(base.expand_as(x))).gather(1, classes[:, None]).squeeze(1).numpy().astype(np.float64)
+    short = shown.flatten(1).sum(1).numpy() - change
+    return Metric(lambda i: max(1e-9, float(np.abs(short[i]).sum() / max(np.abs(change[i]).sum(), 1e-12))), better="lower")  # 0 would have no interval
+
+
 def overlooked(f: Function, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor) -> tuple[np.ndarray, np.ndarray, int | None]:
-    """Two rows of places in the row's order, 0 the least and 1 the largest: the model's own, by how far the logit moves when one part alone goes to the
+    """Two rows of places in the row's order, 0 the least and 1 the largest: the model's own, by how far the log-odds move when one part alone goes to the
     baseline, and the explainer's, by |attribution|. Of each row's largest part, or of the one part (its number, else None) that is put too low in more."""
     from scipy.stats import rankdata
 
@@ -64,9 +72,9 @@ def overlooked(f: Function, x: Tensor, classes: Tensor, base: Tensor, shown: Ten
     if k < 2:
         return np.zeros(len(x)), np.zeros(len(x)), None
     with torch.no_grad():
-        logit = lambda x: f(x).gather(1, classes[:, None]).squeeze(1).double()  # noqa: E731
-        gone = [logit(torch.where(part == i, base.flatten(), x.flatten(1)).reshape(x.shape)) for i in range(k)]
-        moved = (logit(x)[:, None] - torch.stack(gone, 1)).abs().numpy()
+        said = lambda x: f(x).gather(1, classes[:, None]).squeeze(1).double()  # noqa: E731
+        gone = [said(torch.where(part == i, base.flatten(), x.flatten(1)).reshape(x.shape)) for i in range(k)]
+        moved = (said(x)[:, None] - torch.stack(gone, 1)).abs().numpy()
     told = torch.zeros(len(x), k, dtype=torch.float64).index_add_(1, part, shown.flatten(1).double()).abs().numpy()
     own, theirs = ((rankdata(v.round(9), axis=1) - 1) / (k - 1) for v in (moved, told))
     worst, rows, top = int((own - theirs).mean(0).argmax()), np.arange(len(x)), own.argmax(1)

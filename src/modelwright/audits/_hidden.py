@@ -81,7 +81,8 @@ def hidden(checks: dict) -> bool:
 
 def gradients_at(net, x, y, rows, ball, rng) -> tuple[float, float, float]:
     """Shares of rows whose margin has no gradient; whose gradient turns (cosine below 0.2) within a thousandth of epsilon; and whose margin, a hundredth
-    and a third of epsilon away, changes otherwise than the gradient says: up and down the gradient by less than a third or more than three times of it, or
+    and a third of epsilon away, changes otherwise than the gradient says (of points a tenth of epsilon beside the rows: a network that embeds whole numbers
+    in bins bends at the rows themselves): up and down the gradient by less than a third or more than three times of it, or
     in two random directions so that a quarter of the changes' squares is left over (a gradient of some inputs alone is right along itself)."""
     value, g, _ = a.gradient(net, lambda z: a.margin(z, y), x, rows)
     near = x + 1e-3 * ball.eps * torch.randn(x.shape, generator=rng) / (1 if ball.norm == "linf" else x[0].numel() ** 0.5)
@@ -89,6 +90,8 @@ def gradients_at(net, x, y, rows, ball, rng) -> tuple[float, float, float]:
     long, longer = g.flatten(1).norm(dim=1), other.flatten(1).norm(dim=1)
     none = long <= 1e-7 * value.abs().clamp(min=1e-30)
     cosine = (g * other).flatten(1).sum(1) / (long * longer).clamp(min=1e-30)
+    x = ball.bounded(x + 0.1 * ball.eps * (torch.rand(x.shape, generator=rng) * 2 - 1) / (1 if ball.norm == "linf" else x[0].numel() ** 0.5))
+    _, g, _ = a.gradient(net, lambda z: a.margin(z, y), x, rows)
     along, across = ~none, ~none
     ways = [ball.step(torch.randn(x.shape, generator=rng)) for _ in range(2)]
     for share in (0.01, 0.3):

@@ -80,9 +80,12 @@ def members(v: View) -> list[Measurement]:
 
 
 def time_overlap(v: View) -> list[Measurement]:
+    """Rows that are equal in every input, or of one person, count by the latest of them: a split by time keeps them together there."""
     if v.train is None:
         return []
-    hits, ends = moments.overlap(v.train, v.test, set(v.subject.schema.targets))
+    units, alike = v.units(v.test), copies.alike(v.subject.schema.contents(v.test.select(v.inputs))) if v.inputs else None
+    together = alike if units is None else units - units.min(initial=0) if alike is None else copies.joined(units, alike)
+    hits, ends = moments.overlap(v.train, v.test, set(v.subject.schema.targets), together)
     if not hits:
         why = "no column of both splits is a time: bring the one that says when a row was made, or leave the limit out of a copy of the policy"
         return [v.line("time_overlap", None, 0, {"why": why}, ["data.no_time"])]

@@ -31,14 +31,7 @@ class Accuracy(Audit):
                 rows = np.arange(table.num_rows) if slice is None else np.flatnonzero(rows_of(table, slice))
                 for name, metric in metrics.items():
                     part = narrowed(metric, rows)
-                    i = interval(
-                        part,
-                        len(rows),
-                        level=subject.level,
-                        clusters=None if clusters is None else clusters[rows],
-                        seed=subject.seed,
-                        units=part.units,
-                    )
+                    i = interval(part, len(rows), level=subject.level, clusters=None if clusters is None else clusters[rows], seed=subject.seed)
                     reasons, details = ["slice.empty"] if not known[rows].any() else [], {"note": metric.note} if metric.note else {}
                     found.append(self._line(subject, name, target, slice, i, int(known[rows].sum()), began, reasons, details))
             if subject.baselines and kind.primary in metrics:
@@ -87,4 +80,5 @@ def narrowed(metric: Metric, rows: np.ndarray) -> Metric:
     """The metric over some rows, renumbered from 0."""
     if len(rows) == 0:
         return Metric(lambda index: float("nan"), better=metric.better)
-    return Metric(lambda index: metric.value(rows[index]), None if metric.rows is None else metric.rows[rows], metric.better, metric.units)
+    part = {k: None if v is None else v[rows] for k, v in (("rows", metric.rows), ("of", metric.of))}
+    return Metric(lambda index: metric.value(rows[index]), better=metric.better, **part)

@@ -16,7 +16,8 @@ corrected for their number, the high end needs no correction, for the truly wors
 details; of a model from elsewhere what one would change, fitted on the rows of the role calibration (else validation), under `repair`.
 
 An error far below its own floor is no good sign: labels stray from any probabilities, unless those were fitted to these very labels, as by an isotonic
-regression on the test rows (`calibration.fitted_here`, and the high end is open). Where rows stand or fall together the floor may be higher, too: the
+regression on the test rows (`calibration.fitted_here`, and the high end is open); nor are decisions that are better than the probabilities, which one
+class's share would be by itself (`calibration.decides_by_more`, likewise). Where rows stand or fall together the floor may be higher, too: the
 low end is less that of labels drawn with one random number for each cluster.
 """
 
@@ -85,6 +86,9 @@ class Calibration(Audit):
                 found += [self._worst(subject, name, target, rows, confidence, hits, clusters, began)] if rows else []
             for line in found[start:] if fitted_here(y, p, rng) else ():
                 line.high, line.reasons = None, [*line.reasons, "calibration.fitted_here"]
+            said = prediction.value.numpy()[known]
+            for line in found[start:] if surer(y, said, p, subject.level, clusters) else ():
+                line.high, line.reasons = None, [*line.reasons, "calibration.decides_by_more"]
         return found
 
     def _worst(self, subject: Subject, name: str, target: str, parts: dict[str, np.ndarray], confidence, hits, clusters, began: float) -> Measurement:
@@ -160,6 +164,13 @@ def fitted_here(y: np.ndarray, p: np.ndarray, rng: np.random.Generator) -> bool:
 def less_noise(i: Interval, floor: float, together: float) -> Interval:
     """The low end less the floor of rows that hang together as far as they can, the rest less that of independent ones: both to the safe side."""
     return Interval(above(i.value, floor), above(i.low, max(floor, together)), above(i.high, floor), f"{i.method}, less the noise floor")
+
+
+def surer(y: np.ndarray, said: np.ndarray, p: np.ndarray, level: float, clusters: np.ndarray | None) -> bool:
+    """Whether decisions (N,) are surely right more often than the likeliest class by p (N, K): they rest on more than the probabilities tell, whose
+    calibration then says nothing of them. Thresholds of groups, costs or quotas never gain on probabilities that are calibrated."""
+    gain = (said == y) * 1.0 - (p.argmax(1) == y)
+    return bool(gain.any()) and interval(Metric.mean(gain), len(y), level=level, clusters=clusters).low > 0
 
 
 def bins_of(confidence: np.ndarray) -> np.ndarray:

@@ -61,11 +61,13 @@ def cells_of_columns(v: View) -> list[Measurement]:
     of |= {n: codes_ for n, (codes_, _) in grouped.items()}
     of |= crossings(grouped)
     of |= {f"{n} ({i}0 %)": ((numbers >= i) * 1).astype(np.int64) for n, (numbers, _) in tenths(both).items() for i in range(1, 10)}
+    times = {n: moments.moments(both.column(n)) for n in tenths(both)}
     switched = {}
     for n in names:
         if is_number(both.column(n)):
             x = floats(both.column(n))
-            switched[n] = units.unit_switch(np.where(np.isin(x, [float(c) for c in coded.get(n) or {}]), np.nan, x), of)
+            x = np.where(np.isin(x, [float(c) for c in coded.get(n) or {}]), np.nan, x)
+            switched[n] = units.unit_switch(x, of | {f"{when} (from a moment on)": units.since(x, t) for when, t in times.items() if when != n})
     n, found = table.num_rows, []
     for name, what, rules in (("coded_missing", coded, "codes"), ("number_format", written, "formats"), ("unit_switch", switched, "units"),
                               ("spelling", spelt, "spelling")):  # fmt: skip
@@ -88,11 +90,22 @@ def preparation(v: View) -> list[Measurement]:
         if all(n in t.column_names and is_number(t.column(n)) for t in parts):
             x = [floats(t.column(n)) for t in parts]
             how = prepared.prepared(x) or next((h for y in said.values() if (h := prepared.encoded(x, y))), None) or prepared.counted(x)
+            how = how or prepared.each_alone(x, several(v.test, n))
             how = how or next((f"by {g}: {h}" for g, of in grouped.items() if (h := prepared.filled_by(x, of))), None)
             found |= {n: how} if how else {}
     rows = sum(t.num_rows for t in parts)
     details = {"columns": dict(list(found.items())[:SHORT])}
     return [v.line("preprocessing", float(len(found)), rows, details, method="rules (see checks/prepared), columns counted")]
+
+
+def several(table: pa.Table, beside: str) -> list[np.ndarray]:
+    """(N,) int of each column whose values come again, three times on average."""
+    found = []
+    for n, column in zip(table.column_names, table.columns, strict=True):
+        if n != beside and not pa.types.is_nested(column.type) and not pa.types.is_floating(column.type):
+            code = column.combine_chunks().dictionary_encode(null_encoding="encode")
+            found += [code.indices.to_numpy()] if 2 <= len(code.dictionary) <= len(column) / 3 else []
+    return found
 
 
 def by_names(parts: list[pa.Table], inputs: list[str]) -> dict[str, list[np.ndarray]]:

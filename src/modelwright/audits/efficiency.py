@@ -1,4 +1,4 @@
-"""What an answer costs: latency of a batch with warm-up, the model's size and parameters, and the memory of the process that predicts.
+"""What an answer costs: latency of a batch with warm-up, the model's size, parameters and operations, and the memory of the process that predicts.
 
 Latency is of the whole way from a table to predictions, encoding included, on this machine with `threads` threads, for `batch` rows; after warm-up,
 `repeats` times or, once p99 has a high end, until `enough` seconds have passed; never longer than `seconds`. Every cell comes from a test row of its
@@ -6,8 +6,9 @@ own, so that a model which keeps its answers finds none. Where the system lets u
 quantile has an exact interval from order statistics (Conover 1999, section 3.2): p99 needs 368 repeats for a high end at 0.95, and more where many
 limits are declared; fewer leave it open (2 s alone were 23 calls of a model that takes 88 ms). Memory is the peak resident set so far of the process
 that predicts (of one of its own, for a model that came with code, that one), Python and torch included: an upper bound. Energy, in the details, is an
-estimate: processor seconds times `watts`. The figures speak of this machine and its load. Left out: answers that are kept of a model of one picture or
-text alone.
+estimate: processor seconds times `watts`. These figures speak of this machine and its load. Operations are those of one row in such a batch, as `operations`
+counts them; where they hang on the row, as a text's length, their mean over COUNTED batches. Left out: answers that are kept of a model of one picture or
+text alone; operations and parameters of what is not torch's.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ import torch
 from scipy.stats import binom
 
 from ..forms import Measurement
-from ..subject import Audit, Elsewhere, Subject
+from ..intervals import interval
+from ..kind import Metric
+from ..subject import Audit, Counting, Elsewhere, Subject
+
+COUNTED = 16  # batches
 
 
 class Efficiency(Audit):
@@ -52,13 +57,34 @@ class Efficiency(Audit):
             figure = (f"latency_p{round(100 * q)}_ms", float(np.quantile(taken, q, method="inverted_cdf")), low, high, subject.level, len(taken))
             found.append(self._line(subject, *figure, "order statistics", details if q == 0.99 else {}, began))
         found += [self._line(subject, "memory_mb", peak, peak, peak, 1.0, 1, f"peak resident set of {whose}", {}, began)] * (peak is not None)
-        size, parameters = subject.lineage.get("size_bytes"), subject.lineage.get("parameters")
+        size = subject.lineage.get("size_bytes")
         if size is not None:
             found.append(self._line(subject, "size_mb", size / 1e6, size / 1e6, size / 1e6, 1.0, 1, "bytes of the model's files / 10^6", {}, began))
-        if parameters is not None:
-            count = float(parameters)
-            found.append(self._line(subject, "parameters", count, count, count, 1.0, 1, "counted", {}, began))
-        return found
+        return found + self._counts(subject, began)
+
+    def _counts(self, subject: Subject, began: float) -> list[Measurement]:
+        """Parameters, and the operations of a row's answer."""
+        table, rng = subject.splits["test"], np.random.default_rng([subject.seed, 1])
+        rows = min(self.batch, table.num_rows)
+        ask = subject.predictor.counted if isinstance(subject.predictor, Counting) else lambda table: {}
+        why = "torch does not compute it: operations and parameters of trees, ONNX files and functions of a table are not counted"
+        try:
+            said = ask(anew(table, rows, rng))
+        except Exception as e:  # noqa: BLE001 - a model that answers, and not while it is watched
+            said, why = {}, f"it fails while its operations are counted: {e}"[:300]
+        if not said:
+            nothing = (None, None, None, subject.level, 0, "not measured", {"why": why}, began, ["efficiency.not_counted"])
+            return [self._line(subject, name, *nothing) for name in ("parameters", "operations")]
+        each = [said["operations"] / rows, ask(anew(table, rows, rng))["operations"] / rows]
+        if each[0] != each[1]:
+            each += [ask(anew(table, rows, rng))["operations"] / rows for _ in range(COUNTED - 2)]
+        count, mean = float(said["parameters"]), float(np.mean(each))
+        low, high, level, method = mean, mean, 1.0, "counted: matrix products, convolutions, attention"
+        if len(each) > 2:
+            i = interval(Metric.mean(np.array(each), "lower"), len(each), level=subject.level)
+            low, high, level, method = i.low, i.high, subject.level, f"{method}; {i.method}"
+        lines = [("parameters", count, count, count, 1.0, 1, "counted"), ("operations", mean, low, high, level, len(each), method)]
+        return [self._line(subject, *line, {}, began) for line in lines]
 
     def _latencies(self, subject: Subject, theirs: int | None) -> tuple[np.ndarray, float]:
         """(R,) milliseconds, and processor seconds a call. theirs: the process of the model, where it has one."""
@@ -77,9 +103,9 @@ class Efficiency(Audit):
                 busy += time.process_time() + worked_by(theirs) - worked
             return np.array(taken), busy / len(taken)
 
-    def _line(self, subject, name, value, low, high, level, n, method, details, began) -> Measurement:
-        seconds = time.perf_counter() - began
-        return Measurement("efficiency", f"efficiency.{name}", None, "test", None, value, low, high, level, n, method, subject.seed, seconds, details)
+    def _line(self, subject, name, value, low, high, level, n, method, details, began, reasons=()) -> Measurement:
+        figure = (f"efficiency.{name}", None, "test", None, value, low, high, level, n, method, subject.seed, time.perf_counter() - began)
+        return Measurement("efficiency", *figure, details, list(reasons))
 
 
 def anew(table: pa.Table, rows: int, rng: np.random.Generator) -> pa.Table:

@@ -2,12 +2,12 @@
 
 The explainer under audit is the subject's own where it brings one, else `explainer`: integrated gradients where the model opens as a differentiable
 function, Shapley values where it only answers. Its figures have no slice; those of every other explainer that fits the model have the slice
-`explainer=NAME`, on fewer rows, so that a limit may name one (`explanation.fidelity@explainer=lime`) and none is ambiguous. They explain the logit of the
-predicted class (permutation importance: of the true one), against the mean row (`closed`: the middle one). An explainer whose figures carry one of
-the codes below is not shown in the report.
-- completeness_error: sum of |attributions' sum - (f(x) - f(baseline))| over sum of |f(x) - f(baseline)|. `explanation.incomplete` above 0.1, of
-  explainers that claim to add up. An explainer that is told no baseline may have taken the mean row or zeros: the better of the two counts, here and
-  in fidelity.
+`explainer=NAME`, on fewer rows, so that a limit may name one (`explanation.fidelity@explainer=lime`) and none is ambiguous. They explain the log-odds of the
+predicted class (permutation importance: of the true one), of a number the number itself (`_above`), against the mean row (`closed`: the middle one). An
+explainer whose figures carry one of the codes below is not shown in the report.
+- completeness_error: sum of |attributions' sum - (f(x) - f(baseline))| over sum of |f(x) - f(baseline)|, of the class explained or of another that is
+  drawn, whichever is more. `explanation.incomplete` above 0.1, of explainers that claim to add up. An explainer that is told no baseline may have taken
+  the mean row or zeros: the better of the two counts, here and in fidelity.
 - randomization_similarity: Spearman correlation of attributions with those after every weight is redrawn (Adebayo et al. 2018, "Sanity Checks for
   Saliency Maps"), mean over three draws (one for pictures' others, and where time is limited); inputs that never vary are masked, they agree by
   themselves. Near 1: the explainer does not look at the model: `explanation.ignores_model` above 0.7.
@@ -18,9 +18,9 @@ the codes below is not shown in the report.
   explainer's own chance counts). `explanation.unstable` below 0.5, or where rows that are explained alone are surely explained otherwise.
 - fidelity: how much faster the probability falls when inputs go to the baseline in the order of attribution than in random order, and rises when they
   come back, mean of both areas; paired by row. 0 is chance: `explanation.unfaithful` unless it is surely above.
-- unfaithful_rows: the share of rows whose order is no better than the best of four random ones: an explanation may be right on average and of nothing
-  on a part of the rows.
-- overlooked: how much too low an input that matters is put. Inputs are taken out alone (of pictures squares), and ordered by how far the logit moves; the
+- unfaithful_rows: the share of rows whose order is worse than the best of four random ones: an explanation may be right on average and of nothing on a
+  part of the rows. (Of two or three inputs the best order is often drawn, too: who is as good is right.)
+- overlooked: how much too low an input that matters is put. Inputs are taken out alone (of pictures squares), and ordered by how far the log-odds move; the
   figure is by how much lower the explainer puts each row's first, or one column in all rows, as a share of the order, whichever is more. An explanation
   from which one column was taken away (Aivodji et al. 2019, "Fairwashing") adds up and is nearly as faithful. `explanation.overlooks` above 0.5.
 - offmanifold_gap: of tables, of one picture, of one text; any predictor. Explainers ask about rows that do not exist, and a scaffolded model answers those
@@ -42,16 +42,18 @@ import numpy as np
 import pyarrow as pa
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .. import closed, find
 from ..errors import Refusal
-from ..explainer import Asked, Explainer, Telling
+from ..explainer import Asked, Explainer, Telling, log_odds
 from ..forms import Measurement
 from ..intervals import Interval, interval, paired, within
 from ..kind import Metric
 from ..subject import Audit, Subject
 from . import _scaffold
-from ._faithful import curves, overlooked, self_test, spearman
+from ._above import above
+from ._faithful import curves, gap, overlooked, self_test, spearman
 from ._hidden import another
 
 FIGURES = ("completeness_error", "randomization_similarity", "random_logit_similarity", "stability", "fidelity", "unfaithful_rows", "overlooked")
@@ -83,13 +85,17 @@ class Explanation(Audit):
     def measure(self, subject: Subject) -> list[Measurement]:
         found = []
         for target, kind in subject.schema.truths.items():
-            if kind.labels_ is None:
-                continue
             subject.predict("test")  # before explainers ask: `again` compares
-            table = subject.splits["test"]
+            table, of = subject.splits["test"], subject
+            if kind.labels_ is None and (kind.head != "regression" or subject.explainers):
+                why = {"why": "what is explained is a class, or by our own explainers a number"}
+                found += [self._line(subject, m, target, None, 0, time.perf_counter(), why, ["explanation.no_class"]) for m in FIGURES]
+                continue
+            if kind.labels_ is None:
+                of = above(subject, target)
             if table.num_rows >= 50:
-                found += self._scaffold(subject, target, table)
-            found += self._explained(subject, target)
+                found += self._scaffold(of, target, table)
+            found += self._explained(of, target)
         return found
 
     def _line(self, subject, metric, target, i, n, began, details, reasons=(), slice=None) -> Measurement:
@@ -177,7 +183,7 @@ class Explanation(Audit):
             return ""
         with torch.enable_grad():
             climbed = f(f.x.clone().requires_grad_(True)).detach()
-        differ = ((what, another(said, z)) for what, z in (("what is opened", one), ("what is opened and differentiated", climbed)))
+        differ = ((what, another(said, F.logsigmoid(z))) for what, z in (("what is opened", one), ("what is opened and differentiated", climbed)))
         return next((f"{what} and what predicts {how}" for what, how in differ if how), "")
 
     def _measured(self, subject: Subject, target: str, f: Asked, name: str, explainer: Explainer, slice: str | None, draws: int) -> list[Measurement]:
@@ -209,8 +215,13 @@ class Explanation(Audit):
             return self._line(subject, metric, target, i, n, began, {**more, **details}, [*reasons, *([code] if found else [])], slice)
 
         bases = (base, *[torch.zeros_like(base)] * (isinstance(explainer, Given) and explainer.tells))
-        gaps = [gap(f, x, classes, b, shown) for b in bases]
-        found = [line("completeness_error", interval(min(gaps, key=lambda m: m.value(np.arange(n))), n, **given), {})]
+        labels, said = len(subject.schema.targets[target].labels_), [(classes, shown)]
+        if slice is None and labels > 1:
+            others = (classes + torch.randint(1, labels, classes.shape, generator=torch.Generator().manual_seed(subject.seed))) % labels
+            said.append((others, attributed(f, x, others)))
+        whole = lambda m: m.value(np.arange(n))  # noqa: E731
+        gaps = [max((gap(f, x, c, b, s) for c, s in said), key=whole) for b in bases]
+        found = [line("completeness_error", interval(min(gaps, key=whole), n, **given), {})]
         varies = (torch.nan_to_num(x) - torch.nan_to_num(x[:1])).abs().amax(0).flatten() > 1e-6
         varies = torch.ones_like(varies) if _form(f) == "words" else varies  # a word is there in every row, and another one
         similar, redrew = [], 0
@@ -228,19 +239,18 @@ class Explanation(Audit):
         else:
             why = "no weights were seen at work: another model cannot be drawn"
             found.append(line("randomization_similarity", None, {"why": why}, ["explanation.no_weights"]))
-        labels = len(subject.schema.targets[target].labels_)
-        if slice is None and labels > 1:
-            others = (classes + torch.randint(1, labels, classes.shape, generator=torch.Generator().manual_seed(subject.seed))) % labels
-            i = within(spearman(shown, attributed(f, x, others), varies, constant=1.0), -1, 1, **given)
+        if len(said) > 1:
+            i = within(spearman(shown, said[1][1], varies, constant=1.0), -1, 1, **given)
             found.append(line("random_logit_similarity", i, {}))
         moved = x + 0.01 * spread * torch.randn(x.shape, generator=rng, dtype=torch.float64).to(x.dtype)
-        steady = spearman(shown, attributed(f, moved), varies)
-        found.append(line("stability", within(steady, -1, 1, **given), {}))
         found_ = [curves(f, x, classes, b, shown, rng, orders=ORDERS if slice is None else 2) for b in bases]
         ours, random = max(found_, key=lambda c: c[0].mean() - c[1].mean())
+        nothing = np.ptp(np.vstack([ours, random]), axis=0) < 1e-9  # in any order: there is nothing to explain
+        steady = spearman(shown, attributed(f, moved), varies, constant=nothing)
+        found.append(line("stability", within(steady, -1, 1, **given), {}))
         found.append(line("fidelity", paired(Metric.mean(ours), Metric.mean(random[:2].mean(0)), n, **given), {"random_order": float(random.mean())}))
         if slice is None:
-            found.append(line("unfaithful_rows", interval(Metric.mean((ours <= random.max(0)).astype(float)), n, **given), {}))
+            found.append(line("unfaithful_rows", interval(Metric.mean((ours < random.max(0) - 1e-9).astype(float)), n, **given), {}))
             own, theirs, part = overlooked(f, x, classes, base, shown)
             which = {} if part is None or not f.opened.names or part >= len(f.opened.names) else {"column": f.opened.names[part]}
             found.append(line("overlooked", paired(Metric.mean(own), Metric.mean(theirs), n, **given), which))
@@ -264,9 +274,9 @@ class Explanation(Audit):
         began, form = time.perf_counter(), closed.form(subject.schema)
         gaps: dict[str, tuple[str, _scaffold.Gap]] = {}
         if form == "table":
-            for way in _scaffold.WAYS if any(k.place == "number" for k in subject.schema.inputs.values()) else ():
+            for way in _scaffold.WAYS if any(k.place == "number" for k in subject.schema.inputs.values()) else _scaffold.NAMED:
                 with contextlib.suppress(*[Refusal] * (way == "between")):  # a model may insist on whole numbers
-                    gaps[way] = "learnt", _scaffold.of_table(subject, target, table, way)
+                    gaps[way] = {"middle": "taught", "column": "turned"}.get(way, "learnt"), _scaffold.of_table(subject, target, table, way)
         elif form:
             for way, two in _scaffold.turns(subject, target, table, self.rows * 2):
                 gaps[way] = min(two.items(), key=lambda g: g[1][0])
@@ -279,7 +289,7 @@ class Explanation(Audit):
         which, (_, away, real) = gaps[worst]
         n = min(len(away), len(real))
         i = paired(Metric.mean(away[:n]), Metric.mean(real[:n]), n, level=subject.level, seed=subject.seed)  # in no order: as independent
-        told = ("agreement_on_perturbed", "agreement_on_real") if which == "learnt" else ("turned", "turned_if_evenly")
+        told = _scaffold.TOLD[which]
         details = {"perturbed_by": worst, "gap": which, told[0]: float(away.mean()), told[1]: float(real.mean())}
         return [self._line(subject, "offmanifold_gap", target, i, n, began, details)]
 
@@ -314,9 +324,9 @@ def in_company(f: Asked, seed: int, few: int = 16) -> str:
     made = torch.where(coin, base, f.x)
     with torch.no_grad():
         beside = f(made.flatten(0, 1))[: len(some)]
-        alone = torch.cat([f.opened.logits(made[0, i : i + 1], i[None]) for i in some])
+        alone = torch.cat([log_odds(f.opened.logits(made[0, i : i + 1], i[None])) for i in some])
         again = f(made.flatten(0, 1))[: len(some)]
-    how = another(alone.softmax(1), beside) if torch.allclose(beside, again) else ""
+    how = another(alone.sigmoid(), F.logsigmoid(beside)) if torch.allclose(beside, again) else ""
     return f"among others and alone rows' answers {how}" if how else ""
 
 
@@ -341,14 +351,6 @@ def alone(ask: Callable[[], Tensor]) -> Tensor | None:
 
 def _form(f: Asked) -> str:
     return "picture" if f.x.dim() == 4 else "table" if f.opened.names else "words"
-
-
-def gap(f: Asked, x: Tensor, classes: Tensor, base: Tensor, shown: Tensor) -> Metric:
-    """How far attributions are from adding up to f(x) - f(base), as a share of it."""
-    with torch.no_grad():
-        change = (f(x) - f(base.expand_as(x))).gather(1, classes[:, None]).squeeze(1).numpy().astype(np.float64)
-    short = shown.flatten(1).sum(1).numpy() - change
-    return Metric(lambda i: max(1e-9, float(np.abs(short[i]).sum() / max(np.abs(change[i]).sum(), 1e-12))), better="lower")  # 0 would have no interval
 
 
 def surroundings(f: Asked) -> tuple[Tensor, Tensor]:

@@ -27,7 +27,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
+from .. import find
 from ..forms import Measurement
 from ..intervals import interval
 from ..kind import Metric, values_as_text
@@ -113,22 +115,29 @@ class Fairness(Audit):
         return self._line(subject, name, target, split, value, low, high, int(known.sum()), began, details, list(dict.fromkeys(reasons)))
 
     def _thresholds(self, subject: Subject, target: str, name: str) -> dict[str, Any]:
-        """Of two classes, the probability of the second above which each group's rate is that of all, on the rows of the role calibration (else
-        validation): the repair of a model that is trained elsewhere. Equalized odds need a mix of thresholds."""
+        """Of two classes, by the rows of the role calibration (else validation), the probability of the second above which each group's rate is that of
+        all; for equalized odds what the decoder group_thresholds finds, [threshold, weight] of each: the repair of a model that is trained elsewhere."""
         kind, columns = subject.schema.targets[target], subject.schema.group
         split = next((s for s in ("calibration", "validation") if s in subject.splits), None)
-        if split is None or len(kind.labels_) != 2 or not {*columns, target} <= {*subject.splits[split].column_names} or name.startswith("equalized"):
+        if split is None or len(kind.labels_) != 2 or not {*columns, target} <= {*subject.splits[split].column_names}:
             return {}
         table = named(subject.splits[split], subject.schema)
         group, names = groups_of(table, columns, named(subject.splits["test"], subject.schema), self.least)
-        p, truth = subject.predict(split)[target].probabilities[:, 1].double().numpy(), kind.encode_target(kind.column(table, target))
-        rows = (group >= 0) & (True if name.startswith("demographic") else truth["known"] & (truth["values"] == 1))
-        own = {n: p[rows & (group == g)] for g, n in enumerate(names)}
-        own = {n: q for n, q in own.items() if len(q) >= self.least}
-        if len(own) < 2:
+        said, truth = subject.predict(split)[target], kind.encode_target(kind.column(table, target))
+        positive = truth["values"] == 1 if name.startswith("equal_opportunity") else np.ones(len(group), bool)
+        rows = np.flatnonzero((group >= 0) & (name.startswith("demographic") | truth["known"] & positive))
+        if said.probabilities is None or len(names) < 2:
             return {}
-        share = (p[rows] > 0.5).mean()
-        return {"repair": {"thresholds": {n: float(np.quantile(q, 1 - share)) for n, q in own.items()}, "split": split, "rows": int(rows.sum())}}
+        if name.startswith("equalized"):
+            decoder = find.make("decoders", {"group_thresholds": {"constraint": "equalized_odds", "least": self.least}})
+            decoder.build(target, kind, names)
+            parts = said.select(torch.from_numpy(rows)), torch.from_numpy(truth["values"][rows]), torch.from_numpy(group[rows])
+            found = decoder.fit(target, *parts)["thresholds"]
+        else:
+            p = said.probabilities[:, 1].double().numpy()[rows]
+            own = {n: q for g, n in enumerate(names) if len(q := p[group[rows] == g]) >= self.least}
+            found = {n: [[float(np.quantile(q, 1 - (p > 0.5).mean())), 1.0]] for n, q in own.items()}
+        return {"repair": {"thresholds": found, "split": split, "rows": len(rows)}} if len(found) > 1 else {}
 
     def _copied(self, subject: Subject, target: str) -> list[str]:
         """Groups whose trusted labels leave the model surely less than a tenth of its errors on the test rows; in each class too, for one may be picked."""

@@ -121,8 +121,8 @@ class Membership(Audit):
     def _shown(self, attacks, aucs, inside, rows, subject):
         """(auc with its interval, the attack that it is of, rate at 0.01 with its interval, the attack that that is of)"""
         best, inside = max(aucs, key=aucs.get), inside[rows]
-        score, units = attacks[best][rows], min(inside.sum(), (~inside).sum())
-        auc = interval(Metric(lambda i: m.auroc(inside[i].astype(int), score[i]), units=units), len(score), level=subject.level, seed=subject.seed)
+        score, of = attacks[best][rows], inside.astype(int)
+        auc = interval(Metric(lambda i: m.auroc(of[i], score[i]), of=of), len(score), level=subject.level, seed=subject.seed)
         rates = {a: rate_at(s[rows][inside], s[rows][~inside], 0.01, subject.level) for a, s in attacks.items()}
         surest = max(rates, key=lambda a: rates[a][0])
         return auc, best, rates[surest], surest

@@ -1,4 +1,4 @@
-"""What small changes of an input do to a class: the worst case found by attacks, what bounds certify, and common corruptions.
+"""What small changes of an input do to an answer: to a class the worst case found by attacks, and what bounds certify; to any, common corruptions.
 
 A row counts where it is right and no attack of the ensemble moved it (APGD on cross-entropy and on the targeted DLR, the same without traces, random search,
 transfer from a surrogate; see `_ensemble`): `linf_accuracy` and `l2_accuracy` are what attackers of this strength leave. `certified_accuracy` is the share
@@ -15,7 +15,8 @@ attacks must find the exact worst cases of an undefended linear classifier.
 
 Corruptions, at five severities each: pictures after Hendrycks & Dietterich 2019 (noise, blur, brightness, contrast, jpeg, pixelate); tables: noise,
 missing cells, rounding, within each column's range; text: typos, letter case, doubled and look-alike characters, blanks, for Chinese traditional forms
-and full width, and the task's own `synonyms`. The figure is the mean over all of them; each alone has the slice `corruption=NAME`, for a model may stand four
+and full width, and the task's own `synonyms`. How right an answer is, is the credit of the target's kind (a class: right or not; boxes in a picture: F1; see
+`slices`). The figure is the mean over all of them; each alone has the slice `corruption=NAME`, for a model may stand four
 and fall with the fifth. Left out: a thesaurus, rotations, snow and fog.
 """
 
@@ -29,17 +30,20 @@ import torch
 from torch import Tensor
 
 from ..errors import Refusal
-from ..forms import Measurement, Prediction
+from ..forms import Measurement
 from ..intervals import Interval, within
 from ..layers.bounds import NoBounds, margins
-from ..subject import Audit, Subject
+from ..subject import Audit, Subject, differ
 from . import _attacks as a
 from . import _corruptions as c
 from . import _hidden as h
-from ._ensemble import BLOCK, LEAST, SHARE, Late, affordable, attack, self_test
+from ._ensemble import LEAST, SHARE, Late, affordable, attack, self_test
+from ._units import in_spreads
 
 SECONDS = 90.0  # of which attacks in either norm and corruptions take a third each, where the subject names none
 TRIED_ALL = "APGD-CE, APGD-DLR targeted, both without traces, random search, transfer"
+ATTACKED = ("linf_accuracy", "l2_accuracy", "certified_accuracy")
+FIRST = 16  # rows that are corrupted first, in every way
 ALONE = 8  # corrupted rows of each kind that are asked about one by one
 TRIED = 16  # certified rows that are attacked all the same: training may use these very bounds, and a proof that an attack breaks is none
 
@@ -58,16 +62,32 @@ class Robustness(Audit):
         for target, kind in subject.schema.truths.items():
             table = subject.splits["test"]
             truth = kind.encode_target(kind.column(table, target))
-            if kind.labels_ is None or np.ndim(truth["values"]) != 1:
-                continue
             drawn = np.random.default_rng(subject.seed).permutation(np.flatnonzero(truth["known"]))[: self.rows]  # a table may be in the order of its classes
             if not len(drawn):
                 continue
-            y = torch.from_numpy(truth["values"]).long()
-            found += self._attacked(subject, target, y, drawn)
-            if self.corruptions:
-                found += self._corrupted(subject, target, y, drawn)
+            if kind.labels_ is not None and np.ndim(truth["values"]) == 1:
+                found += self._in_time(self._attacked, subject, target, drawn, ATTACKED, torch.from_numpy(truth["values"]).long())
+            else:
+                found += self._nothing(subject, target, ATTACKED, len(drawn), "robustness.no_class", "attacks and bounds speak of an input's one class")
+            if self.corruptions and kind.credit is None:
+                why = "an answer of this kind is not more or less right on a scale from 0 to 1"
+                found += self._nothing(subject, target, ["corruption_accuracy"], len(drawn), "robustness.no_credit", why)
+            elif self.corruptions:
+                found += self._in_time(self._corrupted, subject, target, drawn, ["corruption_accuracy"])
         return found
+
+    def _in_time(self, measured, subject, target, drawn, names, *given) -> list[Measurement]:
+        """What is measured; of a model that was ended meanwhile, that there was no time for these."""
+        try:
+            return measured(subject, target, *given, drawn)
+        except Refusal as e:
+            if not ended(e):
+                raise
+            return self._nothing(subject, target, names, 0, "robustness.budget", e.problems[0].what)
+
+    def _nothing(self, subject, target, names, n: int, code: str, why: str, began: float | None = None) -> list[Measurement]:
+        began = time.perf_counter() if began is None else began
+        return [self._line(subject, name, target, None, n, "not measured", began, {"why": why}, [code]) for name in names]
 
     def _line(self, subject, metric, target, i, n, method, began, details, reasons, slice=None) -> Measurement:
         value, low, high = (None, None, None) if i is None else (i.value, i.low, i.high)
@@ -84,19 +104,19 @@ class Robustness(Audit):
 
     def _attacked(self, subject, target, y, drawn) -> list[Measurement]:
         began, clock = time.perf_counter(), time.monotonic()
-        names = ("linf_accuracy", "l2_accuracy", "certified_accuracy")
 
         def nothing(code: str, why: str) -> list[Measurement]:
-            return [self._line(subject, n, target, None, len(drawn), "not measured", began, {"why": why}, [code]) for n in names]
+            return self._nothing(subject, target, ATTACKED, len(drawn), code, why, began)
 
         before = subject.repeat or {}
-        again = {n: before[k] for n in names if (k := f"{target}:robustness.{n}") in before}
+        again = {n: before[k] for n in ATTACKED if (k := f"{target}:robustness.{n}") in before}
         if again:
             drawn = taken(next(iter(again.values()))["rows"])
         table = subject.splits["test"]
         opened = None if subject.open is None else subject.open(target, table.take(pa.array(drawn)))
         if opened is None:
             return nothing("robustness.no_gradients", "the model cannot be opened as a differentiable function of one picture or of a table's numbers")
+        opened = in_spreads(opened, subject.schema, table)
         x = opened.x.detach().float()
         if not x[0].numel():
             return nothing("robustness.no_gradients", "no input is a number, which could be moved by a little")
@@ -119,6 +139,8 @@ class Robustness(Audit):
             with torch.no_grad():
                 ours = net(x, rows)
         except (RuntimeError, ValueError, TypeError, Refusal) as e:  # a user's own code may do anything
+            if ended(e):
+                raise
             return nothing("robustness.no_gradients", f"{type(e).__name__}: {e}"[:300])
         right = ours.argmax(1) == y
         said = subject.predictor.predict(table.take(pa.array(drawn)))[target].probabilities
@@ -138,12 +160,14 @@ class Robustness(Audit):
             tried = safe & right & ((safe & right).cumsum(0) <= TRIED)
             try:
                 left, told, reasons = attack(net, x, y, rows, ball, steps, subject.seed, safe & right & ~tried, right, size, until, some)
+                with torch.no_grad():  # it may begin to draw, or to remember, once it was asked often enough
+                    if h.changed(net(x, rows), ours) or (not seen["random"] and h.changed(net(away, rows), first)):
+                        seen["random"], certified, why = True, None, "it answers otherwise when asked again"
             except (RuntimeError, ValueError, TypeError, Refusal) as e:  # a row alone, say, which batch statistics in training cannot take
-                code = "robustness.batch_dependent" if seen["batch_dependent"] else "robustness.no_gradients"
-                return nothing(code, f"under attack: {type(e).__name__}: {e}"[:300])
-            with torch.no_grad():  # it may begin to draw, or to remember, once it was asked often enough
-                if h.changed(net(x, rows), ours) or (not seen["random"] and h.changed(net(away, rows), first)):
-                    seen["random"], certified, why = True, None, "it answers otherwise when asked again"
+                if not ended(e):
+                    code = "robustness.batch_dependent" if seen["batch_dependent"] else "robustness.no_gradients"
+                    return nothing(code, f"under attack: {type(e).__name__}: {e}"[:300])
+                left, told, reasons = right[:0], {}, []
             n, how = len(left), {"epsilon": eps[norm], "rows": " ".join(map(str, drawn)), "attacked": len(left), "steps": steps, "block": size}
             if not n:
                 why_not = {"why": f"the time allowed was spent before the first {size} rows were attacked"}
@@ -174,20 +198,22 @@ class Robustness(Audit):
             line = self._line(subject, "certified_accuracy", target, i, len(x), method, began, details, [])
         return [*found, line]
 
-    def _corrupted(self, subject, target, y, drawn) -> list[Measurement]:
+    def _corrupted(self, subject, target, drawn) -> list[Measurement]:
+        kind = subject.schema.targets[target]
         began, clock = time.perf_counter(), time.monotonic()
         table, corruptions = subject.splits["test"], c.of(subject.schema, subject.splits["test"], subject.synonyms)
         if not corruptions:
             return []
         done = (subject.repeat or {}).get(f"{target}:robustness.corruption_accuracy")
         until = clock + (subject.seconds or SECONDS) / 3 if done is None else float("inf")
-        drawn, block = (drawn, BLOCK) if done is None else (taken(done["rows"])[: done["attacked"]], done["block"])
+        drawn, block = (drawn, FIRST) if done is None else (taken(done["rows"])[: done["attacked"]], done["block"])
         hits: dict[str, list[np.ndarray]] = {}  # (severities, rows) of each block
         n, gaps, alone = 0, {}, []  # alone: whether rows of the first block are answered otherwise without the others
 
         def asked(pick: np.ndarray) -> dict[str, np.ndarray]:
-            """{corruption: (5, rows of pick) bool, which are right}"""
+            """{corruption: (5, rows of pick) how right they are}"""
             part, rng, found = table.take(pa.array(pick)), np.random.default_rng([subject.seed, n]), {}
+            truth = kind.encode_target(kind.column(part, target))
             for name, corrupt in corruptions.items():
                 for severity in range(1, 6):
                     if time.monotonic() > until:
@@ -196,24 +222,24 @@ class Robustness(Audit):
                         made = corrupt(part, severity, rng)
                         said = subject.predictor.predict(made)[target]
                         for i in range(min(ALONE, len(pick)) if severity == 5 and not n else 0):
-                            alone.append(otherwise(subject.predictor.predict(made.slice(i, 1))[target], said, i))
+                            alone.append(bool(differ(subject.predictor.predict(made.slice(i, 1))[target], said.select(slice(i, i + 1)))))
                     except Refusal as e:
-                        if name != "missing":
+                        if name != "missing" or ended(e):
                             raise
                         gaps[name] = f"left out, the model takes no gaps: {e.problems[0].what}"
                         found.pop(name, None)
                         break
-                    hit = (said.value if said.probabilities is None else said.probabilities.argmax(1)) == y[pick]
-                    found.setdefault(name, []).append(hit.numpy())
+                    found.setdefault(name, []).append(kind.metrics(said, truth)[kind.credit].rows)
             return {name: np.stack(h) for name, h in found.items()}
 
         try:
-            for start in range(0, len(drawn), block):
-                for name, found in asked(drawn[start : start + block]).items():
+            while n < len(drawn):
+                for name, found in asked(drawn[n : n + max(n, block)]).items():  # as many again each time: large pictures take long, tables are many
                     hits.setdefault(name, []).append(found)
-                n = min(start + block, len(drawn))
-        except Late:
-            pass
+                n = min(n + max(n, block), len(drawn))
+        except (Late, Refusal) as e:  # whole blocks count
+            if not isinstance(e, Late) and not ended(e):
+                raise
         whole = {name: np.concatenate(h, 1) for name, h in hits.items() if name not in gaps}
         if not n:
             why = {"why": f"the time allowed was spent before the first {min(block, len(drawn))} rows had been corrupted in every way"}
@@ -227,21 +253,19 @@ class Robustness(Audit):
         found = [self._line(subject, "corruption_accuracy", target, without_low(i, reasons), n, method, began, told, reasons)]
         for name, right in whole.items() if len(whole) > 1 else ():
             i, details = self._interval(subject, right.mean(0), drawn), {"accuracy_by_severity": right.mean(1).round(4).tolist()}
-            slice, i = f"corruption={name}", without_low(i, reasons)
-            found.append(self._line(subject, "corruption_accuracy", target, i, n, i.method, began, details, reasons, slice))
+            i = without_low(i, reasons)
+            found.append(self._line(subject, "corruption_accuracy", target, i, n, i.method, began, details, reasons, f"corruption={name}"))
         return found
+
+
+def ended(e: Exception) -> bool:
+    """Whether the model's own process was ended, since the time allowed was spent."""
+    return isinstance(e, Refusal) and any(p.code == "audit.budget" for p in e.problems)
 
 
 def without_low(i: Interval, reasons: list[str]) -> Interval:
     """Its low end is 0 where there is a reason to believe no more."""
     return type(i)(i.value, 0.0, i.high, i.method) if reasons else i
-
-
-def otherwise(one: Prediction, said: Prediction, i: int) -> bool:
-    """Whether the one row is answered otherwise than row i was: another decision, or a probability that is another by a tenth."""
-    if one.probabilities is None or said.probabilities is None:
-        return bool((one.value[0] != said.value[i]).any())
-    return bool(one.probabilities[0].argmax() != said.probabilities[i].argmax()) or float((one.probabilities[0] - said.probabilities[i]).abs().max()) > 0.1
 
 
 def taken(rows: str) -> np.ndarray:

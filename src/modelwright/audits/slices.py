@@ -1,18 +1,23 @@
-"""Where does it fail: a search for groups of rows on which a class model does worse than on the rest, confirmed on other rows.
+"""Where does it fail: a search for groups of rows that a model answers worse than the rest, confirmed on other rows.
 
-One half finds, the other confirms. Found on validation (or on half of the test split: without it, or where the model does so much better on it, z above
+How right an answer is, in [0, 1], is the credit of the target's kind: of a class whether it is the right one, of a set of labels whether it is the whole
+set, of boxes in a picture their F1, of a text ROUGE-L, of a number whether it is within a declared tolerance. The accuracy of a slice is its rows' mean
+credit.
+
+One half finds, the other confirms. Found on validation (or on half of the test split: without it, or where the model does so much better on it, z over
 4, that it must have learnt it): every value of a category (the 200 most frequent) or of a column of up to 200 whole numbers, every fifth and twentieth
-of a number or a time (a text's length, a time's hour), empty cells, then pairs and triples of the most suspect ones, with at least `least` rows, ranked by how
-surely their accuracy lies below the rest's (a binomial tail). Columns are the inputs, the groups, and others of few values that came with the rows and
-do not tell the target: a scanner that the model is not told of. The
-`keep` worst, and the declared slices, go to the test split. Since those rows had no part in the search, their intervals need no correction for it,
-only for how many were kept: the high end of the worst accuracy is corrected for them (Bonferroni), the low end needs none, for the truly worst is
-one of them. Left out: regions of pictures and texts that no column names; targets that are no classes.
+of a number or a time (a text's length, a time's hour), empty cells, what lists hold, then pairs and triples of the most suspect ones, with at least
+`least` rows, ranked by how surely their accuracy lies below the rest's (a binomial tail). Columns are the inputs, the groups, and others of few values
+that came with the rows and do not tell the target: a scanner that the model is not told of. The `keep` worst, and the declared slices, go to the test
+split. Since those rows had no part in the search, their intervals need no correction for it, only for how many were kept: the high end of the worst
+accuracy is corrected for them (Bonferroni), the low end needs none, for the truly worst is one of them. Left out: regions of pictures and texts that no
+column names.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterable
 from itertools import combinations
 
@@ -21,10 +26,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import binom
 
+from ..checks.columns import is_text
 from ..forms import Measurement
-from ..intervals import Interval, interval, paired
+from ..intervals import Interval, paired, within
 from ..kind import Metric
-from ..subject import OF, Audit, Subject, is_time, numbers, rows_of, written
+from ..subject import OF, Audit, Subject, is_list, is_time, metrics_of, numbers, rows_of, written
 
 
 class Slices(Audit):
@@ -36,8 +42,11 @@ class Slices(Audit):
     def measure(self, subject: Subject) -> list[Measurement]:
         found = []
         for target, kind in subject.schema.truths.items():
-            if kind.head in ("classes", "binary", "ordered"):
+            if kind.credit is not None:
                 found += self._target(subject, target)
+            else:
+                why = "an answer of this kind is not more or less right on a scale from 0 to 1"
+                found += self._nothing(subject, target, np.zeros(0, bool), time.perf_counter(), why, "slice.no_credit")
         return found
 
     def _target(self, subject: Subject, target: str) -> list[Measurement]:
@@ -88,13 +97,13 @@ class Slices(Audit):
             found.append(self._line(subject, name, target, i, int(lines[worst].sum()), began, details, []))
         return found
 
-    def _nothing(self, subject: Subject, target: str, confirm: np.ndarray, began: float, why: str) -> list[Measurement]:
+    def _nothing(self, subject, target: str, confirm: np.ndarray, began: float, why: str, code: str = "slice.too_few") -> list[Measurement]:
         n = int(confirm.sum())
-        return [self._line(subject, name, target, None, n, began, {"why": why}, ["slice.too_few"]) for name in ("worst_accuracy", "worse_than_overall")]
+        return [self._line(subject, name, target, None, n, began, {"why": why}, [code]) for name in ("worst_accuracy", "worse_than_overall")]
 
     def _one(self, name: str, right: np.ndarray, rows: np.ndarray, all_: np.ndarray, clusters: np.ndarray | None, level: float) -> Interval:
         if name == "worst_accuracy":
-            return interval(Metric.mean(right[rows]), int(rows.sum()), level=level, clusters=None if clusters is None else clusters[rows])
+            return within(right[rows], 0, 1, level=level, clusters=None if clusters is None else clusters[rows], seed=0)
         n = np.flatnonzero(all_)  # overall less slice, on the same rows, each the mean of its own part
         x, inside = right[n], rows[n]
         if inside.all():
@@ -118,36 +127,38 @@ def columns_of(subject: Subject, table: pa.Table, target: str) -> list[str]:
     """The columns that slices are made of."""
     schema, kind = subject.schema, subject.schema.targets[target]
     truth = kind.encode_target(kind.column(table, target))
-    y, beside = truth["values"][truth["known"]], []
+    classes = truth["values"].ndim == 1 and truth["values"].dtype.kind == "i"
+    y, beside = truth["values"][truth["known"]] if classes else np.zeros(int(truth["known"].sum()), np.int64), []
     for name in table.column_names:
         column = table.column(name)
-        few = (pa.types.is_string(column.type) or pa.types.is_boolean(column.type) or pa.types.is_integer(column.type)) and len(column.unique()) <= FEW
+        if is_list(column) and name in kind.beside:  # the labels of its boxes
+            beside.append(name)
+        few = (is_text(column) or pa.types.is_boolean(column.type) or pa.types.is_integer(column.type)) and len(column.unique()) <= FEW
         if name in (*schema.inputs, *schema.group, *schema.targets) or not few or not len(y):
             continue
         codes = column.combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy()[truth["known"]]
         counts = np.zeros((codes.max() + 1, y.max() + 1))
         np.add.at(counts, (codes, y), 1)
         base = counts.sum(0).max()
-        if counts.max(1).sum() - base <= 0.5 * (len(y) - base):  # it leaves the target open: no copy of it, no prediction
+        if counts.max(1).sum() - base <= 0.5 * (len(y) - base) or not classes:  # it leaves the target open: no copy of it, no prediction
             beside.append(name)
     return list(dict.fromkeys([*schema.inputs, *schema.group, *beside]))
 
 
 def _right(subject: Subject, split: str, target: str) -> np.ndarray:
-    """(N,): 1 where the answer is right, NaN where there is no truth."""
-    kind = subject.schema.targets[target]
-    truth = kind.encode_target(kind.column(subject.splits[split], target))
-    return np.where(truth["known"], subject.predict(split)[target].value.numpy() == truth["values"], np.nan)
+    """(N,): the credit of each answer, of a class 1 where it is right; NaN where there is no truth."""
+    return metrics_of(subject, split, target)[subject.schema.targets[target].credit].rows
 
 
 def candidates(table: pa.Table, inputs: Iterable[str]) -> list[str]:
-    """Slices of single columns: values, the most frequent; fifths and twentieths of numbers, times, texts' lengths and times' hours; empty cells."""
+    """Slices of single columns: values, and what lists hold, the most frequent; fifths and twentieths of numbers, times, texts' lengths and times' hours;
+    empty cells."""
     found = []
     for name in inputs:
         if name not in table.column_names or any(c in name for c in "=<>&"):
             continue
         column, of = table.column(name), []
-        if pa.types.is_string(column.type) and len(column.unique()) > 0.5 * len(column):
+        if is_text(column) and len(column.unique()) > 0.5 * len(column):
             of = ["len"]
         elif is_time(column):
             of = ["hour", "weekday"] if pa.types.is_timestamp(column.type) else ["weekday"]
@@ -157,6 +168,9 @@ def candidates(table: pa.Table, inputs: Iterable[str]) -> list[str]:
 
 
 def of_column(name: str, column: pa.ChunkedArray) -> list[str]:
+    if is_list(column):
+        held = [v for row in column.to_pylist() for v in set(row or ())]
+        return [f"{name}={v}" for v, _ in Counter(held).most_common(MOST) if isinstance(v, str) and v and v == v.strip() and " & " not in v]
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_boolean(column.type)
     number = pa.types.is_integer(column.type) or pa.types.is_floating(column.type)
     counted = column.drop_null().value_counts() if text or number else pa.array([], pa.struct({"values": pa.string(), "counts": pa.int64()}))
@@ -212,11 +226,12 @@ def surely_worse(right: np.ndarray, inside: np.ndarray, known: np.ndarray) -> tu
     """-log of the chance that so many inside are wrong if they were as the others are (a z score favours small slices), then the z score."""
     a, b = right[inside], right[known & ~inside]
     wrong = (1 - b.mean()) if len(b) else 1.0
-    return -float(binom.logsf((a == 0).sum() - 1, len(a), min(max(wrong, 1 / (len(b) + 2)), 1.0))), z_score(right, inside, known)
+    lost = np.floor((1 - a).sum() + 1e-9)
+    return -float(binom.logsf(lost - 1, len(a), min(max(wrong, 1 / (len(b) + 2)), 1.0))), z_score(right, inside, known)
 
 
 def z_score(right: np.ndarray, inside: np.ndarray, known: np.ndarray) -> float:
-    """How many standard errors the accuracy inside lies below that of the others."""
+    """How many standard errors the mean credit inside lies below that of the others."""
     a, b = right[inside], right[known & ~inside]
-    spread = right[known].mean() * (1 - right[known].mean()) * (1 / max(len(a), 1) + 1 / max(len(b), 1))
+    spread = right[known].var() * (1 / max(len(a), 1) + 1 / max(len(b), 1))
     return float((b.mean() - a.mean()) / max(spread, 1e-12) ** 0.5) if len(a) and len(b) else 0.0

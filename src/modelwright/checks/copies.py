@@ -31,6 +31,8 @@ from .learner import small
 from .spelling import LOOKS
 
 CHANCE = 1e-3  # rows that may lie this near by chance
+WIDTHS, STAY = (0.009, 0.001), 0.5  # of cells, in shares of a column's distinct values; pairs that noise alone leaves
+HEAPS, MANY, CUT = 50, 60, 100_000  # distinct values of a real number; pairs of rows; rows beyond which no grid is laid
 LEAST, LONG = 10, 30  # pairs of equal rows that are looked into; characters of a text that nobody writes twice
 SEVERAL = set(  # simplified signs that traditional writing has, too, as others; and a few of what it has for them
     "后里只台云于干系余几斗谷松制准冲游志采咸向占布板胡周升致体万与丑价党适划剂卷厂广听坛夸宁当怀怜扑担据挂无旧术机杆杰极柜气洒淀犹痒种筑胜腊舍苏苹范虫蜡表郁面须着後裡裏隻臺檯雲於幹乾係"
@@ -95,6 +97,21 @@ def equal_rows(test: pa.Table, others: pa.Table) -> np.ndarray:
     return np.isin(row_digests(test), row_digests(others.cast(test.schema) if others.schema != test.schema else others))
 
 
+def alike(table: pa.Table) -> np.ndarray:
+    """(N,) int: the number of each row among the distinct ones."""
+    return np.unique(row_digests(table), return_inverse=True)[1]
+
+
+def joined(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(N,) numbers of the clusters of which rows are that share one of either, however many steps apart."""
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    ends = a - a.min(initial=0), b - b.min(initial=0) + a.max(initial=0) - a.min(initial=0) + 1
+    size = int(ends[1].max(initial=0)) + 1
+    return connected_components(coo_matrix((np.ones(len(a)), ends), (size, size)), directed=False)[1][ends[0]]
+
+
 def by_chance(test: pa.Table, train: pa.Table) -> np.ndarray:
     """(N,) the chance that training rows equal each test row though nobody copied them, as in tables of few values: of those that agree in all columns but
     one, as many agree in it, too, as two cells of that column do among distinct training rows; by the column that says most. Both have the same columns."""
@@ -119,9 +136,51 @@ def _times(mine: np.ndarray, others: np.ndarray) -> np.ndarray:
 
 
 def repeats(table: pa.Table, others: pa.Table | None = None) -> np.ndarray | None:
-    """(N,) number of each row among the distinct ones, where rows come again oftener than by chance; else None. others: training rows, if there are any,
-    show how often two people are equal: two of the table's rows are copies if they are equal more than twice as often as one of each. Without them
-    rows may be equal where distinct ones are often equal in all cells but one, as in tables of few values, and in none that hold long texts."""
+    """(N,) number of each row among the distinct ones, where rows come again oftener than by chance, as they stand (`equals`, others as there) or with a
+    little noise (`jittered`); else None."""
+    found = equals(table, others)
+    return jittered(table) if found is None else found
+
+
+def jittered(table: pa.Table) -> np.ndarray | None:
+    """(N,) number of each row among the distinct ones, where many differ in the last digits of their real numbers alone; else None. Cells are cut into
+    a finer and finer grid (by shares of a column's distinct values, so that its shape is none of the grid's). In cells a ninth as wide a ninth as many pairs
+    of unequal rows are left where rows lie along a line, fewer in more dimensions; of copies with noise nearly all are, down to the noise. Cells are fine
+    from the first, since names and whole numbers may hold real ones to a range; with fewer than three real numbers they may hold them to a point."""
+    real = {n: c for n, c in zip(table.column_names, table.columns, strict=True) if pa.types.is_floating(c.type) and pc.count_distinct(c).as_py() > HEAPS}
+    if len(real) < 3 or not 1 < table.num_rows <= CUT:
+        return None
+    names = [n for n in table.column_names if n not in real]
+    rest = row_digests(table.select(names)) if names else np.zeros(table.num_rows, np.uint64)
+    ranks = []
+    for column in real.values():
+        x = column.to_numpy()
+        known = np.unique(x[np.isfinite(x)])
+        share = min(64, len(known) // 20)
+        tail = 0.5 ** np.arange(1, np.log2(max(2, len(known) / share / 5))) / share  # halves of the last part, to some five values
+        at = np.quantile(known, np.sort(np.concatenate([np.linspace(0, 1, share + 1), tail, 1 - tail])))
+        gap = 1e-3 * np.diff(np.quantile(known, [0.05, 0.95]))[0]  # noise on one value is not spread out
+        at = at[np.append(True, np.diff(np.floor(at / gap)) > 0)] if gap > 0 else at[[0, -1]]
+        ranks.append(np.where(np.isfinite(x), np.interp(x, at, np.linspace(0, 1, len(at))), 2.0))
+    odd = np.random.default_rng(0).integers(1, 2**63, len(ranks), np.uint64) * np.uint64(2) + np.uint64(1)
+
+    def cut(width: float, shift: float = 0.0) -> np.ndarray:
+        cells = [np.floor(r / width + shift).astype(np.uint64) * of for r, of in zip(ranks, odd, strict=True)]
+        return np.unique(np.sum(cells, axis=0, dtype=np.uint64) + rest, return_inverse=True)[1]
+
+    def pairs(number: np.ndarray) -> float:
+        times = np.bincount(number)
+        return float((times * (times - 1.0)).sum() / 2)
+
+    equal = pairs(cut(1e-15))
+    left = [pairs(cut(w)) - equal for w in WIDTHS]
+    return joined(cut(WIDTHS[0]), cut(WIDTHS[0], 0.5)) if left[0] >= MANY and left[1] > STAY * left[0] else None
+
+
+def equals(table: pa.Table, others: pa.Table | None = None) -> np.ndarray | None:
+    """(N,) number of each row among the distinct ones, where rows are equal oftener than by chance; else None. others: training rows, if there are any, show
+    how often two people are equal: two of the table's rows are copies if they are equal more than twice as often as one of each. Without them rows may be
+    equal where distinct ones are often equal in all cells but one, as in tables of few values, and in none that hold long texts."""
     digests = row_digests(table)
     _, first, number, times = np.unique(digests, return_index=True, return_inverse=True, return_counts=True)
     equal, n = float((times * (times - 1.0)).sum() / 2), len(number)

@@ -140,7 +140,10 @@ def opposite(
         said = x @ np.linalg.solve(gram - x[of].T @ x[of] + ridge, cross - x[of].T @ want[of])
         top, against = np.sort(said, 1), said.argmax(1) != y
         sure = top[:, -1] - top[:, -2]
-        rows, others = (np.flatnonzero(part & (sure >= np.median(sure[part]))) for part in (of, ~of))
+        told = of & (want[~of].sum(0) >= LEAST)[y]  # of a class that is nowhere else (the group is that class) others say nothing
+        if told.sum() < least:
+            continue
+        rows, others = (np.flatnonzero(part & (sure >= np.median(sure[part]))) for part in (told, ~of))
         if against[others].mean() < 0.3 and against[rows].mean() > OTHERWISE:
             wrong, units = Metric.mean(against[rows], "lower"), None if clusters is None else clusters[rows]
             i = interval(wrong, len(rows), level=1 - (1 - level) / len(inside), clusters=units)

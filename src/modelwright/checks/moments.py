@@ -80,13 +80,18 @@ def parts(column: pa.ChunkedArray) -> dict[str, list[str]]:
     return {part: cells for part, cells in found.items() if len(set(cells)) > 1}
 
 
-def overlap(train: pa.Table, test: pa.Table, leave: set[str]) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Of each column of time: (N,) bool, the test rows that are no later than the last training row; and when that was."""
+def overlap(train: pa.Table, test: pa.Table, leave: set[str], together: np.ndarray | None = None) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Of each column of time: (N,) bool, the test rows that are no later than the last training row; and when that was. together (N,) int: test rows of
+    one number go where the latest of them goes (`data.splits`), and count by its moment."""
     hits, ends = {}, {}
     both = {*train.column_names} - leave
     for n in test.column_names:
         then, now = (moments(t.column(n), n) if n in both else None for t in (train, test))
         if then is None or now is None or not np.isfinite(then).any():
             continue
+        if together is not None:
+            latest = np.full(together.max(initial=-1) + 1, -np.inf)
+            np.maximum.at(latest, together, np.where(np.isnan(now), -np.inf, now))
+            now = np.where(np.isnan(now), np.nan, latest[together])
         hits[n], ends[n] = now <= np.nanmax(then), str(train.column(n)[int(np.nanargmax(then))].as_py())
     return hits, ends

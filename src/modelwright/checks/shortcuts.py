@@ -36,7 +36,7 @@ def of_pictures(values: np.ndarray) -> dict[str, np.ndarray]:
 
 def of_files(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
     """Statistics of a picture's file that say nothing of what it shows: format, size in bytes, sides, mode, how strongly it was compressed, by what camera
-    or program. Bytes alone are looked at, not paths."""
+    or program, what is written in its head. Bytes alone are looked at, not paths."""
     rows = []
     for cell in column.to_pylist():
         cell = _bytes(cell)
@@ -46,10 +46,12 @@ def of_files(column: pa.ChunkedArray) -> dict[str, np.ndarray]:
             picture = Image.open(io.BytesIO(cell))
             made = repr([picture.getexif().get(tag) for tag in (271, 272, 305)])  # make, model, software
             tables = repr(sorted(getattr(picture, "quantization", {}).items()))  # of a JPEG: what its quality set
-            rows.append((len(cell), _code(picture.format), *picture.size, _code(picture.mode), len(picture.info), _code(tables), _code(made)))
+            notes = repr(sorted((k, v) for k, v in picture.info.items() if isinstance(v, str) or k == "comment"))
+            rows.append((len(cell), _code(picture.format), *picture.size, _code(picture.mode), len(picture.info), _code(tables), _code(made), _code(notes)))
         except Exception:  # noqa: BLE001 - what cannot be read is another audit's affair
-            rows.append((len(cell), -1, -1, -1, -1, -1, -1, -1))
-    names = ("file size", "file format", "picture width", "picture height", "picture mode", "entries in the file's head", "file compression", "file maker")
+            rows.append((len(cell), *[-1] * 8))
+    names = ("file size", "file format", "picture width", "picture height", "picture mode", "entries in the file's head")
+    names += ("file compression", "file maker", "file notes")
     return {n: np.array(v, np.float64) for n, v in zip(names, zip(*rows, strict=True), strict=True)}
 
 
@@ -102,7 +104,7 @@ def telling(statistics: dict[str, np.ndarray], y: np.ndarray, classes: int | Non
         if len(np.unique(x)) < 2:
             continue
         value, low = skill(told(x, False, y, classes, seed, units), y, classes, 1 - (1 - level) / len(statistics))
-        bare = name.startswith(("file format", "file compression", "file maker", "picture ", "entries"))
+        bare = name.startswith(("file format", "file compression", "file maker", "file notes", "picture ", "entries"))
         often = name.startswith(("file size", "length of", "capitals of", "missing", "grain"))
         if low > (0.6 if bare else 0.9 if often else 0.7):
             found.append({"statistic": name, "evidence": f"{'R2' if classes is None else 'AUROC'} {value:.3f} from it alone"})

@@ -64,6 +64,22 @@ def _switch(a: np.ndarray, b: np.ndarray, known: tuple[str, ...] = tuple(FACTORS
     return min(found)[1] if found else None
 
 
+def since(x: np.ndarray, t: np.ndarray) -> np.ndarray:
+    """(N,) 0 before and 1 from the moment on at which x (N,) changed most, -1 where either is missing: where the sum of ranks less their mean strays
+    farthest (Pettitt 1979). t (N,): when each was. Nine fixed moments leave up to a twentieth of the rows on the wrong side."""
+    there = np.flatnonzero(np.isfinite(x) & np.isfinite(t))
+    found = np.full(len(x), -1)
+    if len(there) < 16:
+        return found
+    rows = there[np.argsort(t[there], kind="stable")]
+    rank = np.empty(len(rows))
+    rank[np.argsort(x[rows], kind="stable")] = np.arange(len(rows))
+    strays = np.abs(np.cumsum(rank - rank.mean()))[:-1]
+    last = int(np.where(np.diff(t[rows]) > 0, strays, -1.0).argmax())  # of before; one moment is not cut
+    found[rows] = np.arange(len(rows)) > last
+    return found
+
+
 def unit_switch(x: np.ndarray, groups: dict[str, np.ndarray]) -> str | None:
     """Where the unit of x (N,) switches: by a grouping {name: (N,) numbers of names, -1 none}, or within the column; None where it does not."""
     order = np.argsort(x, kind="stable")[: int(np.isfinite(x).sum())]  # NaN stand last

@@ -6,6 +6,7 @@ import json
 import re
 import time
 from pathlib import Path
+from textwrap import shorten
 from typing import Annotated, Any
 
 import typer
@@ -63,8 +64,9 @@ def _again(evidence: Path, out: Path, as_json: bool) -> Any:
     from ..auditing.reproducing import reproduce
 
     found = reproduce(evidence, out)
-    words = [f"not shown: {s['figure']} was {s['before']}, is {s['now']}: {s['why']}" for s in found["skipped"]]
-    words += [f"different: {d['figure']} was {d['before']}, is {d['now']}" for d in found["differences"]]
+    said = lambda x: shorten(str(x), 100, placeholder=" ...")  # noqa: E731 - whole with --json
+    words = [f"not shown: {s['figure']} was {said(s['before'])}, is {said(s['now'])}: {s['why']}" for s in found["skipped"]]
+    words += [f"different: {d['figure']} was {said(d['before'])}, is {said(d['now'])}" for d in found["differences"]]
     known = "the registry recorded this very file" if found["recorded"] else "the registry has no record of this file: changed since, or measured elsewhere"
     words += [known, f"{'same' if found['same'] else 'different'}: {found['figures']} figures were measured again"]
     say(as_json, found, "\n".join(words))

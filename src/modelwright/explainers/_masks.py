@@ -24,7 +24,7 @@ def groups(x: Tensor, patches: int) -> Tensor:
 
 
 def asked(f: Function, x: Tensor, classes: Tensor, baseline: Tensor, masks: Tensor, group: Tensor) -> Tensor:
-    """(M, B) the class's logit of every row with the inputs outside each mask (M, F) bool replaced by the baseline's."""
+    """(M, B) the class's log-odds of every row with the inputs outside each mask (M, F) bool replaced by the baseline's."""
     at_once, said = max(1, CALL // len(x)), []
     with torch.no_grad():
         for some in masks.split(at_once):

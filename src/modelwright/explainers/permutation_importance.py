@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from ..explainer import Explainer, Function
 from ._masks import CALL
@@ -32,5 +33,5 @@ class PermutationImportance(Explainer):
         at_once = max(1, CALL // len(x))
         with torch.no_grad():
             said = [f(torch.cat(copies[i : i + at_once])) for i in range(0, len(copies), at_once)]
-        loss = -torch.cat(said).log_softmax(1).gather(1, classes.repeat(len(copies))[:, None]).reshape(len(copies), len(x))
+        loss = F.softplus(-torch.cat(said)).gather(1, classes.repeat(len(copies))[:, None]).reshape(len(copies), len(x))
         return (loss[1:].reshape(x.shape[1], self.repeats, len(x)).mean(1) - loss[0]).T.to(x.dtype)

@@ -1,8 +1,9 @@
 """An explainer that came as `file.py:explain`, in a process of its own: `explain(model, x, target)` gives attributions of x's shape.
 
-model is a torch module from x (M, ...) to logits (M, K): differentiable where ours or theirs is one (the network is its submodule `net`, so that hooks
-find its layers), else it only answers. x (B, ...) float32 is what the model reads: pictures (B, C, H, W) in [0, 1]; a table's numbers as our own networks
-take them, standardised; for a model from elsewhere its own layout (`foreign`); for what only reads tables (trees, functions) `closed`'s columns.
+model is a torch module from x (M, ...) to the classes' log-odds (M, K), whose sigmoid is their probability (see `explainer`): differentiable where
+ours or theirs is one (the network is its submodule `net`, so that hooks find its layers), else it only answers. x (B, ...) float32 is what
+the model reads: pictures (B, C, H, W) in [0, 1]; a table's numbers as our own networks take them, standardised; for a model from elsewhere its own
+layout (`foreign`); for what only reads tables (trees, functions) `closed`'s columns.
 target (B,) int64: the class to explain. Where other cells belong to a row (categories, gaps) the model must know which row x is of: while explain asks
 about as many rows as it was given, they are those; if it asks about more or fewer, all is asked again one row at a time. The process is given
 inputs and never labels, and for the randomisation test the model's weights are drawn anew in it.
@@ -28,7 +29,7 @@ from ..artifact import Chosen, Loaded, Open, open_model
 from ..closed import Closed, centred
 from ..data.schema import Schema
 from ..errors import Refusal, refuse
-from ..explainer import Asked, Redrawn
+from ..explainer import Asked, Redrawn, log_odds
 from ..forms import Tabular
 from ..predictor import Opened
 from .predictor import Foreign, layout, within
@@ -102,7 +103,7 @@ class Laid:
 
 
 class Shown(nn.Module):
-    """What explain is given: x -> logits. row: the number of the one row that it is asked about; None: as many rows as there are, copy after copy."""
+    """What explain is given: x -> log-odds. row: the number of the one row that it is asked about; None: as many rows as there are, copy after copy."""
 
     def __init__(self, opened: Opened, net: nn.Module | None, row: int | None):
         super().__init__()
@@ -113,7 +114,7 @@ class Shown(nn.Module):
         n = len(self.opened.x)
         self.in_step &= len(x) == n
         rows = torch.arange(len(x)) % n if self.row is None else torch.full((len(x),), self.row)
-        return self.opened.logits(x, rows).to(x.dtype)
+        return log_odds(self.opened.logits(x, rows)).to(x.dtype)
 
 
 class Process:

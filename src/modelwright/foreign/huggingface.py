@@ -79,7 +79,7 @@ class Pretrained:
 
     def __init__(self, path: str, schema: Schema):
         self.folder, self.notes = Path(path), []
-        self.digest = digests.model_digest(self.folder, files(self.folder))
+        self.digest = self.now()
         inputs = [n for n in schema.own if schema.inputs[n].form in ("ids", "picture")]
         if len(inputs) != 1:
             what = f"a Hugging Face folder reads one text or one picture; the task has {len(inputs)} of them"
@@ -87,6 +87,7 @@ class Pretrained:
         (self.column,), (target,) = inputs, schema.targets.values()
         self.kind = schema.inputs[self.column]
         self.net = self._load("AutoModelForImageClassification" if self.kind.form == "picture" else "AutoModelForSequenceClassification")
+        self.classes, self.sets = target.labels_ is not None, target.head == "label_set"
         self.order = self._matched(target)
         if self.kind.form == "picture":
             self._processor()
@@ -94,6 +95,10 @@ class Pretrained:
             self.tokenizer = self._tokenizer()
             most = (self.tokenizer.model_max_length, getattr(self.net.config, "max_position_embeddings", None) or 512)
             self.most, self.takes = min(most), set(inspect.signature(self.net.forward).parameters)
+
+    def now(self) -> str:
+        """The digest of the files that are read, as they are."""
+        return digests.model_digest(self.folder, files(self.folder))
 
     # Reading the folder
 
@@ -139,23 +144,25 @@ class Pretrained:
         """The model's output for each of the task's labels, in their order."""
         config = self.net.config
         names = [str(config.id2label[i]) for i in range(config.num_labels)]
-        if kind.labels_ is None or config.problem_type == "multi_label_classification":
-            if kind.labels_ is None and len(names) == 1 and config.problem_type in (None, "regression"):
+        several = config.problem_type == "multi_label_classification"
+        if several != self.sets or not (self.sets or self.classes):
+            if kind.head == "regression" and len(names) == 1 and config.problem_type in (None, "regression"):
                 return [0]
-            says = "several labels a row" if config.problem_type == "multi_label_classification" else f"{len(names)} classes"
-            what = f"the model says {says}; the target is {next(iter(kind.spec))}"
+            what = f"the model says {'several labels a row' if several else f'{len(names)} classes'}; the target is {next(iter(kind.spec))}"
             raise refuse("model.labels", what, where=str(self.folder), fix="declare the target's kind as the model answers")
-        declared = find.split(kind.spec)[1]
-        free = "category" in kind.spec and not (isinstance(declared, dict) and declared.get("labels"))
-        if free and len(names) > 1 and set(kind.labels_) < set(names):
-            kind.labels_ = names  # the table just holds no row of the others
-        if set(names) == set(kind.labels_) and len(names) == len(kind.labels_):
-            return [names.index(label) for label in kind.labels_]
-        if len(names) == len(kind.labels_) > 1 and all(re.fullmatch(r"LABEL_\d+", n) for n in names):
-            self.notes.append(f"The model names its classes {names[0]} to {names[-1]}: they are taken to be {', '.join(kind.labels_)}, in this order.")
+        declared, where = find.split(kind.spec)[1], "names_" if self.sets else "labels_"
+        free = ("category" in kind.spec or self.sets) and not (isinstance(declared, dict) and declared.get("labels"))
+        if free and len(names) > 1 and set(getattr(kind, where)) < set(names):
+            setattr(kind, where, names)  # the table just holds no row of the others
+        labels = getattr(kind, where)
+        if set(names) == set(labels) and len(names) == len(labels):
+            return [names.index(label) for label in labels]
+        if len(names) == len(labels) > 1 and all(re.fullmatch(r"LABEL_\d+", n) for n in names):
+            self.notes.append(f"The model names its classes {names[0]} to {names[-1]}: they are taken to be {', '.join(labels)}, in this order.")
             return list(range(len(names)))
-        what = f"the model's classes are {_list(names)}; the task's are {_list(kind.labels_)}"
-        fix = f"declare the target's labels by these names: {{category: {{labels: [{', '.join(names[:4])}, ...]}}}}, or mend id2label in config.json"
+        what = f"the model's classes are {_list(names)}; the task's are {_list(labels)}"
+        form = "labels" if self.sets else "category"
+        fix = f"declare the target's labels by these names: {{{form}: {{labels: [{', '.join(names[:4])}, ...]}}}}, or mend id2label in config.json"
         raise refuse("model.labels", what, why="a class that is taken for another would make every figure wrong", where=str(self.folder), fix=fix)
 
     # Pictures
@@ -213,22 +220,24 @@ class Pretrained:
     def table(self, table: pa.Table) -> np.ndarray:
         rows, parts = zip(*((rows, said.logits) for rows, said, _ in self._asked(table)), strict=True)
         out = torch.cat(parts)[np.argsort(sum(rows, []))].double().numpy()
-        if len(self.order) == 1:
+        if self.sets:
+            return 1 / (1 + np.exp(-out[:, self.order].clip(-700)))
+        if not self.classes:
             return out
         e = np.exp(out - out.max(1, keepdims=True))
         return (e / e.sum(1, keepdims=True))[:, self.order]
 
     @torch.no_grad()
-    def inward(self, target: str, table: pa.Table) -> tuple[Tensor, Tensor]:
+    def inward(self, target: str, table: pa.Table) -> tuple[Tensor | None, Tensor]:
         """See `predictor.Inward`."""
         parts = ((rows, said.logits, read_of(said, mask)) for rows, said, mask in self._asked(table, output_hidden_states=True))
         rows, logits, features = zip(*parts, strict=True)
         back = np.argsort(sum(rows, []))
-        return torch.cat(logits)[back][:, self.order], torch.cat(features)[back]
+        return torch.cat(logits)[back][:, self.order] if self.classes else None, torch.cat(features)[back]
 
     def open(self, table: pa.Table) -> OpenPicture | None:
         """Pictures with gradients; None for texts, whose ids have none."""
-        return OpenPicture(self, table) if self.kind.form == "picture" and self.plain and len(self.order) > 1 else None
+        return OpenPicture(self, table) if self.kind.form == "picture" and self.plain and self.classes else None
 
 
 class OpenPicture:

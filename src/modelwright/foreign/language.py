@@ -14,10 +14,9 @@ import pyarrow as pa
 import torch
 from torch.nn.functional import cross_entropy
 
-from .. import digests
 from ..data.schema import Schema
 from ..errors import refuse
-from .huggingface import BATCH, Pretrained, files
+from .huggingface import BATCH, Pretrained
 
 
 class Language(Pretrained):
@@ -25,7 +24,7 @@ class Language(Pretrained):
 
     def __init__(self, path: str, schema: Schema):
         self.folder, self.notes = Path(path), []
-        self.digest = digests.model_digest(self.folder, files(self.folder))
+        self.digest = self.now()
         prompts, (self.target,) = list(schema.inputs), schema.targets
         if len(prompts) > 1 or any(schema.inputs[n].form != "ids" for n in prompts):
             what = f"a language model reads one text, the prompt, or none; the task has the inputs {', '.join(prompts)}"

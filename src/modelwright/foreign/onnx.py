@@ -32,6 +32,7 @@ class Onnx:
         content = Path(path).read_bytes()
         self.digest = "sha256:" + hashlib.sha256(content).hexdigest()
         how = onnxruntime.SessionOptions()
+        how.log_severity_level = 3  # errors come as exceptions; converters from trees misstate the shape of labels, which it warns of at each call
         try:
             with tempfile.TemporaryDirectory(prefix="modelwright-") as nothing:  # weights in other files are no part of the digest: they are not found
                 how.add_session_config_entry("session.model_external_initializers_file_folder_path", nothing)

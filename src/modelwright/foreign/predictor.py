@@ -6,9 +6,11 @@ they stand, NaN where missing; a category its index among the declared or learnt
 [0, 1]. Several inputs are a dict of these by name, the table's under "table". A function gets the table (Arrow) without the targets instead, and an ONNX
 file whose inputs are named as single columns (skl2onnx's, of a data frame) gets these as they stand.
 What it gives back: (B, K) in the order of the target's labels, logits or probabilities (rows within [0, 1] that sum to 1); one column for two
-classes is the second one's; (B,) or (B, 1) for a number; from a function for a text target, (B,) texts. Whether logits or probabilities is decided
-once, by all rows that it is first asked about, and said in the notes; an answer that later breaks with it is refused. Anything else is refused, never
-guessed.
+classes is the second one's; (B,) or (B, 1) for a number; (B, K) probabilities of a set of labels; (B, T, 6) for boxes: x1 y1 x2 y2 in shares of width
+and height, score, label's index, padded with zeros (a function may give a list of B arrays (n, 6)); from a function for a text target, (B,) texts.
+Whether logits or probabilities is decided once, by all rows that it is first asked about, and said in the notes; an answer that later breaks with it is
+refused. A function may give {"probabilities": (B, K), "decisions": (B,) labels} where it decides otherwise than for the likeliest class, as by
+thresholds for each group: accuracy and fairness are then of its decisions, calibration is of its probabilities. Anything else is refused, never guessed.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from ..data.dataset import TABLE
 from ..data.schema import Schema
 from ..errors import Problem, Refusal, refuse
 from ..forms import Prediction
+from ..operations import Counted
 from ..predictor import Opened
 from .onnx import Onnx
 from .process import SECONDS, Worker
@@ -36,7 +39,8 @@ ROWS = 512  # a call
 
 
 class Foreign:
-    """Any of them. `digest`: of the bytes of the file, or of the files that are read of a folder. `notes`: what was taken for granted, for the report."""
+    """Any of them. `digest`: of the bytes of the file (and, once it is rehearsed, of those that its code reads), or of the files that are read of a folder.
+    `notes`: what was taken for granted, for the report."""
 
     def __init__(self, path: str, schema: Schema, seconds: float = SECONDS):
         """seconds: that a factory may take to make it."""
@@ -48,10 +52,27 @@ class Foreign:
         self.runner = self._runner(path)
         self.digest, self.notes = self.runner.digest, list(self.runner.notes)
 
+    def now(self) -> str:
+        """The digest again: of files that are read from where they lie. An ONNX file was read once."""
+        if isinstance(self.runner, Worker):
+            self.runner.settle()
+        return self.digest if isinstance(self.runner, Onnx) else self.runner.now()
+
     @property
     def process_id(self) -> int | None:
         """Of the process that the model runs in, where it has one of its own."""
         return self.runner.process.pid if isinstance(self.runner, Worker) else None
+
+    def counted(self, table: pa.Table) -> dict[str, int]:
+        """See `predictor.Counting`."""
+        if isinstance(self.runner, Onnx) or isinstance(self.runner, Worker) and self.runner.wants_table:
+            return {}
+        rows = table.select([n for n in self.schema.inputs if n in table.column_names])
+        if isinstance(self.runner, Worker):
+            return {k: int(v) for k, v in self.runner.counted(layout(self.schema, rows)).items()}
+        with Counted() as work:
+            self.predict(rows)
+        return {"operations": work.total, "parameters": sum(p.numel() for p in self.runner.net.parameters())}
 
     def _runner(self, path: str) -> Any:
         if path.endswith(".onnx"):
@@ -73,18 +94,41 @@ class Foreign:
     def predict(self, table: pa.Table) -> dict[str, Prediction]:
         names = set(table.column_names)
         inputs = [n for n in self.schema.inputs if n in names]
-        outs = []
+        outs, decided = [], []
         for start in range(0, table.num_rows, ROWS):
             part = table.select(inputs).slice(start, ROWS)  # targets never leave this process
             whole = self.runner.wants_table or isinstance(self.runner, Onnx) and self.runner.by_columns(inputs)
             out = self.runner.table(part) if whole else self.runner.arrays(layout(self.schema, part))
+            if isinstance(out, dict):
+                decided.append(out["decisions"])
+                out = out["probabilities"]
             if isinstance(self.runner, Onnx) and self.runner.classes:
                 out = self._in_order(out, self.runner.classes)
             if (given := out.shape[:1]) != (part.num_rows,):
                 what = f"the model gave {given[0] if given else 'no'} rows for {part.num_rows}"
                 raise refuse("model.output", what, where=self.path, fix="one row of output a row of input")
             outs.append(out)
-        return {self.target: self.said(np.concatenate(outs))}
+        if outs[0].ndim == 3:  # so many boxes at most in one call, so many in another
+            most = max(out.shape[1] for out in outs)
+            outs = [np.pad(out, ((0, 0), (0, most - out.shape[1]), (0, 0))) for out in outs]
+        said = self.said(np.concatenate(outs))
+        return {self.target: self._decided(said, np.concatenate(decided)) if decided else said}
+
+    def _decided(self, said: Prediction, decided: np.ndarray) -> Prediction:
+        """decided (B,): labels, as the target's column has them."""
+        kind, p = self.schema.targets[self.target], said.probabilities
+        if p is None or decided.shape != (len(p),):
+            what, fix = f"decisions of shape {decided.shape} beside probabilities", "one label for each row, beside probabilities"
+            raise refuse("model.output", what, where=self.path, fix=fix)
+        try:
+            read = kind.encode_target(pa.chunked_array([pa.array(decided)]))
+        except Refusal as e:
+            what, labels = f"decisions that are no labels: {e.problems[0].what}", ", ".join(map(str, kind.labels_[:8]))
+            raise refuse("model.output", what, where=self.path, fix=f"one of the target's labels for each row: {labels}") from e
+        value = torch.from_numpy(read["values"])
+        note = "The model decides for itself: accuracy and fairness are of its decisions, calibration is of its probabilities."
+        self.notes += [note] * (note not in self.notes)
+        return Prediction(value=value, probabilities=p, score=p.gather(1, value[:, None]).squeeze(1))
 
     def _in_order(self, out: np.ndarray, names: list[str]) -> np.ndarray:
         """Columns by their names, in the order of the task's labels."""
@@ -109,7 +153,10 @@ class Foreign:
             named = ", ".join(columns[:40]) + ", ..." * (len(columns) > 40)
             why, fix = f"it was given {given}: {named}", "or mend the task's columns (`NAME: ignore` keeps one from the model) and its target's labels"
             raise Refusal(Problem(p.code, p.what, why, p.where, f"{p.fix or 'mend it'}; {fix}") for p in e.problems) from e
-        self.scale, self.notes = scale, notes
+        self.scale, self.notes, self.digest = scale, notes, self.now()
+        if isinstance(self.runner, Worker) and self.runner.files:
+            names = [Path(f).name for f in self.runner.files]
+            self.notes.append(f"The model's digest is of {self.runner.copy.name} and of what it reads: {', '.join(names[:8])}{', ...' * (len(names) > 8)}.")
 
     def open(self, target: str, table: pa.Table) -> Opened | None:
         """With gradients, where the runner has them."""
@@ -132,13 +179,11 @@ class Foreign:
         """What the model gave back for B rows, as the top of this file says."""
         kind = self.schema.targets[self.target]
         if out.dtype.kind == "U":
-            return Prediction(tokens=kind.written(out.reshape(-1).tolist()))
+            return kind.read(out)
         if not np.isfinite(out).all():
             raise refuse("model.output", f"{int((~np.isfinite(out)).any(tuple(range(1, out.ndim))).sum())} rows are not numbers", where=self.path)
         if kind.labels_ is None:
-            if out.ndim > 2 or (out.ndim == 2 and out.shape[1] != 1):
-                raise refuse("model.output", f"shape {out.shape} for a number", where=self.path, fix="give (B,) or (B, 1)")
-            return Prediction(value=torch.from_numpy(kind.encode_target(pa.chunked_array([pa.array(out.reshape(-1))]))["values"]))
+            return kind.read(out)
         k = len(kind.labels_)
         one = k == 2 and (out.ndim == 1 or (out.ndim == 2 and out.shape[1] == 1))
         if not one and (out.ndim != 2 or out.shape[1] != k):

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 import time
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -55,8 +56,8 @@ class Worker:
         self.copy = self.folder / Path(file).name
         shutil.copyfile(file, self.copy)
         self.copy.chmod(0o400)
-        self.digest = "sha256:" + hashlib.sha256(self.copy.read_bytes()).hexdigest()
-        self.path = path
+        self.path, self.files = path, list[str]()
+        self.digest = self.now()
         environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(file).resolve().parent), *filter(None, [os.environ.get("PYTHONPATH")])])}
         command = [sys.executable, "-m", module, f"{self.copy}:{self.name}"]
         pipes, place = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}, Path(file).resolve().parent
@@ -67,11 +68,31 @@ class Worker:
             raise refuse("model.factory", f"{self.name} made something that cannot be called", where=path, fix="return a torch module or a function")
         self.wants_table = not kind["module"]
 
+    def now(self) -> str:
+        """The digest of its text, and of the files that it is known to have read, as they are."""
+        lines = [f"{Path(self.copy).name}\0{hashlib.sha256(self.copy.read_bytes()).hexdigest()}"]
+        for file in self.files:
+            with contextlib.suppress(OSError), open(file, "rb") as f:  # one that is gone is missing in it
+                lines.append(f"{os.path.relpath(file, Path(self.path.rpartition(':')[0]).parent)}\0{hashlib.file_digest(f, 'sha256').hexdigest()}")
+        one = lines[0].rpartition("\0")[2]
+        return f"sha256:{hashlib.sha256(chr(10).join(lines).encode()).hexdigest() if self.files else one}"
+
+    def settle(self) -> list[str]:
+        """Asks which files it has read by now; the digest is of these from then on."""
+        with contextlib.suppress(Refusal):  # it was ended
+            self.files = json.loads(self._ask(b"L", b""))
+        return self.files
+
     def differentiate(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """See `worker.differentiated`."""
         return unpack(self._ask(b"D", pack(arrays)))
 
-    def table(self, table: pa.Table) -> np.ndarray:
+    def counted(self, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """See `worker.counted`."""
+        return unpack(self._ask(b"C", pack(arrays)))
+
+    def table(self, table: pa.Table) -> np.ndarray | dict[str, np.ndarray]:
+        """See `worker.said`."""
         sink = io.BytesIO()
         with pa.ipc.new_stream(sink, table.schema) as writer:
             writer.write_table(table)
@@ -80,10 +101,11 @@ class Worker:
     def arrays(self, arrays: dict[str, np.ndarray]) -> np.ndarray:
         return self._array(self._ask(b"X", pack(arrays)))
 
-    def _array(self, content: bytes) -> np.ndarray:
+    def _array(self, content: bytes) -> np.ndarray | dict[str, np.ndarray]:
         try:
-            return np.load(io.BytesIO(content), allow_pickle=False)
-        except (ValueError, EOFError, OSError, MemoryError) as e:
+            found = np.load(io.BytesIO(content), allow_pickle=False)
+            return found if isinstance(found, np.ndarray) else {k: found[k] for k in found.files}
+        except (ValueError, EOFError, OSError, MemoryError, zipfile.BadZipFile) as e:
             raise self._torn() from e
 
     def _ask(self, letter: bytes, content: bytes) -> bytes:

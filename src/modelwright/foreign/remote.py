@@ -17,6 +17,7 @@ from torch import Tensor
 from ..data.dataset import TABLE
 from ..data.schema import Schema
 from ..explainer import Redrawn
+from ..operations import Counted
 from .process import Worker
 
 SLACK = 1e-6  # what single precision may put outside [0, 1]
@@ -77,8 +78,11 @@ def asked(worker: Worker, inputs: dict[str, Tensor], now: Redrawn | None, cotang
     arrays = {f"input.{n}": x.detach().numpy() for n, x in inputs.items()}
     arrays |= {} if cotangent is None else {"cotangent": cotangent.numpy()}
     arrays |= {} if now is None else {"draw": np.array(now.seed)}
+    arrays |= {} if Counted.now is None else {"count": np.array(True)}
     with torch._C.DisableTorchFunction():
         found = worker.differentiate(arrays)
+    if Counted.now is not None:
+        Counted.now.total += int(found["operations"])
     if now is not None:
         now.elsewhere = max(now.elsewhere, int(found["redrew"]))
     return {k: torch.from_numpy(v) for k, v in found.items()}

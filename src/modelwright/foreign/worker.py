@@ -1,8 +1,8 @@
 """The process in which code that came with a model runs: `python -m modelwright.foreign.worker FILE.py:factory`. It is given inputs and never labels.
 
 It reads frames from standard input and answers each on standard output: one letter, eight bytes of length, the content. "T" brings a table (Arrow),
-"X" a batch of arrays (npz without pickles), "D" one to be differentiated in; "Y" answers with an array (npy; npz to "D"), "E" with the error's text,
-"K" says first what the factory made.
+"X" a batch of arrays (npz without pickles), "D" one to be differentiated in, "C" one whose work is counted; "Y" answers with an array (npy), or several
+by name (npz), "E" with the error's text, "K" says first what the factory made. "L" asks for a list of the files that it has read (JSON).
 What the code prints goes to standard error. The parent is `process.Worker`.
 """
 
@@ -23,6 +23,10 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+
+from .reads import Reads
+
+BOTH = ("probabilities", "decisions")
 
 
 def send(pipe: BinaryIO, letter: bytes, content: bytes) -> None:
@@ -77,42 +81,82 @@ def is_module(made: Any) -> bool:
 def answer(made: Any, letter: bytes, content: bytes) -> bytes:
     if letter == b"D":
         return pack(differentiated(made, unpack(content)))
+    if letter == b"C":
+        return pack(counted(made, unpack(content)))
+    found = said(made, letter, content)
+    if isinstance(found, dict):
+        return pack(found)
     out = io.BytesIO()
-    np.save(out, said(made, letter, content), allow_pickle=False)
+    np.save(out, found, allow_pickle=False)
     return out.getvalue()
 
 
-def said(made: Any, letter: bytes, content: bytes) -> np.ndarray:
-    """Numbers, or (B,) texts where a function gives texts."""
+def said(made: Any, letter: bytes, content: bytes) -> np.ndarray | dict[str, np.ndarray]:
+    """Numbers, or (B,) texts where a function gives texts; both by name, where it gives decisions beside probabilities."""
     if letter == b"T":
         import pyarrow as pa
 
-        out = np.asarray(made(pa.ipc.open_stream(content).read_all()))
+        out = made(pa.ipc.open_stream(content).read_all())
+        if isinstance(out, dict):
+            if {*out} != {*BOTH}:
+                raise TypeError(f"a dict of {', '.join(map(str, out))}: it should be of {' and '.join(BOTH)}")
+            decided = np.asarray(out["decisions"])
+            return {"probabilities": np.asarray(out["probabilities"], np.float64), "decisions": decided.astype(str) if decided.dtype == object else decided}
+        out = stacked(out)
         if out.dtype.kind == "c":
             raise TypeError("complex numbers")
         written = out.dtype.kind == "U" or (out.dtype.kind == "O" and all(isinstance(v, str) for v in out.tolist()))
         return out.astype(str if written else np.float64)
     import torch
 
-    arrays = unpack(content)
-    tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
     with torch.no_grad():
-        out = made(next(iter(tensors.values())) if len(tensors) == 1 else tensors)
-    return out.detach().cpu().double().numpy()
+        return asked(made, unpack(content)).detach().cpu().double().numpy()
+
+
+def asked(made: Any, arrays: dict[str, np.ndarray]) -> Any:
+    import torch
+
+    tensors = {k: torch.from_numpy(v) for k, v in arrays.items()}
+    return made(next(iter(tensors.values())) if len(tensors) == 1 else tensors)
+
+
+def counted(made: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """{"operations": of the module's answer to these, "parameters"}"""
+    import torch
+
+    from ..operations import Counted
+
+    with Counted() as work, torch.no_grad():
+        asked(made, arrays)
+    return {"operations": np.array(work.total), "parameters": np.array(sum(p.numel() for p in made.parameters()))}
+
+
+def stacked(out: Any) -> np.ndarray:
+    """An array; of a list of arrays (n, D), boxes say, of which some rows have more than others, padded with zeros to the longest."""
+    if isinstance(out, (list, tuple)) and out and all(getattr(row, "ndim", 0) == 2 for row in out):
+        rows = [np.asarray(row, np.float64) for row in out]
+        whole = np.zeros((len(rows), max(map(len, rows)), rows[0].shape[1]))
+        for i, row in enumerate(rows):
+            whole[i, : len(row)] = row
+        return whole
+    return np.asarray(out)
 
 
 def differentiated(made: Any, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """{"answer": (B, K)} of the one input; with a "cotangent" {"gradient"} of its product with the answer; with a "draw", of redrawn weights."""
+    """{"answer": (B, K)} of the one input; with a "cotangent" {"gradient"} of its product with the answer; with a "draw", of redrawn weights.
+    With a "count" also the "operations" of the answer."""
     import torch
 
     from ..explainer import Redrawn
+    from ..operations import Counted
 
     (x,) = [torch.from_numpy(a) for name, a in arrays.items() if name.startswith("input.")]
     backwards = "cotangent" in arrays
     redrawn = Redrawn(int(arrays["draw"])) if "draw" in arrays else None
-    with redrawn or contextlib.nullcontext(), torch.set_grad_enabled(backwards):
+    work = Counted() if "count" in arrays else None
+    with redrawn or contextlib.nullcontext(), work or contextlib.nullcontext(), torch.set_grad_enabled(backwards):
         out = made(x.requires_grad_(backwards))
-    found = {"redrew": np.array(len(redrawn.weights) if redrawn else 0)}
+    found = {"redrew": np.array(len(redrawn.weights) if redrawn else 0), "operations": np.array(work.total if work else 0)}
     if not backwards:
         return found | {"answer": out.cpu().numpy()}
     slope = None
@@ -137,6 +181,7 @@ def serve(make: Callable[[str], Any], answer: Callable[[Any, bytes, bytes], byte
     pipe_in, pipe_out = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a print in the model's code must not tear a frame
     try:
+        reads = Reads(sys.argv[1].rpartition(":")[0], Path.cwd())
         made = make(sys.argv[1])
         send(pipe_out, b"K", json.dumps({"module": is_module(made), "callable": callable(made)}).encode())
     except BaseException as e:  # noqa: BLE001 - whatever the user's code raises is told to the parent
@@ -144,7 +189,7 @@ def serve(make: Callable[[str], Any], answer: Callable[[Any, bytes, bytes], byte
         return
     while (frame := receive(pipe_in)) is not None:
         try:
-            send(pipe_out, b"Y", answer(made, *frame))
+            send(pipe_out, b"Y", json.dumps(reads.files()).encode() if frame[0] == b"L" else answer(made, *frame))
         except BaseException as e:  # noqa: BLE001
             send(pipe_out, b"E", f"{type(e).__name__}: {e}".encode(errors="backslashreplace"))
 

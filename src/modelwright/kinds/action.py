@@ -34,7 +34,8 @@ class Action(Kind):
             raise ValueError(f"labels ({len(labels)}) must be as many as classes ({classes})")
         self.classes, self.low, self.high, self.labels = classes, low, high, labels
         self.labels_ = None if classes is None else labels or [str(i) for i in range(classes)]
-        self.primary = "accuracy" if classes else "rmse"
+        self.primary, self.credit = ("accuracy", "accuracy") if classes else ("rmse", None)
+        self.measures = frozenset({self.primary})
 
     def fit(self, values: pa.ChunkedArray) -> None:
         self.episodes_ = self._listed(values.type)

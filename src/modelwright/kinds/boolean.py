@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from ..errors import refuse
 from ..forms import Prediction
-from ..kind import Kind, Metric, Profile, Stored, class_metrics
+from ..kind import CLASS_METRICS, Kind, Metric, Profile, Stored, class_metrics
 
 YES = {"true", "yes", "y", "t", "1", "1.0", "是", "真"}
 NO = {"false", "no", "n", "f", "0", "0.0", "否", "假"}
@@ -20,7 +20,8 @@ class Boolean(Kind):
     place = "code"
     form = "table"
     head = "binary"
-    primary = "accuracy"
+    primary = credit = "accuracy"
+    measures = CLASS_METRICS
     cardinality = 3
     classes = 2
     labels_ = ["false", "true"]

@@ -39,7 +39,8 @@ Found = tuple[list[float], str]  # one box as x1 y1 x2 y2, and its label
 class Boxes(Kind):
     place = "none"
     head = "boxes"
-    primary = "map"
+    primary, credit = "map", "picture_f1"
+    measures = frozenset({"map", "map_50", "picture_f1"})
 
     def __init__(
         self,
@@ -218,27 +219,51 @@ class Boxes(Kind):
         values = torch.cat([boxes, value.values[..., 4:]], -1) * left.unsqueeze(-1)
         return Ragged(values.gather(1, order.unsqueeze(-1).expand_as(values)), left.sum(1))
 
+    def _matched(self, prediction: Prediction, truth: Stored, least: float = 0.0) -> m.Matches:
+        """Of the boxes whose score is at least so much."""
+        mask = prediction.boxes.mask & (prediction.score >= least)
+        boxes, scores = prediction.boxes.values[mask].numpy().astype(np.float64), prediction.score[mask].numpy().astype(np.float64)
+        offsets, true = np.concatenate([[0], np.cumsum(mask.sum(1).numpy())]), truth["values"].astype(np.float64)
+        return m.match_boxes(boxes, prediction.labels[mask].numpy(), scores, offsets, true[:, :4], true[:, 4].astype(np.int64), truth["offsets"])
+
+    def curves(self, prediction: Prediction, truth: Stored) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """{label: (recall, precision)}, for a report."""
+        return {self.names_[k]: curve for k, curve in m.box_curves(self._matched(prediction, truth)).items()}
+
     def metrics(self, prediction: Prediction, truth: Stored) -> dict[str, Metric]:
-        mask = prediction.boxes.mask
-        boxes, lengths = prediction.boxes.values[mask].numpy().astype(np.float64), prediction.boxes.lengths.numpy()
-        labels, scores = prediction.labels[mask].numpy(), prediction.score[mask].numpy().astype(np.float64)
-        offsets = np.concatenate([[0], np.cumsum(lengths)])
-        true, known = truth["values"].astype(np.float64), truth["known"]
-        whole = (true[:, :4], true[:, 4].astype(np.int64), truth["offsets"])
-        matches = m.match_boxes(boxes, labels, scores, offsets, *whole)
-        rarest = (matches.truths[known] > 0).sum(0)
-        units = int(rarest[rarest > 0].min(initial=len(known)))
+        known, matches = truth["known"], self._matched(prediction, truth)
+        holds = matches.truths > 0  # (N, K): which classes a picture holds
+        often = np.where(holds[known].any(0), holds[known].sum(0), len(known) + 1)
+        rarest = np.where(known & holds[:, often.argmin()], 0, -1) if holds[known].any() else None
 
         def over(threshold: int | None) -> Metric:
-            return Metric(lambda index: m.mean_average_precision(matches, index[known[index]], threshold), units=units)
+            return Metric(lambda index: m.mean_average_precision(matches, index[known[index]], threshold), of=rarest)
 
-        sure = scores >= self.shown
-        picture = np.repeat(np.arange(len(lengths)), lengths)[sure]
-        shown = np.bincount(picture, minlength=len(lengths))
-        some = m.match_boxes(boxes[sure], labels[sure], scores[sure], np.concatenate([[0], np.cumsum(shown)]), *whole)
-        hits, wanted = np.bincount(some.picture, some.hit[:, 0], minlength=len(lengths)), np.diff(truth["offsets"])
+        some, wanted = self._matched(prediction, truth, self.shown), np.diff(truth["offsets"])
+        shown = (prediction.boxes.mask & (prediction.score >= self.shown)).sum(1).numpy()
+        hits = np.bincount(some.picture, some.hit[:, 0], minlength=len(wanted))
         f1 = np.where(shown + wanted > 0, 2 * hits / np.maximum(shown + wanted, 1), 1.0)  # nothing there and nothing found is right
-        return {"map": over(None), "map50": over(0), "picture_f1": Metric.mean(np.where(known, f1, np.nan))}
+        return {"map": over(None), "map_50": over(0), "picture_f1": Metric.mean(np.where(known, f1, np.nan))}
+
+    def read(self, out: np.ndarray) -> Prediction:
+        """(B, T, 6): boxes as x1 y1 x2 y2 in shares of the picture's width and height, score, label's index; a score of 0 is padding."""
+        form = "give (B, T, 6): x1 y1 x2 y2 in shares of width and height, a score in [0, 1], the label's index; a score of 0 is padding"
+        if out.dtype.kind != "f" or out.ndim != 3 or out.shape[2] != 6:
+            raise refuse("model.output", f"shape {out.shape} for boxes", fix=form)
+        score, found = out[..., 4], out[out[..., 4] != 0]
+        strange = {
+            "scores outside [0, 1]": (found[:, 4] < 0) | (found[:, 4] > 1),
+            f"labels that are none of 0 to {len(self.names_) - 1}": ~np.isin(found[:, 5], np.arange(len(self.names_))),
+            "boxes far outside their picture (pixels?)": (found[:, :4] < -0.5).any(1) | (found[:, :4] > 1.5).any(1),
+            "boxes whose second corner is not below and right of the first": (found[:, 2:4] < found[:, :2]).any(1),
+        }
+        if wrong := [f"{int(w.sum())} {what}" for what, w in strange.items() if w.any()]:
+            raise refuse("model.output", f"of {len(found)} boxes {', '.join(wrong)}", fix=form)
+        order = np.argsort(-score, axis=1, kind="stable")
+        out, lengths = np.take_along_axis(out, order[..., None], 1), torch.from_numpy((score != 0).sum(1))
+        whole = torch.from_numpy(out)
+        boxes = Ragged(whole[..., :4].clamp(0, 1), lengths)
+        return Prediction(boxes=boxes, labels=whole[..., 5].long(), score=whole[..., 4])
 
     def placed(self, prediction: Prediction, table: pa.Table) -> Prediction:
         """extra.size (B, 2): width and height of each picture in pixels, NaN where the table does not tell."""

@@ -10,14 +10,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ..forms import Prediction
-from ..kind import Kind, Metric, Profile, Stored, class_metrics, natural_order, unseen_labels, values_as_text
+from ..kind import CLASS_METRICS, Kind, Metric, Profile, Stored, class_metrics, natural_order, unseen_labels, values_as_text
 
 
 class Category(Kind):
     place = "code"
     form = "table"
     head = "classes"
-    primary = "accuracy"
+    primary = credit = "accuracy"
+    measures = CLASS_METRICS
 
     def __init__(self, labels: list[str] | None = None, most: int = 1000):
         self.labels = labels  # declared: all of them, in this order

@@ -11,6 +11,7 @@ from collections import Counter
 
 import numpy as np
 import pyarrow as pa
+import torch
 
 from .. import metrics as m
 from ..errors import refuse
@@ -24,7 +25,8 @@ class Labels(Kind):
     place = "number"
     form = "table"
     head = "label_set"
-    primary = "micro_f1"
+    primary, credit = "micro_f1", "subset_accuracy"
+    measures = frozenset({"micro_f1", "macro_f1", "subset_accuracy"})
 
     def __init__(self, labels: list[str] | None = None, separators: str | None = None, most: int = 1000, drop_unseen: bool = False):
         self.labels = labels  # declared: all of them, in this order
@@ -96,6 +98,14 @@ class Labels(Kind):
 
         whole = np.where(known, (y == chosen).all(1), np.nan)
         return {"micro_f1": over(m.micro_f1), "macro_f1": over(m.macro_f1), "subset_accuracy": Metric.mean(whole)}
+
+    def read(self, out: np.ndarray) -> Prediction:
+        """(B, K): each label's probability; those above 1/2 are the set."""
+        if out.dtype.kind != "f" or out.shape[1:] != (len(self.names_),) or out.min(initial=0) < 0 or out.max(initial=0) > 1:
+            what = f"shape {out.shape}" if out.shape[1:] != (len(self.names_),) or out.dtype.kind != "f" else f"{out.min():.4g} to {out.max():.4g}"
+            raise refuse("model.output", f"{what} for the probabilities of {len(self.names_)} labels", fix="one column a label, each a probability (a sigmoid)")
+        p = torch.from_numpy(out)
+        return Prediction(value=p > 0.5, score=torch.maximum(p, 1 - p).prod(1), extra={"probabilities": p})
 
     def answer(self, name: str, prediction: Prediction) -> dict:
         """Labels as one text a row, which every table format can hold, and the probability of each of the first 20."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
 
 from .. import metrics as m
 from ..errors import refuse
@@ -16,6 +17,7 @@ from ..forms import Prediction
 from ..kind import Kind, Metric, Profile, Stored
 
 BINS = 128  # an encoder may take fewer
+HUGE_32 = 1e30  # within single precision
 HUGE = 1e100  # beyond it sums and squares overflow
 
 
@@ -25,8 +27,14 @@ class Number(Kind):
     head = "regression"
     primary = "rmse"
 
-    def __init__(self, scale: bool = True):
-        self.scale = scale  # False: values are taken as they are
+    def __init__(self, scale: bool = True, tolerance: float | None = None):
+        """scale: False: values are taken as they are. tolerance: as a target, by how much an answer may be off and be right, in the column's own units:
+        then there is a share `within` it, which slices and corruptions are measured by."""
+        if tolerance is not None and not 0 < tolerance < float("inf"):
+            raise ValueError(f"tolerance ({tolerance}) must be above 0")
+        self.scale, self.tolerance = scale, tolerance
+        self.credit = None if tolerance is None else "within"
+        self.measures = frozenset({"rmse", "mae", "r2", "coverage"} | ({"within"} if self.credit else set()))
 
     @classmethod
     def guess(cls, column: Profile) -> float:
@@ -50,7 +58,8 @@ class Number(Kind):
         return np.sign(x) * np.log1p(np.abs(x)) if self.log_ else x
 
     def _scaled(self, bent: np.ndarray) -> np.ndarray:
-        return np.clip((bent - self.mean_) / self.sd_, -20, 20).astype(np.float32)  # a slip of a thousandfold must not blow up a layer
+        x = (bent - self.mean_) / self.sd_
+        return (np.clip(x, -20, 20) if self.scale else np.clip(x, -HUGE_32, HUGE_32)).astype(np.float32)  # a slip of a thousandfold must not blow up a layer
 
     def encode(self, values: pa.ChunkedArray) -> Stored:
         x = floats(values)
@@ -81,10 +90,20 @@ class Number(Kind):
             "mae": Metric.mean(np.abs(error), "lower"),
             "r2": Metric(over(m.r2)),
         }
+        if self.tolerance is not None:
+            found["within"] = Metric.mean(np.where(np.isnan(error), np.nan, np.abs(error) <= self.tolerance))
         if prediction.quantiles is not None:
             q = self.real(prediction.quantiles.numpy())
-            found["interval_coverage"] = Metric.mean(np.where(np.isnan(y), np.nan, (y >= q[:, 0]) & (y <= q[:, -1])))
+            found["coverage"] = Metric.mean(np.where(np.isnan(y), np.nan, (y >= q[:, 0]) & (y <= q[:, -1])))
         return found
+
+    def read(self, out: np.ndarray) -> Prediction:
+        """(B,) or (B, 1), in the column's own units."""
+        if out.dtype.kind == "U":
+            return super().read(out)
+        if out.ndim > 2 or (out.ndim == 2 and out.shape[1] != 1):
+            raise refuse("model.output", f"shape {out.shape} for a number", fix="give (B,) or (B, 1)")
+        return Prediction(value=torch.from_numpy(self.encode_target(pa.chunked_array([pa.array(out.reshape(-1))]))["values"]))
 
     def answer(self, name: str, prediction: Prediction) -> dict:
         columns = {name: self.real(prediction.value.numpy())}

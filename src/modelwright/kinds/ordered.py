@@ -12,14 +12,15 @@ import pyarrow.compute as pc
 from .. import metrics as m
 from ..errors import refuse
 from ..forms import Prediction
-from ..kind import Kind, Metric, Stored, class_metrics, natural_order, unseen_labels, values_as_text
+from ..kind import CLASS_METRICS, Kind, Metric, Stored, class_metrics, natural_order, unseen_labels, values_as_text
 
 
 class Ordered(Kind):
     place = "number"
     form = "table"
     head = "ordered"
-    primary = "mae"
+    primary, credit = "mae", "accuracy"
+    measures = CLASS_METRICS | {"mae", "quadratic_kappa"}
 
     def __init__(self, order: list[str | int | float] | None = None):
         self.order = order

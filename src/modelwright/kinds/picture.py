@@ -45,6 +45,7 @@ class Picture(Kind):
     encoder = "resnet"
     head = "picture"
     primary = "rmse"
+    measures = frozenset({"rmse", "psnr"})
 
     def __init__(
         self,

@@ -40,7 +40,8 @@ class Text(Kind):
     form = "ids"
     encoder = "lstm"
     head = "tokens"
-    primary = "bleu"
+    primary, credit = "bleu", "rouge_l"
+    measures = frozenset({"bleu", "chrf", "exact", "rouge_l"})
     special_: dict[str, Any] = {"pad": PAD, "mask": MASK, "begin": BEGIN, "end": END, "all": [*range(5)], "before": [], "after": []}
     """The special ids; mask is None where a checkpoint has none. before, after: what is put around a text that is read."""
 
@@ -192,10 +193,14 @@ class Text(Kind):
         ragged.values = ragged.values.long()
         return ragged
 
-    def written(self, texts: list[str]):
-        ids = self._encode(texts)
+    def read(self, out: np.ndarray) -> Prediction:
+        """(B,) texts."""
+        if out.dtype.kind != "U":
+            raise refuse("model.output", f"numbers of shape {out.shape} for a text", fix="give one text a row")
+        ids = self._encode(out.reshape(-1).tolist())
         flat = np.fromiter((i for row in ids for i in row), np.int32)
-        return self.batch({"values": flat, "offsets": np.cumsum([0, *map(len, ids)], dtype=np.int64)}, np.arange(len(ids)))
+        offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
+        return Prediction(tokens=self.batch({"values": flat, "offsets": offsets}, np.arange(len(ids))))
 
     def decode(self, tokens) -> list[str]:
         """Texts of a `Ragged` of ids; special ids are left out."""
@@ -204,7 +209,7 @@ class Text(Kind):
 
     def metrics(self, prediction: Prediction, truth: Stored) -> dict[str, Metric]:
         """BLEU against the true text as the model could write it (normalised, cut); the mean chrF of a text, which short ones have too; the share of
-        texts that are exactly right."""
+        texts that are exactly right; the mean ROUGE-L, in [0, 1]."""
         written = self.decode(prediction.tokens)
         true = self.decode(self.batch(truth, np.arange(len(truth["known"]))))
         statistics = m.bleu_statistics(written, true)
@@ -214,6 +219,7 @@ class Text(Kind):
             "bleu": Metric(lambda index: m.bleu(statistics[index[known[index]]])),
             "chrf": Metric.mean(np.where(known, m.chrf_rows(written, true), np.nan)),
             "exact": Metric.mean(np.where(known, exact, np.nan)),
+            "rouge_l": Metric.mean(np.where(known, m.rouge_l_rows(written, true), np.nan)),
         }
 
     def answer(self, name: str, prediction: Prediction) -> dict:

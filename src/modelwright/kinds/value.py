@@ -15,6 +15,7 @@ from ..kind import Kind, Metric, Stored
 class Value(Kind):
     head = "value"
     primary = "rmse"
+    measures = frozenset({"rmse"})
 
     def __init__(self):
         self.scale_ = 1.0

@@ -17,6 +17,7 @@ from ..home import home, now, registry_url
 from . import aliases, objects, records, references, trail, versions, whole
 from .database import Database, Postgres, Session, Sqlite, T
 from .formats import FORMATS
+from .looked import Rows
 from .objects import Finding
 from .records import Audited
 from .trail import Event
@@ -53,32 +54,35 @@ class Base:
 
     # Openings of test splits, and what was measured
 
-    def open_test(self, digest: str, who: str, limits: Policy | None = None, targets: Iterable[str] = (), model: str | None = None) -> int:
-        """Record that `who` looks at the test split of these rows, with these bytes, under these limits; how often it was opened, this time included."""
-        return self.transaction(lambda db: records.open_test(db, digest, who, limits, targets, model))
+    def open_test(
+        self, digest: str, who: str, limits: Policy | None = None, targets: Iterable[str] = (), model: str | None = None, rows: Iterable[Rows] = ()
+    ) -> int:
+        """Record that `who` looks at the test split of these rows, with these bytes, under these limits; how often it was opened, this time included.
+        rows: what is kept to know most of them again (`looked.py`)."""
+        return self.transaction(lambda db: records.open_test(db, digest, who, limits, targets, model, rows))
 
-    def judged(self, digest: str) -> list[str]:
-        """The models that were measured on the test split of these rows, in the order in which each was first."""
+    def judged(self, digest: str, rows: Iterable[Rows] = ()) -> list[str]:
+        """The models that were measured on the test split of these rows, or most of them, in the order in which each was first."""
         if self.url is None and not self.path.exists():  # a plan asks, and writes nothing
             return []
-        return self.transaction(lambda db: records.judged(db, digest))
+        return self.transaction(lambda db: records.judged(db, digest, rows))
 
     def openings(self, digest: str) -> list[dict[str, str]]:
-        """Who opened the test split of these rows, and when, in order."""
+        """Who opened the test split of these rows, or most of them, and when, in order."""
         return self.transaction(lambda db: records.openings(db, digest))
 
-    def first_limits(self, digest: str, targets: Iterable[str]) -> list[Limit]:
-        """The limits under which these rows were first opened with limits, for the same targets."""
+    def first_limits(self, digest: str, targets: Iterable[str], rows: Iterable[Rows] = ()) -> list[Limit]:
+        """The limits under which these rows, or most of them, were first opened with limits, for the same targets."""
         from . import policy
 
-        found = self.transaction(lambda db: records.first_limits(db, digest, targets))
+        found = self.transaction(lambda db: records.first_limits(db, digest, targets, rows))
         return policy.unchanged(*found) if found else []
 
-    def edited_limits(self, digest: str, targets: Iterable[str], limits: Policy) -> list[str]:
+    def edited_limits(self, digest: str, targets: Iterable[str], limits: Policy, rows: Iterable[Rows] = ()) -> list[str]:
         """In words, where these limits are looser than when the rows were first opened."""
         from . import policy
 
-        texts = policy.loosened(self.first_limits(digest, targets), limits)
+        texts = policy.loosened(self.first_limits(digest, targets, rows), limits)
         return [f"limits were edited after the test split was opened: {t}; to promote, this needs an override" for t in texts]
 
     def limits_of(self, digest: str) -> list[Limit] | None:

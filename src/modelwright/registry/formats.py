@@ -45,4 +45,14 @@ CREATE TABLE event (
 {append_only:evidence};
 {append_only:event}
 """
-FORMATS = (OPENINGS, VERSIONS)
+LOOKED_AT = """
+CREATE TABLE looked_at (
+    mark     TEXT PRIMARY KEY,  -- sha256 of the other three
+    digest   TEXT NOT NULL,  -- of the split's rows
+    whole    INTEGER NOT NULL,  -- 1: hashes of all rows that stand alone, 0: the least of them
+    hashes   TEXT NOT NULL  -- JSON: of hexadecimal numbers, rising
+);
+CREATE INDEX looked_at_of ON looked_at (digest);
+{append_only:looked_at}
+"""
+FORMATS = (OPENINGS, VERSIONS, LOOKED_AT)

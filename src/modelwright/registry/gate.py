@@ -34,8 +34,8 @@ COUNT = ("test", "trusted")  # unseen rows; trusted are those whose labels are s
 ANY_SPLIT = {"data", "privacy", "efficiency"}
 AREA_OF = {"ece": "calibration"}
 NAMES = {  # by area; the first have none of their own
-    "": "accuracy balanced_accuracy f1 auroc average_precision nll brier ece rmse mae r2 map map_50 bleu rouge_l episode_return success_rate "
-    "subset_accuracy micro_f1 macro_f1 quadratic_kappa quantile_loss coverage",
+    "": "accuracy balanced_accuracy f1 auroc average_precision nll brier ece rmse mae r2 within map map_50 picture_f1 bleu rouge_l chrf exact psnr "
+    "episode_return success_rate subset_accuracy micro_f1 macro_f1 quadratic_kappa quantile_loss coverage",
     "data": "duplicate_rate near_duplicate_rate leakage group_overlap time_overlap label_error_rate test_label_error_rate shortcut coded_missing "
     "unit_switch number_format split_shift contamination personal seen_rate preprocessing group_label_error_rate "
     "row_order spelling synthetic_rate",
@@ -50,10 +50,10 @@ NAMES = {  # by area; the first have none of their own
     "exposure exposure_repeated",
     "explanation": "completeness_error randomization_similarity random_logit_similarity stability fidelity unfaithful_rows overlooked "
     "offmanifold_gap recall_at_k counterfactual_validity counterfactual_cells",
-    "efficiency": "latency_p50_ms latency_p95_ms latency_p99_ms size_mb memory_mb parameters",
+    "efficiency": "latency_p50_ms latency_p95_ms latency_p99_ms size_mb memory_mb parameters operations",
     "safety": "violations refusals over_refusals",
 }
-SHARE = re.compile(r"(?!.*gain)(.*(accuracy|f1|auroc|auc|ece|rate|coverage|_precision|_l|_at_.*|_error|_difference|_overlap)|map.*)")  # at most 1
+SHARE = re.compile(r"(?!.*gain)(.*(accuracy|f1|auroc|auc|ece|rate|coverage|_precision|_l|_at_.*|exact|within|_error|_difference|_overlap)|map.*)")  # at most 1
 SIGNED = re.compile(r"r2|quadratic_kappa|episode_return|.*(gain_over|worse_than).*|explanation\..*")  # may be below 0
 METRICS = frozenset(f"{area}.{name}".lstrip(".") for area, names in NAMES.items() for name in names.split())
 
@@ -63,6 +63,23 @@ def area_of(metric: str, slice: str | None) -> str:
     if "." in metric:
         return metric.split(".")[0]
     return AREA_OF.get(metric, "accuracy" if slice is None else "slice")
+
+
+NEEDS = {  # by area: what its audits may lack, where there is no figure for a limit
+    "slice": "rows of that slice in the test split",
+    "data": "columns of that kind, and the rows that it compares (--data train=FILE)",
+    "accuracy": "a target that has it; a gain training rows, too (--data train=FILE), or a champion",
+    "calibration": "a target of classes",
+    "conformal": "calibration rows (--data calibration=FILE)",
+    "fairness": "a column of groups (group: true), and a target of classes",
+    "ood": "rows of another kind (--data ood=FILE)",
+    "robustness": "an input that can be moved or corrupted",
+    "privacy": "training rows (--data train=FILE); epsilon a private run (dp_sgd), or --trainer with its --statement",
+    "explanation": "inputs that can be explained; recall_at_k rows with a planted truth (--data planted=FILE)",
+    "efficiency": "a model that says its size",
+    "safety": "a declared policy (audit.safety), and a target of text",
+}
+ALSO = {"privacy": ("private_training", "membership", "exposure"), "explanation": ("counterfactual",), "slice": ("slices",), "accuracy": ("episodes",)}
 
 
 @dataclass(frozen=True)
@@ -186,12 +203,23 @@ def decide(policy: Policy, measurements: Iterable[Measurement], *, digests: Mapp
         here = [m for m in named if m.split in COUNT or limit.area in ANY_SPLIT]
         rows += [_judge(limit, m, level_for(policy, _models(m)), digests) for m in here]
         if not here:
-            seen = sorted({m.split for m in named})
-            why = f"it was measured on {', '.join(seen)}, and only the test split counts" if seen else "it was not measured"
-            rows.append(Row(limit, None, "fail", ["gate.missing"], f"{limit.name} {limit.text}: {why}"))
+            why, codes = _missing(limit, named, measurements)
+            rows.append(Row(limit, None, "fail", ["gate.missing", *codes], f"{limit.name} {limit.text}: {why}"))
     verdicts = {r.verdict for r in rows}
     verdict = next(v for v in ("fail", "inconclusive", "pass") if v in verdicts)
     return Decision(verdict, [{"code": c, "text": r.text} for r in rows if r.verdict != "pass" for c in r.codes], rows)
+
+
+def _missing(limit: Limit, named: list[Measurement], measurements: list[Measurement]) -> tuple[str, list[str]]:
+    """(why there is no figure that counts, codes): it is of other rows; its audit failed, or had no time; or it lacked something."""
+    if named:
+        return f"it was measured on {', '.join(sorted({m.split for m in named}))}, and only the test split counts", []
+    audits = (limit.area, *ALSO.get(limit.area, ()))
+    failed = [m for m in measurements if m.value is None and m.audit in audits and m.metric == f"{m.audit}.error"]
+    if failed:
+        said = "; ".join(dict.fromkeys(str(m.details.get("error")).splitlines()[0] for m in failed))
+        return f"it was not measured: {said}", list(dict.fromkeys(c for m in failed for c in m.reasons))
+    return f"it was not measured; it takes {NEEDS.get(limit.area, 'an audit that measures it')}", []
 
 
 def _judge(limit: Limit, m: Measurement, level: float, digests: Mapping[str, str | Mapping[str, str]]) -> Row:
@@ -204,8 +232,8 @@ def _judge(limit: Limit, m: Measurement, level: float, digests: Mapping[str, str
         if m.digests.get(key) != want:
             return row("fail", "gate.digest", f"measured on other {key} ({_short(m.digests.get(key))}) than is to be promoted ({_short(want)})")
     if m.value is None or math.isnan(m.value):
-        why = m.details.get("why")
-        return row("fail", f"{limit.area}.not_a_number", f"there is no value: {why}" if isinstance(why, str) else "the value is not a number")
+        why = m.details.get("why") or ", ".join(m.reasons)
+        return row("fail", f"{limit.area}.not_a_number", f"there is no value: {why}" if why and isinstance(why, str) else "the value is not a number")
     low = -math.inf if m.low is None or math.isnan(m.low) else m.low
     high = math.inf if m.high is None or math.isnan(m.high) else m.high
     if low > high:

@@ -16,7 +16,7 @@ import os
 from collections import Counter
 from pathlib import Path
 
-from . import trail
+from . import looked, trail
 from .database import Session
 from .objects import Finding
 
@@ -50,7 +50,9 @@ def amiss(db: Session, seen: Line | None, model: str | None = None) -> list[Find
             add(f"the measurements {digest[:19]} were changed after they were recorded")
     opened = Counter((digest, policy, targets) for digest, policy, targets in db("SELECT digest, policy, targets FROM test_opening"))
     lines = Counter((e.digest, e.details["policy"], e.details["targets"]) for e in events if e.what == "open")
-    for digest in sorted({digest for digest, *_ in lines - opened}):
+    kept = {mark for mark, *row in db("SELECT mark, digest, whole, hashes FROM looked_at") if mark == looked.mark(*row)}
+    lost = {e.digest for e in events if e.what == "open" and not {*e.details.get("rows", ())} <= kept}
+    for digest in sorted({digest for digest, *_ in lines - opened} | lost):
         add(f"openings of the test rows {digest[:19]} were taken out or changed")
     return out
 

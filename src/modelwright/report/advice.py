@@ -25,7 +25,8 @@ REPAIRS = {  # of an area whose limit is violated
     "privacy": "Repair privacy: the strategy `dp_sgd` from the first stage on, or less training on each row.",
     "data": "Mend the data first: the columns and rows that are named here; docs/verdicts.md says how, code by code.",
     "safety": "Repair safety: the lines `rule=` below name the rule that was broken; filter what is written, or train against it.",
-    "missing": "A limit without a figure: give what its audit needs (a column, a split, more time), or leave the limit out of a copy of the policy.",
+    "missing": "A limit without a figure: give what its audit needs (a column, a split, more time, a model that opens), or leave the limit out of a copy of "
+    "the policy.",
 }
 THEIRS = {  # the same of a model that was trained elsewhere
     "fairness": "Repair fairness where the model is trained (weights of its rows), or after it: thresholds for each group, in the FILE.py:factory that asks "
@@ -201,17 +202,36 @@ def _parted(story: Story) -> dict[str, str]:
     for e in story.lines():
         r = (e.get("details") or {}).get("repair")
         if r and str(e.get("metric")).startswith("fairness.") and e.get("verdict") == "fail":
-            each = ", ".join(f"{number(t)} of {clean(g, 60)}" for g, t in list(r["thresholds"].items())[:8])
-            yes = f"say {clean(e['details'].get('positive'), 40)} above a probability of {each}, as found on {r['rows']:,} {clean(r['split'], 20)} rows"
-            how = "in the FILE.py:factory that asks it, p becomes p (1 - t) / (p (1 - t) + (1 - p) t), t being the group's own"
-            return {"fairness": f"Repair fairness after training: {yes} ({how}); or while it is trained, by weights of its rows. Then audit the new model."}
+            mixed = any(len(mix) > 1 for mix in r["thresholds"].values())
+            each = "; ".join(f"{clean(g, 60)}: {_mix(mix)}" for g, mix in list(r["thresholds"].items())[:8])
+            on = f"{r['rows']:,} {clean(r['split'], 20)} rows"
+            yes = f"decide {clean(e['details'].get('positive'), 40)} above a threshold of each group's own, as found on {on}"
+            shares = ", shares of rows by a number that stays the row's own, u = (6180.34 |log((p + 1e-9) / (1 - p + 1e-9))|) mod 1: yes where the weights of "
+            shares = f"{shares}the thresholds below p add up to more than u" * mixed
+            how = 'the function of the FILE.py:factory that asks it returns {"probabilities": p, "decisions": labels}'
+            but = "its probabilities stay as they are, or take the temperature, and are calibrated all the same (thresholds are of p before it)"
+            other = "Or repair it while it is trained, by weights of its rows."
+            return {"fairness": f"Repair fairness after training: {yes} ({each}{shares}); {how}, so that {but}. {other} Then audit the new model."}
     return {}
+
+
+def _mix(mix: Iterable[Iterable[float]]) -> str:
+    """Thresholds of a group: 0.31, or 0.31 for 0.70 of the rows and 0.44 for 0.30."""
+    shown = [(number(t) if 0 <= t <= 1 else "always" if t < 0 else "never", w) for t, w in mix]
+    return shown[0][0] if len(shown) == 1 else " and ".join(f"{t} for {number(w)} of the rows" for t, w in shown)
 
 
 def _violated(story: Story) -> set[str]:
     """The areas of limits that fail; `missing` where nothing was measured for one."""
     failed = [e for e in story.lines() if e.get("limit") and e.get("verdict") == "fail"]
-    return {"missing" if "gate.missing" in (e.get("reason_codes") or ()) else str(e.get("metric")).split(".")[0] for e in failed}
+    return {"missing" if _unshown(e) else str(e.get("metric")).split(".")[0] for e in failed}
+
+
+def _unshown(e: Mapping[str, Any]) -> bool:
+    """Whether nothing was measured for want of something. A private training's claim that comes to nothing has no value either, and is refuted."""
+    codes = set(e.get("reason_codes") or ())
+    lacking = not str(e.get("metric")).startswith("privacy.") or bool(codes & {"privacy.budget", "privacy.not_trained"})
+    return "gate.missing" in codes or (e.get("value") is None and lacking)
 
 
 def _wrong_way_round(story: Story) -> bool:

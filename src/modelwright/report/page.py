@@ -117,7 +117,7 @@ def _target(name: str, drawn: Any) -> dict[str, Any]:
         figures.append(_figure(plots.reliability, drawn.before, drawn.after, title="Calibration"))
     if drawn.roc is not None:
         figures.append(_figure(plots.roc, drawn.roc, title="ROC"))
-    if drawn.pr is not None:
+    if drawn.pr:
         figures.append(_figure(plots.pr, drawn.pr, title="Precision and recall"))
     if drawn.confusion is not None:
         figures.append(_figure(plots.confusion, drawn.confusion, labels, title="Confusion"))

@@ -224,8 +224,15 @@ def roc(ax: Axes, curve: Any, title: str = "ROC") -> bool:
 
 
 @_drawn(3.2, 3.15)
-def pr(ax: Axes, curve: Any, title: str = "Precision and recall") -> bool:
-    return _unit(ax, curve, title, "recall", "precision")
+def pr(ax: Axes, curves: Mapping[str, Any], title: str = "Precision and recall") -> bool:
+    """One curve, or one for each of the first four classes."""
+    if len(curves) == 1:
+        return _unit(ax, next(iter(curves.values())), title, "recall", "precision")
+    for colour, (name, curve) in zip((BLUE, ORANGE, GREEN, RED), curves.items(), strict=False):
+        ax.plot(*_pairs(*curve), color=colour, linewidth=1.4, label=clean(name, 20), clip_on=False)
+    ax.set(title=clean(title, 40), xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02), aspect="equal")
+    ax.legend(loc="lower left", labelcolor=SOFT, handlelength=1.4)
+    return True
 
 
 def _unit(ax: Axes, curve: Any, title: str, x: str, y: str) -> bool:

@@ -23,7 +23,7 @@ class TargetPlots:
     before: Bins | None = None  # reliability, before and after temperature scaling
     after: Bins | None = None
     roc: Curve | None = None  # false positive rate, true positive rate
-    pr: Curve | None = None  # recall, precision
+    pr: Mapping[str, Curve] = field(default_factory=dict)  # {class, "" of two classes: (recall, precision)}
     confusion: Any = None  # (K, K) counts, rows are the truth
     residual: Curve | None = None  # truth, predicted
     samples: Sequence[bytes] = ()  # pictures that the model made of validation rows

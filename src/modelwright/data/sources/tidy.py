@@ -85,8 +85,11 @@ def _beyond(column: pa.ChunkedArray) -> pa.ChunkedArray | None:
 
 
 def plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Without the wrapping: dictionaries, extensions, views, run lengths and decimals become the values that they stand for."""
+    """Without the wrapping: dictionaries, extensions, views, run lengths and decimals become the values that they stand for; text has 32-bit offsets, as in a
+    text table (pandas writes 64), where it is not too long for them."""
     kind = column.type
+    if pa.types.is_large_string(kind) and column.nbytes < 1 << 31:
+        return column.cast(pa.string())
     if isinstance(kind, pa.BaseExtensionType):
         return plain(pa.chunked_array([c.storage for c in column.chunks], kind.storage_type))
     if pa.types.is_dictionary(kind):

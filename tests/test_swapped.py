@@ -1,0 +1,103 @@
+"""What answers is what is digested: a model folder that becomes another while it is read or asked is refused, and a function is its files, too."""
+
+import shutil
+
+import pytest
+from sklearn.datasets import load_breast_cancer
+
+import modelwright as mw
+from modelwright import auditing
+from modelwright.auditing import case
+from modelwright.errors import Refusal
+from modelwright.registry.store import Registry
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """With two runs of one task, whose models differ."""
+    folder = tmp_path_factory.mktemp("swapped")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MODELWRIGHT_HOME", str(folder / "home"))
+        load_breast_cancer(as_frame=True).frame.iloc[:240, -6:].to_csv(folder / "data.csv", index=False)
+        tree = {"data": "data.csv", "target": {"target": "category"}, "audit": {"require": {"accuracy": ">= 0.5"}}}
+        for b in ("linear", "majority"):
+            mw.run(mw.task_of(tree | {"model": {"instead": b}}, root=folder), folder / b)
+    return folder
+
+
+def swap(run, other):
+    shutil.rmtree(run / "model")
+    shutil.copytree(other / "model", run / "model")
+
+
+@pytest.mark.parametrize("moment", ["before it is digested again", "while it is asked"])
+def test_the_evidence_names_the_bytes_that_answered(home, tmp_path, monkeypatch, moment):
+    monkeypatch.setenv("MODELWRIGHT_HOME", str(home / "home"))
+    run, other = home / f"run {moment}", home / "majority"
+    shutil.copytree(home / "linear", run)
+    known = len(Registry().history())
+    place, name = (case, "open_model") if moment.startswith("before") else (auditing, "measure")
+    whole = getattr(place, name)
+
+    def then_swapped(*given, **more):
+        made = whole(*given, **more)
+        swap(run, other)
+        return made
+
+    monkeypatch.setattr(place, name, then_swapped)
+    with pytest.raises(Refusal, match="changed while it was read or asked") as e:
+        mw.audit(run, out=tmp_path / "out", only=["accuracy"])
+    assert e.value.problems[0].code == "model.changed" and not (tmp_path / "out" / "evidence.json").exists()
+    assert [line.what for line in Registry().history()[known:]] == ["open"] * (name == "measure")
+    monkeypatch.undo()
+    monkeypatch.setenv("MODELWRIGHT_HOME", str(home / "home"))
+    assert mw.audit(run, out=tmp_path / "again", only=["accuracy"]).decision["verdict"]  # what lies there now, and stays
+
+
+CODE = """
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+import halves
+
+NATIVE = "native.bin"
+
+def factory():
+    weight = json.loads((Path(__file__).parent / "weight.json").read_text())
+    Path("log.txt").write_text("what it writes itself is no part of it")
+    Path("log.txt").read_text()
+    with open(os.open(NATIVE, os.O_RDONLY)) as f:
+        f.read()
+    def answer(table):
+        (Path(__file__).parent / "late.txt").read_text()
+        return halves.two(1 / (1 + np.exp(-weight * (table.to_pandas().to_numpy()[:, 0] - 25))))
+    return answer
+"""
+
+
+def test_a_functions_digest_is_of_what_it_reads(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELWRIGHT_HOME", str(tmp_path / "home"))
+    (tmp_path / "halves.py").write_text("import numpy as np\n\ndef two(p):\n    return np.stack([1 - p, p], 1)\n")
+    for name, text in {"model.py": CODE, "weight.json": "-0.3", "native.bin": "0", "late.txt": "", "other.txt": ""}.items():
+        (tmp_path / name).write_text(text)
+    task = mw.task_of({"data": str(home / "data.csv"), "target": "target"}, root=tmp_path)
+
+    def audited(name="out"):
+        shutil.rmtree(tmp_path / name, ignore_errors=True)
+        done = mw.audit(f"{tmp_path}/model.py:factory", {"test": str(home / "data.csv")}, task, tmp_path / name, only=["accuracy"])
+        return done.evidence["model"], done.evidence["evidence"][0]["details"]["test_models"]
+
+    first = audited()
+    assert "of what it reads: halves.py, late.txt, native.bin, weight.json" in (tmp_path / "out" / "report.html").read_text("utf-8")
+    (tmp_path / "other.txt").write_text("changed")
+    assert audited() == first == (first[0], 1), "the same files are the same model"
+    for i, name in enumerate(("weight.json", "halves.py", "native.bin", "late.txt")):
+        (tmp_path / name).write_text((tmp_path / name).read_text() + " ")
+        assert audited()[1] == 2 + i, "another model on the same test rows"
+    then = 'table.num_rows > 8 and (Path(__file__).parent / ("oth" + "er.txt")).read_text(); return halves'
+    (tmp_path / "model.py").write_text(CODE.replace("return halves", then))
+    with pytest.raises(Refusal, match="changed while it was read or asked"):
+        audited()
