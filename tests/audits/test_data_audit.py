@@ -306,6 +306,16 @@ def test_numbers_as_text(write, found):
     assert (formats.number_format(pa.chunked_array([cells])) is not None) == found
 
 
+def test_a_name_of_the_class_beside_it_makes_no_wrong_labels():
+    """Among rows of one class those that are read as another all contradict, however sure: by such groups overlap was taken for error."""
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 4, 1500)
+    x = rng.normal(size=(1500, 4)) + 1.6 * np.eye(4)[y]  # they overlap much
+    table = pa.table({f"x{i}": x[:, i] for i in range(4)} | {"called": [f"class {c}" for c in y], "y": y})
+    found = figures(subject({"train": table.slice(0, 1000), "test": table.slice(1000)}, kinds={"called": "identifier"}))
+    assert [found[n].low for n in ("label_error_rate", "test_label_error_rate", "group_label_error_rate")] == [0, 0, 0]
+
+
 def test_a_switch_of_units_from_a_day_on_is_found_between_tenths_of_time():
     rng, day = np.random.default_rng(3), np.repeat(np.arange(200), 5)
     x = rng.normal(170, 10, 1000)

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from ..checks import codes, formats, hidden, labels, leaks, moments, order, personal, prepared, shortcuts, spelling, units
-from ..checks.columns import crossings, fifths, floats, groups, is_number, is_text, tenths
+from ..checks.columns import crossings, fifths, floats, groups, is_number, is_text, tells, tenths
 from ..checks.learner import features, out_of_fold
 from ..forms import Measurement
 from ..intervals import Interval
@@ -190,7 +190,9 @@ def wrong_labels(v: View) -> list[Measurement]:
         y, of_, where = y[rows], None if of is None else of[rows], side[rows]
         p = out_of_fold(x[rows], y, classes, v.subject.seed, of_) if len(rows) >= 60 else None
         grouped = groups(table.take(rows), set(schema.targets), 50, whole=True) | tenths(table.take(rows))
+        grouped = {n: g for n, g in grouped.items() if not tells(g[0], y)}  # among rows of one class, contradictions do not thin out
         ranges = fifths(table.take(rows), [n for n in v.inputs if n not in grouped and n in table.column_names])
+        ranges = {n: g for n, g in ranges.items() if not tells(g[0], y)}
         worst = None if p is None else labels.worst_group(grouped | ranges, p, y, level, of_, ranges=ranges)
         worst = (labels.opposite(grouped, x[rows], y, level, of_) if worst and isinstance(x, np.ndarray) and x.shape[1] <= WIDE else None) or worst
         for split in ("train", "test"):

@@ -26,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy.stats import binom
 
-from ..checks.columns import is_text
+from ..checks.columns import is_text, tells
 from ..forms import Measurement
 from ..intervals import Interval, paired, within
 from ..kind import Metric
@@ -137,10 +137,7 @@ def columns_of(subject: Subject, table: pa.Table, target: str) -> list[str]:
         if name in (*schema.inputs, *schema.group, *schema.targets) or not few or not len(y):
             continue
         codes = column.combine_chunks().dictionary_encode(null_encoding="encode").indices.to_numpy()[truth["known"]]
-        counts = np.zeros((codes.max() + 1, y.max() + 1))
-        np.add.at(counts, (codes, y), 1)
-        base = counts.sum(0).max()
-        if counts.max(1).sum() - base <= 0.5 * (len(y) - base) or not classes:  # it leaves the target open: no copy of it, no prediction
+        if not tells(codes, y):
             beside.append(name)
     return list(dict.fromkeys([*schema.inputs, *schema.group, *beside]))
 

@@ -67,6 +67,15 @@ def fifths(table: pa.Table, names: list[str]) -> dict[str, tuple[np.ndarray, lis
     return found
 
 
+def tells(codes: np.ndarray, y: np.ndarray) -> bool:
+    """Whether names (N,) int, -1 none, leave little open of classes (N,): they spare more than half of the errors of guessing (lambda of Goodman & Kruskal
+    1954). Such a column is a copy of the target or a prediction."""
+    counts = np.zeros((codes.max(initial=-1) + 2, y.max(initial=0) + 1))
+    np.add.at(counts, (codes + 1, y), 1)
+    base = counts.sum(0).max()
+    return bool(counts.max(1).sum() - base > 0.5 * (len(y) - base))
+
+
 def crossings(of: dict[str, tuple[np.ndarray, list[str]]], most: int = 20, columns: int = 6) -> dict[str, np.ndarray]:
     """{"a and b": (N,) numbers, -1 where either is missing} of every two groupings, at most so many cells, among the columns of the fewest names."""
     few = sorted(of, key=lambda n: len(of[n][1]))[:columns]
