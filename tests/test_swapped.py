@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from PIL import Image
 from sklearn.datasets import load_breast_cancer
 
 import modelwright as mw
@@ -99,5 +100,57 @@ def test_a_functions_digest_is_of_what_it_reads(home, tmp_path, monkeypatch):
         assert audited()[1] == 2 + i, "another model on the same test rows"
     then = 'table.num_rows > 8 and (Path(__file__).parent / ("oth" + "er.txt")).read_text(); return halves'
     (tmp_path / "model.py").write_text(CODE.replace("return halves", then))
+    with pytest.raises(Refusal, match="changed while it was read or asked"):
+        audited()
+
+
+PICTURES = """
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+def factory():
+    def answer(table):
+        (Path(__file__).parent / ("late" + ".txt")).read_text()
+        Path("cache.txt").write_text("what it writes itself")
+        bright = np.array([np.asarray(Image.open(os.path.join(ROOT, c))).mean() / 255 for c in table.column("scan").to_pylist()])
+        return np.stack([1 - bright, bright], 1)
+    return answer
+"""
+
+
+@pytest.mark.parametrize("cells", ["beside the code", "beside the table", "below a root elsewhere", "in full"])
+def test_pictures_that_cells_name_are_data_and_no_part_of_the_model(tmp_path, monkeypatch, cells):
+    monkeypatch.setenv("MODELWRIGHT_HOME", str(tmp_path / "home"))
+    code, tables = tmp_path / "code", tmp_path / "tables"
+    root = {"beside the code": code, "below a root elsewhere": tmp_path / "pictures"}.get(cells, tables)
+    for folder in (code, tables, root / "test"):
+        folder.mkdir(parents=True, exist_ok=True)
+    rows = ["scan,bright"]
+    for i in range(24):
+        Image.new("L", (8, 8), 200 * (i % 2) + i).save(root / "test" / f"{i}.png")
+        rows.append(f"{root if cells == 'in full' else '.'}/test/{i}.png,{['no', 'yes'][i % 2]}")
+    (tables / "test.csv").write_text("\n".join(rows))
+    (code / "model.py").write_text(PICTURES.replace("ROOT", repr("" if cells == "beside the code" else str(root))))
+    (code / "late.txt").write_text("")
+    task = mw.task_of({"data": {"source": str(tables / "test.csv"), "root": str(root), "columns": {"scan": "image"}}, "target": "bright"}, root=tmp_path)
+
+    def audited():
+        shutil.rmtree(tmp_path / "out", ignore_errors=True)
+        done = mw.audit(f"{code}/model.py:factory", {"test": str(tables / "test.csv")}, task, tmp_path / "out", only=["accuracy"])
+        return done.evidence["model"], next(line["value"] for line in done.evidence["evidence"] if line["metric"] == "accuracy")
+
+    first = audited()
+    assert first[1] == 1 and audited() == first
+    assert "model.py and of what it reads: late.txt." in (tmp_path / "out" / "report.html").read_text("utf-8")
+    Image.new("L", (8, 8), 2).save(root / "test" / "0.png")
+    assert audited()[0] == first[0], "another picture is other data"
+    (code / "late.txt").write_text("weights that are read at the first question")
+    assert audited()[0] != first[0]
+    late = (code / "model.py").read_text().replace('("late" + ".txt")', '("late.txt" if table.num_rows <= 8 else "oth" + "er.txt")')
+    (code / "model.py").write_text(late)
+    (code / "other.txt").write_text("weights that no cell names, first read when the test rows are asked about")
     with pytest.raises(Refusal, match="changed while it was read or asked"):
         audited()

@@ -53,7 +53,7 @@ class Environment(Checked):
 class Data(Checked):
     source: Any = None  # a file, a folder, several, hub://NAME, sklearn://NAME, {table: file} for a query; from Python also a frame
     query: str | None = None
-    columns: dict[Name, Spec] = {}  # column -> kind, {kind: ..., group: true, immutable: true, its settings}, or ignore
+    columns: dict[Name, Spec] = {}  # column -> kind, {kind: ..., group: true, immutable: true, known: true, its settings}, or ignore
     split: Split = Split()
     environment: Environment = Environment()
     root: str | None = None  # paths inside the table stay below it
@@ -258,11 +258,11 @@ def _dict(tree: dict[str, Any], key: str) -> dict[str, Any]:
 
 
 def column_kind(spec: Spec) -> tuple[Spec | None, dict[str, Any]]:
-    """(kind spec or None = infer, the rest: group, immutable) of what `columns` says of one column."""
+    """(kind spec or None = infer, the rest: group, immutable, known) of what `columns` says of one column."""
     if isinstance(spec, str):
         return ALIASES.get(spec, spec), {}
     rest = dict(spec)
-    roles = {k: rest.pop(k) for k in ("group", "immutable") if k in rest}
+    roles = {k: rest.pop(k) for k in ("group", "immutable", "known") if k in rest}
     if "kind" in rest:
         kind = rest.pop("kind")
         if not isinstance(kind, str):

@@ -7,9 +7,11 @@ from sklearn.datasets import make_classification
 from sklearn.metrics import roc_auc_score
 
 from modelwright import auditing, find
+from modelwright.audits import data as data_audit
 from modelwright.checks import codes, columns, copies, formats, labels, leaks, shift, units
 from modelwright.data import splits
 from modelwright.data.schema import Schema, infer, profile
+from modelwright.registry import gate
 from modelwright.subject import Subject
 
 
@@ -304,6 +306,40 @@ def test_codes_for_missing(cells, found):
 def test_numbers_as_text(write, found):
     cells = [write(v) for v in np.random.default_rng(0).uniform(100, 9000, 200)]
     assert (formats.number_format(pa.chunked_array([cells])) is not None) == found
+
+
+def test_a_column_that_is_known_before_the_answer_is_no_leak_where_that_is_declared():
+    rng = np.random.default_rng(0)
+    y = np.cumsum(rng.normal(size=900))
+    table = pa.table({"before": np.r_[y[0], y[:-1]], "x": rng.normal(size=900), "y": y})
+    parts = {"train": table.slice(0, 600), "test": table.slice(600)}
+    s = subject(parts, kinds={"y": "number"})
+    assert figures(s)["leakage"].value == 1 and figures(s)["leakage"].details["columns"][0]["column"] == "before"
+    s.schema.known = ["before"]
+    line = figures(s)["leakage"]
+    assert line.value == 0 and line.details["declared_known"] == ["before"] and Schema.from_json(s.schema.to_json()).known == ["before"]
+
+
+def test_a_constant_column_and_a_check_that_fails_leave_the_others_alone(monkeypatch):
+    parts = {k: t.append_column("hours", pa.array([constant] * t.num_rows)) for constant in (0, 5.0, 9) for k, t in clean().items()}
+    found = figures(subject(parts, kinds={"hours": "number"}))
+    assert found["coded_missing"].value == 0 and not [m for m in found.values() if "audit.error" in m.reasons]
+
+    def breaks(view):
+        raise IndexError("index -2")
+
+    monkeypatch.setitem(data_audit.STEPS, "leakage", breaks)
+    broken = figures(subject(parts, kinds={"hours": "number"}))
+    assert broken["leakage"].reasons == ["audit.error"] and broken.keys() == found.keys() and broken["duplicate_rate"].value == 0
+
+
+def test_what_was_left_out_is_said_by_name():
+    asked = {"accuracy", "data", "slice"}
+    lines = auditing.measure(subject(clean()), only=["data"], asked=asked)
+    assert {m.metric: m.reasons for m in lines if m.metric.endswith(".error")} == {"accuracy.error": ["audit.no_model"], "slices.error": ["audit.no_model"]}
+    decided = gate.decide(gate.parse({"auroc": ">= 0.8"}), lines, digests={})
+    assert [r["code"] for r in decided.reasons] == ["gate.missing", "audit.no_model"]
+    assert decided.reasons[0]["text"].endswith("it was not measured: no model was given")
 
 
 def test_a_name_of_the_class_beside_it_makes_no_wrong_labels():

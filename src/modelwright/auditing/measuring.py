@@ -14,6 +14,7 @@ from ..foreign.onnx import Onnx
 from ..foreign.predictor import Foreign
 from ..foreign.process import Worker
 from ..forms import Measurement
+from ..registry.gate import ALSO
 from ..subject import Subject
 from . import again, unlabelled
 
@@ -67,6 +68,10 @@ def _measure(subject: Subject, budget: float | None, only: list[str] | None, log
             measured.append(_without(subject, name, str(e), e.problems[0].code))
         except Exception as e:  # noqa: BLE001 - whatever an audit meets must end in the evidence, not in a lost run
             measured.append(_without(subject, name, f"{type(e).__name__}: {e}", "audit.error"))
+    left_out = {area: (area, *ALSO.get(area, ())) for area in sorted(asked)}
+    for audits in (a for a in left_out.values() if not {find.split(n)[0] for n in names} & {*a}):
+        why = ("no model was given", "audit.no_model") if subject.predictor is None else ("it was left out by --only", "audit.left_out")
+        measured.append(_without(subject, next(a for a in audits if a in find.names("audits")), *why))
     if subject.predictor is not None:
         again.mark(subject, measured, before=before)
         with contextlib.suppress(Refusal):  # it does not answer, as its figures say

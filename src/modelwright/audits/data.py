@@ -42,7 +42,10 @@ class Data(Audit):
             elif name in COMPARE and view.train is None:
                 found.append(view.line(name, None, 0, {"needs": "train"}, ["data.no_train"]))
             else:
-                found += step(view)
+                try:
+                    found += step(view)
+                except Exception as e:  # noqa: BLE001 - the other checks have their say
+                    found.append(view.line(name, None, 0, {"why": f"{type(e).__name__}: {e}"}, ["audit.error"]))
         return found
 
 
@@ -129,16 +132,17 @@ def leakage(v: View) -> list[Measurement]:
             found.append(v.line("leakage", None, len(y), {}, ["data.too_few"], target=target, split=split))
             continue
         of = v.units(table)
-        asked = {n: table.column(n) for n in v.inputs}
+        told = set(v.subject.schema.known)
+        asked = {n: table.column(n) for n in v.inputs if n not in told}
 
         def rest(without: tuple[str, ...], table=table, y=y, classes=classes, of=of) -> np.ndarray:
             return out_of_fold(features(v.subject.schema, table, without), y, classes, v.subject.seed, of)
 
-        hits = leaks.leaking(asked | moments.spans(table, v.inputs), y, classes, rest, v.subject.seed, 1 - 0.9 * v.alarm, of)
+        hits = leaks.leaking(asked | moments.spans(table, [*asked]), y, classes, rest, v.subject.seed, 1 - 0.9 * v.alarm, of)
         hits += hidden.answers({n: c for n, c in asked.items() if n not in {h["column"] for h in hits}}, y, classes, v.subject.seed,
                                1 - 0.1 * v.alarm, of)  # fmt: skip
         method = f"each column alone against all others, out of fold, and what columns hide; false findings at most {v.alarm:g}"
-        details = {"columns": hits[:SHORT], "looked_at": len(asked)}
+        details = {"columns": hits[:SHORT], "looked_at": len(asked), **({"declared_known": sorted(told)} if told else {})}
         found.append(v.line("leakage", float(len(hits)), len(y), details, target=target, split=split, method=method))
     return found
 

@@ -106,10 +106,11 @@ def _alone(v: float, rest: np.ndarray) -> bool:
 
 def _no_answer(values: np.ndarray, counts: np.ndarray) -> float | None:
     """Answers in whole steps from 0 or 1 up to 6 at most, and then 9 (or 99): beyond a gap of two steps or more from a last answer that is no rarity."""
-    steps, v = values[:-1], values[-1]
-    whole = 3 <= len(steps) <= 7 and steps[0] in (0, 1) and (np.diff(steps) == 1).all()
+    steps, v = values[:-1], values[-1:]
+    if not (3 <= len(steps) <= 7 and steps[0] in (0, 1) and (np.diff(steps) == 1).all()):
+        return None
     common = counts.sum() >= 100 and counts[-2] >= 0.04 * counts.sum() and counts[-1] >= max(2, 0.001 * counts.sum())
-    return float(v) if whole and common and v in (9, 99) and v - steps[-1] > 2 else None
+    return float(v[0]) if common and v[0] in (9, 99) and v[0] - steps[-1] > 2 else None
 
 
 def _impossible(others: np.ndarray) -> bool:

@@ -56,6 +56,7 @@ class Schema:
     group_values_: list[str] = field(default_factory=list)
     acted: list[str] = field(default_factory=list)  # targets learnt by acting: no table holds the truth of them
     immutable: list[str] = field(default_factory=list)  # columns that no counterfactual changes: declared so, or a group's
+    known: list[str] = field(default_factory=list)  # columns that are declared to be there before the answer is: no leaks, however much they tell
     root: str = "."  # of the table at hand: paths in its cells lie below (see `at`); never saved
 
     @property
@@ -162,6 +163,7 @@ class Schema:
             "group_values": self.group_values_,
             "acted": self.acted,
             "immutable": self.immutable,
+            "known": self.known,
         }
 
     @classmethod
@@ -173,8 +175,8 @@ class Schema:
                 kinds[e["name"]].load(e["fitted"])
             return kinds
 
-        immutable = data.get("immutable", data["group"])
-        return cls(some(data["inputs"]), some(data["targets"]), data["group"], data["group_values"], data.get("acted", []), immutable)
+        roles = (data.get("acted", []), data.get("immutable", data["group"]), data.get("known", []))
+        return cls(some(data["inputs"]), some(data["targets"]), data["group"], data["group_values"], *roles)
 
 
 def fit(kind: Kind, table: pa.Table, name: str) -> None:

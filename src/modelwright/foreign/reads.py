@@ -2,7 +2,8 @@
 
 Seen are files that Python opens (numpy, torch and json open theirs so), modules that lie elsewhere than what is installed, and, since
 libraries in other languages open files unseen, files that the code names in full and safetensors beside any of these. Left out: what is installed, what
-the process wrote itself, devices. A file that other libraries open by a name that was put together is not seen.
+the process wrote itself, devices, and files that cells of a table name and that were first opened to answer about it: pictures by their paths are data.
+A file that other libraries open by a name that was put together is not seen.
 """
 
 from __future__ import annotations
@@ -12,8 +13,12 @@ import contextlib
 import os
 import site
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_APPEND
 SYSTEM = ("/proc", "/sys", "/dev", "/etc", "/usr", "/lib", "/lib64")
@@ -34,6 +39,26 @@ class Reads:
                 path = os.path.abspath(os.fsdecode(args[0]))
                 writes = any(c in (args[1] or "") for c in "wax+") or isinstance(args[2], int) and args[1] is None and args[2] & WRITES
                 self.written.add(path) if writes else self.opened.setdefault(path)
+
+    @contextlib.contextmanager
+    def about(self, letter: bytes, content: bytes) -> Iterator[None]:
+        """While a frame is answered. Of files that are first opened meanwhile, those that a cell of its table names are left out: by their paths in full, or
+        as seen from here or from any other folder (the data's root may be any). Weights that are first read then, which no cell names, stay."""
+        before = len(self.opened)
+        try:
+            yield
+        finally:
+            if letter == b"T" and len(self.opened) > before:
+                self._leave_out(table_of(content), list(self.opened)[before:])
+
+    def _leave_out(self, table: pa.Table, opened: list[str]) -> None:
+        new = {p: os.path.realpath(p) for p in opened}
+        names = {os.path.basename(p) for pair in new.items() for p in pair}
+        cells = {os.path.normpath(c) for column in table.columns for c in texts(column) if os.path.basename(c) in names and "\0" not in c}
+        whole = {os.path.realpath(c) for c in cells}
+        for path, real in new.items():
+            if real in whole or not cells.isdisjoint(path.split(os.sep, i)[-1] for i in range(1, path.count(os.sep) + 1)):
+                del self.opened[path]
 
     def files(self) -> list[str]:
         """Sorted; the file itself, of which there is the copy, is not among them."""
@@ -57,3 +82,21 @@ class Reads:
         with contextlib.suppress(ValueError, OSError):
             return {str(self.place / t) for t in texts if 0 < len(t) < 256 and "\0" not in t and "\n" not in t}
         return set()
+
+
+def table_of(content: bytes) -> pa.Table:
+    return pa.ipc.open_stream(content).read_all()
+
+
+def texts(column: pa.ChunkedArray) -> Iterator[str]:
+    """Those of its cells, also of what is in lists and structs."""
+    kind = column.type
+    if pa.types.is_dictionary(kind):
+        yield from texts(column.cast(kind.value_type))
+    elif pa.types.is_struct(kind):
+        for field in column.flatten():
+            yield from texts(field)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        yield from texts(pc.list_flatten(column))
+    elif pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        yield from filter(None, column.to_pylist())

@@ -24,7 +24,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from .reads import Reads
+from .reads import Reads, table_of
 
 BOTH = ("probabilities", "decisions")
 
@@ -94,9 +94,7 @@ def answer(made: Any, letter: bytes, content: bytes) -> bytes:
 def said(made: Any, letter: bytes, content: bytes) -> np.ndarray | dict[str, np.ndarray]:
     """Numbers, or (B,) texts where a function gives texts; both by name, where it gives decisions beside probabilities."""
     if letter == b"T":
-        import pyarrow as pa
-
-        out = made(pa.ipc.open_stream(content).read_all())
+        out = made(table_of(content))
         if isinstance(out, dict):
             if {*out} != {*BOTH}:
                 raise TypeError(f"a dict of {', '.join(map(str, out))}: it should be of {' and '.join(BOTH)}")
@@ -189,7 +187,9 @@ def serve(make: Callable[[str], Any], answer: Callable[[Any, bytes, bytes], byte
         return
     while (frame := receive(pipe_in)) is not None:
         try:
-            send(pipe_out, b"Y", json.dumps(reads.files()).encode() if frame[0] == b"L" else answer(made, *frame))
+            with reads.about(*frame):
+                out = json.dumps(reads.files()).encode() if frame[0] == b"L" else answer(made, *frame)
+            send(pipe_out, b"Y", out)
         except BaseException as e:  # noqa: BLE001
             send(pipe_out, b"E", f"{type(e).__name__}: {e}".encode(errors="backslashreplace"))
 

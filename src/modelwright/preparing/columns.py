@@ -39,6 +39,8 @@ def columns_of(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: li
         raise Refusal(absent)
     group = [n for n, (_, roles) in declared.items() if roles.get("group")]
     immutable = [n for n, (_, roles) in declared.items() if roles.get("immutable", roles.get("group"))]
+    if known := [n for n, (_, roles) in declared.items() if roles.get("known")]:
+        warnings.append(f"declared as known when the answer is asked for, however much they tell of it, and so no leak: {', '.join(known)}")
     inputs, columns = {}, []
     for n in names:
         spec, _ = declared.get(n, (None, {}))
@@ -75,7 +77,7 @@ def columns_of(task: Task, table: pa.Table, loaded: sources.Loaded, warnings: li
             why="every column is a target, an identifier, constant or ignored",
             fix="declare a column's kind in data.columns",
         )
-    schema = Schema(inputs, targets, group, acted=list(targets) if played else [], immutable=immutable)
+    schema = Schema(inputs, targets, group, acted=list(targets) if played else [], immutable=immutable, known=known)
     return schema.at(root_of(task, loaded)), columns
 
 
@@ -158,12 +160,14 @@ def target_kind(p: Any, where: str = "") -> str:
         return "category" if p.distinct == 2 else "number"
     if pa.types.is_string(p.type) or pa.types.is_large_string(p.type):
         if p.distinct > 0.5 * seen and p.distinct > 50:
+            kind = "boxes" if all(str(v).lstrip()[:1] in ("[", "{") for v in p.sample) else "text"
+            to = "to find them" if kind == "boxes" else "to write it"
             raise refuse(
                 "data.target_kind",
                 f"target {p.name!r} has {p.distinct} different texts in {seen} rows",
                 why="that is no set of classes",
                 where=where,
-                fix=f"choose another target, or say what it is: target: {{{p.name}: text}} to write it (modelwright new: --target {p.name}=text)",
+                fix=f"choose another target, or say what it is: target: {{{p.name}: {kind}}} {to} (modelwright new: --target {p.name}={kind})",
             )
         return "category"
     best = find.find("kinds", infer(p))

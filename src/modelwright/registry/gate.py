@@ -67,7 +67,8 @@ def area_of(metric: str, slice: str | None) -> str:
 
 NEEDS = {  # by area: what its audits may lack, where there is no figure for a limit
     "slice": "rows of that slice in the test split",
-    "data": "columns of that kind, and the rows that it compares (--data train=FILE)",
+    "data": "columns and a target of that kind, and the rows that it compares (--data train=FILE); group_overlap the column whose rows belong together "
+    "(audit: {clusters: COLUMN})",
     "accuracy": "a target that has it; a gain training rows, too (--data train=FILE), or a champion",
     "calibration": "a target of classes",
     "conformal": "calibration rows (--data calibration=FILE)",
@@ -79,7 +80,9 @@ NEEDS = {  # by area: what its audits may lack, where there is no figure for a l
     "efficiency": "a model that says its size",
     "safety": "a declared policy (audit.safety), and a target of text",
 }
-ALSO = {"privacy": ("private_training", "membership", "exposure"), "explanation": ("counterfactual",), "slice": ("slices",), "accuracy": ("episodes",)}
+ALSO = {  # by area: the audits, beside the one of its name
+    "privacy": ("private_training", "membership", "exposure"), "explanation": ("counterfactual",), "slice": ("slices", "accuracy"), "accuracy": ("episodes",)
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
