@@ -21,6 +21,7 @@ import modelwright as mw
 from modelwright.auditing import reproducing
 from modelwright.errors import Refusal
 from modelwright.foreign.predictor import layout
+from modelwright.report import decided
 
 CODE = """
 import numpy as np
@@ -151,6 +152,19 @@ def test_each_further_model_on_the_same_test_rows_has_wider_intervals_and_the_sa
     assert "this is model number 2 that it judges" in (tmp_path / "out1" / "report.html").read_text("utf-8")
     monkeypatch.setenv("MODELWRIGHT_HOME", str(tmp_path / "elsewhere"))
     assert reproducing.reproduce(tmp_path / "out1" / "evidence.json", tmp_path / "again")["same"]
+
+
+def test_limits_that_were_loosened_after_the_test_was_opened_are_told_in_the_banner(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("MODELWRIGHT_HOME", str(tmp_path / "home"))
+    here = tmp_path / "here"
+    shutil.copytree(folder[0], here)
+    said = []
+    for limit in (">= 0.9", ">= 0.95", ">= 0.85"):
+        task = (folder[0] / "task.yaml").read_text().replace(">= 0.9", limit)
+        (here / "task.yaml").write_text(task)
+        said.append(decided(audited(here, "model.py:function", tmp_path / f"out{len(said)}").story))
+    assert ["does not hold" in s for s in said] == [False, False, True], said
+    assert "at most once" in said[0] and "at most once" not in said[2] and said[2].startswith("The one declared limit holds")
 
 
 def test_a_function_of_a_table_has_no_gradients_and_is_explained_and_attacked_all_the_same(folder, tmp_path):

@@ -59,6 +59,15 @@ def test_by_hand():
     assert found["equalized_odds_difference"].details["worst_group"] == "sex=f" and found["equalized_odds_difference"].details["accuracy"]["sex=f"][0] == 0.6
 
 
+def test_intervals_over_clusters_say_so():
+    table = drawn(400)
+    table = pa.concat_tables([table] * 4).append_column("home", pa.array(list(range(400)) * 4))  # each answer four times
+    alone, together = subject(table, ("sex",)), subject(table, ("sex",))
+    together.clusters, alone._copies = "home", {"test": None}
+    of_rows, of_homes = (figures(s)["demographic_parity_difference"] for s in (alone, together))
+    assert "clusters" in of_homes.method and "clusters" not in of_rows.method and of_homes.high - of_homes.low > 1.5 * (of_rows.high - of_rows.low)
+
+
 def test_a_group_without_positives_is_unknown_not_zero():
     table = drawn()
     table = table.filter(pa.array([s == "m" or y == 0 for s, y in zip(table.column("sex").to_pylist(), table.column("y").to_pylist(), strict=True)]))

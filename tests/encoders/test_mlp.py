@@ -77,7 +77,7 @@ def test_bins_are_between_all_values_or_quantiles_of_the_distinct_ones():
     rng = np.random.default_rng(0)
     gains = np.where(rng.random(20_000) < 0.92, 0, rng.integers(1, 100_000, 20_000))
     kind = fitted(gains, scale=False)
-    inside = np.sort(np.clip(np.unique(gains), -20, 20))
+    inside = np.unique(gains)
     assert kind.bins_[0][0] == 0 and kind.bins_[0][-1] == inside[-1]
     spikes = fitted(gains)
     assert len(spikes.bins_[0]) == BINS + 1, "the 8 % that are not 0 have the bins"

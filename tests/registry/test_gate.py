@@ -46,6 +46,26 @@ def test_pass_fail_and_inconclusive_are_read_off_the_interval():
     assert decided({"accuracy": ">= 0.90"}, measured()).reasons == []
 
 
+def test_what_would_decide_is_said_in_what_the_interval_counts():
+    def told(require, **of):
+        row = decided(require, measured(**of)).rows[0]
+        assert row.needed_n == 2001 and row.name + ": " == row.text[: len(row.name) + 2]
+        return row.text
+
+    assert told({"accuracy": ">= 0.92"}).endswith("on 500 rows spans the limit; about 2,001 rows would decide")
+    assert "about 2,001 rows of that slice" in told({"accuracy@sex=f": ">= 0.92"}, slice="sex=f")
+    found = told({"slice.worst_accuracy": ">= 0.92"}, metric="slice.worst_accuracy", details={"worst": "city=a\nb\x1b\u202e" + "c" * 200})
+    assert "0.93 [0.91, 0.95] (worst: city=a b ccc" in found and "of that slice would decide" in found and "…)" in found and found.isprintable()
+    assert "about 2,001 rows would" in told({"robustness.corruption_accuracy@corruption=noise": ">= 0.92"}, metric="robustness.corruption_accuracy",
+                                            slice="corruption=noise")  # fmt: skip
+    assert "about 2,001 train rows would" in told({"privacy.epsilon": ">= 0.92"}, metric="privacy.epsilon", split="train")
+    clusters = measured()
+    clusters.method = "Korn-Graubard, 30 clusters"
+    assert "about 4 times as many clusters would decide, not more rows" in decided({"accuracy": ">= 0.92"}, clusters).reasons[0]["text"]
+    violated = decided({"slice.worst_accuracy": ">= 0.96"}, measured("slice.worst_accuracy", details={"worst": "a=1"}))
+    assert violated.reasons[0]["text"].endswith("(worst: a=1) violates it")
+
+
 @pytest.mark.parametrize(
     ("op", "bound", "verdict"), [(">=", 0.91, "pass"), (">", 0.91, "inconclusive"), ("<=", 0.95, "pass"), ("<", 0.95, "inconclusive")]
 )

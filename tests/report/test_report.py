@@ -304,6 +304,7 @@ def test_shortcomings_and_steps_come_from_the_figures():
     reason = {"code": "accuracy.underpowered", "text": "auroc >= 0.95: 0.96 [0.93, 0.98] on 114 rows spans the limit; about 1,214 rows would decide"}
     told = story(ahead="linear")
     told.evidence["decision"] = {"verdict": "inconclusive", "reasons": [reason]}
+    told.undecided = [{"limit": "auroc >= 0.95", "of": "rows", "times": 1214 / 114}]
     short, steps = falls_short(told), next_steps(told)
     assert short[0] == reason["text"] and "linear is ahead" in short[1] and "部位=左" in short[2] and short[-1] == "two columns agree"
     assert "about 1,214 rows" in steps[0] and "linear baseline" in steps[1]
@@ -334,9 +335,11 @@ def test_findings_in_the_data_are_told_with_their_columns_and_without_a_limit():
     codes = {**line("data.coded_missing", 2, 2, 2, target=None), "reason_codes": ["data.coded_missing"], "details": columns}
     rate = {**line("data.label_error_rate", 0.07, 0.02, 0.14, "<= 0.1", "fail"), "reason_codes": ["data.label_error_rate"]}
     budget = {**line("data.shortcut", None, None, None), "reason_codes": ["data.budget"]}
-    told.evidence["evidence"] += [codes, rate, budget]
+    perhaps = {**line("data.group_label_error_rate", 0.3, 0.0, 0.52), "reason_codes": ["data.group_label_error_rate"], "details": {"group": "site=b"}}
+    told.evidence["evidence"] += [codes, rate, budget, perhaps]
     short = falls_short(told)
-    assert "Found: data.coded_missing, columns where a number such as -999 or 0 seems to stand for a gap: 2 (血压, bmi), no limit is on it." in short
+    assert any(s.startswith("Not excluded: data.group_label_error_rate") and "0.3000 [0, 0.5200] (site=b)" in s for s in short)
+    assert "Found: data.coded_missing, columns where a value such as -999, 0 or N/A seems to stand for a gap: 2 (血压, bmi), no limit is on it." in short
     assert "Found: data.label_error_rate, share of training rows whose label is probably wrong: 0.0700 [0.0200, 0.1400]." in short
     assert not any("shortcut" in s for s in short)
 
@@ -348,10 +351,9 @@ def test_steps_say_how_to_repair_what_a_limit_refused():
         {**line("data.time_overlap", None, None, None, "<= 0", "fail"), "reason_codes": ["gate.missing"]},
         line("auroc", 0.2, 0.1, 0.3, target="other"),
     ]
-    far = [{"code": "x", "text": f"{m}: 0.7 [0.6, 0.8] on 114 rows spans the limit; about {n} rows would decide"} for m, n in (("a", "613"), ("b", "235,067"))]
-    told.evidence["decision"] = {"verdict": "fail", "reasons": far}
+    told.undecided = [{"limit": f"{m} >= 0.75", "of": "rows", "times": n / 114} for m, n in (("a", 613), ("b", 235067))]
     steps = " ".join(next_steps(told))
-    assert "about 613 rows" in steps and "235,067" not in steps and "more rows will not" in steps
+    assert "about 613 rows" in steps and "235,067" not in steps and "`b >= 0.75` lies so near" in steps and "more rows will not" in steps
     assert "group_thresholds" in steps and "without a figure" in steps and "wrong way round" in steps
     assert "Mend the data" not in steps and "worth its cost" in steps and "pre-train" not in steps
 

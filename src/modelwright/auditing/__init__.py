@@ -71,7 +71,8 @@ def conclude(
     model's files are no longer those that were loaded; asked before anything is recorded."""
     began = time.perf_counter()
     rows, looked, registry = *seen.test_rows(subject.schema, subject.splits["test"], home.key()), Registry()
-    of.warnings += registry.edited_limits(rows, of.task.targets, policy, looked)
+    loosened = registry.edited_limits(rows, of.task.targets, policy, looked)
+    of.warnings += loosened
     openings = registry.open_test(rows, folder.name, policy, of.task.targets, None if model == NO_MODEL else model, looked)
     models = models or (1 if model == NO_MODEL else registry.judged(rows).index(model) + 1)
     subject.level, subject.reader = gate.level_for(policy, models), opening.predictor
@@ -90,7 +91,7 @@ def conclude(
         registry.record(found, folder.name)
     write(folder / "evidence.json", evidence.dumps(found))
     cost = [*cost, {"stage": "audit", "seconds": time.perf_counter() - began, "memory_mb": None}]
-    story = tell(of, subject, found, facts, told, lines, cost)
+    story = tell(of, subject, found, facts, told, lines, cost, decision, loosened)
     report.write(folder, story)
     return Audited(folder, found, story)
 

@@ -14,6 +14,7 @@ from ..errors import Refusal
 from ..foreign.predictor import Foreign
 from ..forms import Prediction
 from ..intervals import interval
+from ..registry.gate import COUNT, clustered
 from ..report.story import Story, TargetPlots
 from ..subject import Subject, metrics_of
 from .explanations import explained
@@ -21,12 +22,15 @@ from .explanations import explained
 if TYPE_CHECKING:
     from ..planning import Plan
     from ..preparing import Prepared
+    from ..registry.gate import Decision
 
 
 def tell(
-    of: Prepared | Plan, subject: Subject, found: dict[str, Any], model: dict[str, Any], told: list[Any] = (), lines: list[Any] = (), cost: list[Any] = ()
-) -> Story:
-    """Everything the report shows. Examples come from validation, never from the test split. model: facts of it; told, lines, cost: of its training."""
+    of: Prepared | Plan, subject: Subject, found: dict[str, Any], model: dict[str, Any], told: list[Any] = (), lines: list[Any] = (), cost: list[Any] = (),
+    decision: Decision | None = None, loosened: list[str] = (),
+) -> Story:  # fmt: skip
+    """Everything the report shows. Examples come from validation, never from the test split. model: facts of it; told, lines, cost: of its training;
+    loosened: limits that were loosened after the test rows were opened, in words."""
     target, kind = next(iter(of.schema.targets.items()))
     primary = kind.primary if of.environment is None else "episode_return"
     played = next((e for e in found["evidence"] if e["metric"] == "episode_return" and e["split"] == "test"), None)
@@ -54,6 +58,8 @@ def tell(
         },
         stages=[{**s, "objective": find.split(s["objective"])[0], "train": by_stage[s["name"]]} for s in told],
         evidence=found,
+        undecided=[] if decision is None else undecided(decision),
+        loosened=loosened,
         elsewhere=isinstance(subject.predictor, Foreign),
         primary=primary,
         target=target,
@@ -66,6 +72,21 @@ def tell(
         cost=cost,
         lineage=lineage,
     )  # fmt: skip
+
+
+SAMPLED = ("robustness", "explanation")  # areas that look at some of the test rows, however many there are
+
+
+def undecided(decision: Decision) -> list[dict[str, Any]]:
+    """What each limit that an interval spans would take: see `Story.undecided`. Rows of a slice come as often among more test rows as among these."""
+    spanned = [r for r in decision.rows if r.measurement is not None and r.codes and r.codes[0].endswith(".underpowered")]
+    found = []
+    for r in spanned:
+        m = r.measurement
+        counts = m.split in COUNT and r.limit.area not in (*SAMPLED, "efficiency")
+        of = None if not counts else "clusters" if clustered(m) else "rows"
+        found.append({"limit": r.name, "of": of, "times": r.needed_n / m.n if r.needed_n and m.n else None})
+    return found
 
 
 def named(columns: list[str], most: int = 60) -> str:

@@ -157,7 +157,8 @@ class Fairness(Audit):
         return [n for n, (test, trusted) in ends.items() if trusted.high < 0.1 * test.low]
 
     def _line(self, subject, name, target, split, value, low, high, n, began, details, reasons) -> Measurement:
-        method = "worst pair of groups: Newcombe on exact intervals, low end corrected for the number of pairs"
+        over = " over clusters" * (subject.clusters_of(split) is not None)
+        method = f"worst pair of groups: Newcombe on exact intervals{over}, low end corrected for the number of pairs"
         seconds = time.perf_counter() - began
         return Measurement(
             "fairness", f"fairness.{name}", target, split, None, value, low, high, subject.level, n, method, subject.seed, seconds, details, reasons

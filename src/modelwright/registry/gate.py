@@ -130,6 +130,11 @@ class Row:
     text: str
     needed_n: int | None = None
 
+    @property
+    def name(self) -> str:
+        """The limit as reasons begin with it, its target said: severity:mae <= 3."""
+        return _who(self.limit, self.measurement) + f"{self.limit.name} {self.limit.text}"
+
 
 @dataclass
 class Decision:
@@ -173,8 +178,12 @@ def policy_of(limits: Iterable[Limit]) -> Policy:
 def slices_of(policy: Policy) -> list[str]:
     """The slices of rows that limits name. One on an explanation names an explainer in that place, on robustness a corruption, on strange rows near or far, one
     on safety may name a rule."""
-    other = ("explanation", "robustness", "ood")
-    return [limit.slice for limit in policy.limits if limit.slice and limit.area not in other and not limit.slice.startswith("rule=")]
+    return [limit.slice for limit in policy.limits if limit.slice and _of_rows(limit)]
+
+
+def _of_rows(limit: Limit) -> bool:
+    """Whether its slice, if it has one, is of rows."""
+    return limit.slice is not None and limit.area not in ("explanation", "robustness", "ood") and not limit.slice.startswith("rule=")
 
 
 def _name(key: str, known: set[str]) -> tuple[str | None, str, str | None] | None:
@@ -227,8 +236,7 @@ def _missing(limit: Limit, named: list[Measurement], measurements: list[Measurem
 
 def _judge(limit: Limit, m: Measurement, level: float, digests: Mapping[str, str | Mapping[str, str]]) -> Row:
     def row(verdict: Verdict, code: str, text: str, n: int | None = None) -> Row:
-        who = f"{m.target}:" * (m.target is not None and limit.target is None) + limit.name
-        return Row(limit, m, verdict, [code, *m.reasons] if code else [], f"{who} {limit.text}: {text}", n)
+        return Row(limit, m, verdict, [code, *m.reasons] if code else [], f"{_who(limit, m)}{limit.name} {limit.text}: {text}", n)
 
     for key, bound in digests.items():
         want = bound.get(m.split) if isinstance(bound, Mapping) else bound
@@ -241,7 +249,8 @@ def _judge(limit: Limit, m: Measurement, level: float, digests: Mapping[str, str
     high = math.inf if m.high is None or math.isnan(m.high) else m.high
     if low > high:
         return row("fail", "gate.interval", f"[{low:.4g}, {high:.4g}] is not an interval")
-    shown = f"{m.value:.4g} [{low:.4g}, {high:.4g}]"
+    worst = m.details.get("worst")
+    shown = f"{m.value:.4g} [{low:.4g}, {high:.4g}]" + (f" (worst: {_line(worst)})" if isinstance(worst, str) else "")
     if m.level is None or not m.level >= level - 1e-9:
         asks = f"the number of limits, and of models on these test rows, asks for {level:.6g}"
         return row("inconclusive", "gate.level", f"{shown} is an interval at {m.level}, and {asks}")
@@ -254,8 +263,27 @@ def _judge(limit: Limit, m: Measurement, level: float, digests: Mapping[str, str
         few = "readings in the time that they may take" if limit.area == "efficiency" else "rows of some kind"
         return row("inconclusive", f"{limit.area}.no_interval", f"{shown}: too few {few} for an interval on the side of the limit")
     n = needed_n(m.value, low, high, limit.bound, m.n)
-    does = f"about {n:,} rows would decide" if n else "the value is the limit itself, so no number of rows will decide"
-    return row("inconclusive", f"{limit.area}.underpowered", f"{shown} on {m.n:,} rows spans the limit; {does}", n)
+    of = "readings" if limit.area == "efficiency" else "rows" if m.split in COUNT else f"{m.split} rows"
+    does = f"about {n:,} {of}{' of that slice' * (isinstance(worst, str) or _of_rows(limit))} would decide" if n else ""
+    if n and clustered(m):
+        does = f"about {n / max(m.n, 1):.2g} times as many clusters would decide, not more rows of the same"
+    does = does or f"the value is the limit itself, so no number of {of} will decide"
+    return row("inconclusive", f"{limit.area}.underpowered", f"{shown} on {m.n:,} {of} spans the limit; {does}", n)
+
+
+def clustered(m: Measurement) -> bool:
+    """Whether its interval rests on how many clusters there are: rows that belong together, or copies of one."""
+    return "clusters" in m.method
+
+
+def _who(limit: Limit, m: Measurement | None) -> str:
+    return f"{m.target}:" if m is not None and m.target is not None and limit.target is None else ""
+
+
+def _line(text: str, longest: int = 80) -> str:
+    """A slice that a search found holds cells: on one line, and cut."""
+    text = " ".join("".join(c if c.isprintable() else " " for c in text[: 4 * longest]).split())
+    return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def _models(m: Measurement) -> int:

@@ -103,7 +103,8 @@ def _body(story: Story) -> list[str]:
     lines = sorted(story.lines(), key=lambda e: e.get("limit") is None)
     cells = [
         [
-            md(f"{e['target']}: {e.get('metric')}" if e.get("target") else e.get("metric")),
+            md(f"{e['target']}: {e.get('metric')}" if e.get("target") else e.get("metric"))
+            + (f" (favourable: {md(positive, 60)})" if (positive := advice.favourable(e)) else ""),
             *(md(e.get("split") or "–"), md(e.get("slice") or "all"), number(e.get("value")), interval(e.get("low"), e.get("high"))),
             *(number(e.get("n")), md(e.get("limit") or "none"), md(e.get("verdict") or "–")),
         ]

@@ -38,7 +38,7 @@ def render(story: Story) -> str:
     env = jinja2.Environment(loader=folder, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=lenient)
     env.filters |= {"number": text.number, "clean": text.clean, "seconds": text.seconds, "megabytes": text.megabytes, "picture": picture}
     env.globals |= {"interval": text.interval, "sign": SIGNS.get, "word": advice.WORDS.get, "picture_of": picture}
-    env.globals |= {"meaning": meaning, "caption": CAPTIONS.get}
+    env.globals |= {"meaning": meaning, "caption": CAPTIONS.get, "favourable": advice.favourable}
     limits = sorted((e for e in story.lines() if e.get("limit")), key=lambda e: ORDER.get(e.get("verdict"), 3))
     others = [e for e in story.lines() if not e.get("limit")]
     explainers = [e for e in others if story.explained and str(e.get("slice")).startswith("explainer=")]
@@ -60,6 +60,7 @@ def render(story: Story) -> str:
         curves=[f for stage in story.stages for f in _curves(stage)],
         targets=[_target(name, drawn) for name, drawn in story.plots.items()],
         slices=_slices(story),
+        weak=advice.found_slices(story),
         worst=_worst(story.worst),
         explained=[_explained(e) for e in story.explained],
         columns=list(story.plan.get("columns") or ()),

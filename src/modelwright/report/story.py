@@ -51,6 +51,10 @@ class Story:
     stages: Sequence[Mapping[str, Any]] = ()
     """name, objective, seconds, steps; history [{step, loss, ...}], the validations; train [{step, loss, lr}]."""
     evidence: Mapping[str, Any] = field(default_factory=dict)  # of evidence.json
+    undecided: Sequence[Mapping[str, Any]] = ()
+    """Limits that intervals span: limit (with its name); of, what would decide: rows of the test, clusters of them, or None (training rows, readings, a
+    sample that more test rows do not enlarge); times, how many times as many it takes (None: no number will do)."""
+    loosened: Sequence[str] = ()  # limits that were loosened after the test split was opened, in words
     elsewhere: bool = False  # a model that was trained elsewhere, and only audited here
     primary: str | None = None  # the metric that counts first, e.g. "auroc"
     target: str | None = None  # the target it is of; None: the first that has it
