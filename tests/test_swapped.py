@@ -2,6 +2,7 @@
 
 import shutil
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 from sklearn.datasets import load_breast_cancer
@@ -10,6 +11,7 @@ import modelwright as mw
 from modelwright import auditing
 from modelwright.auditing import case
 from modelwright.errors import Refusal
+from modelwright.foreign.reads import texts
 from modelwright.registry.store import Registry
 
 
@@ -102,6 +104,14 @@ def test_a_functions_digest_is_of_what_it_reads(home, tmp_path, monkeypatch):
     (tmp_path / "model.py").write_text(CODE.replace("return halves", then))
     with pytest.raises(Refusal, match="changed while it was read or asked"):
         audited()
+
+
+def test_cells_name_files_wherever_texts_stand():
+    table = pa.table({
+        "list": [["a.png", None], []], "struct": [{"path": "b.png", "bytes": b"x"}, None], "names": pa.array(["c.png", "c.png"]).dictionary_encode(),
+        "large": pa.array(["d.png", None], pa.large_string()), "bytes": [b"e.png", b""], "number": [1, 2],
+    })  # fmt: skip
+    assert {c for column in table.columns for c in texts(column)} == {"a.png", "b.png", "c.png", "d.png"}
 
 
 PICTURES = """

@@ -242,6 +242,24 @@ def crossed_units(seed: int, faulty: bool) -> Subject:
     return subject(split(columns | {"y": y}, rng), seed=seed)
 
 
+def outdoors(seed: int, faulty: bool) -> Subject:
+    """Temperatures through the seasons, which Celsius and Fahrenheit share: one site's, the test's or those from a day on are in Fahrenheit. In the twin the
+    same site is warmer, and so is each year."""
+    rng, columns, y = start(seed, 2400, 3600)
+    n, first, how = len(y), np.datetime64("2021-01-01"), name(rng, "site", "test", "day", "test after May")
+    day = rng.integers(0, 1096, n)
+    when = first + day.astype("timedelta64[D]")
+    month = when.astype("datetime64[M]").astype(int) % 12 + 1
+    order, cut = rng.permutation(n), int(n * 0.7)
+    test = np.isin(np.arange(n), order[cut:])
+    other = {"site": columns["site"] == "south", "test": test, "day": day > rng.integers(300, 700), "test after May": test & (month > 5)}[how]
+    x = 12 - rng.uniform(10, 16) * np.cos(2 * np.pi * (day - 20) / 365) + day / 365 + rng.normal(0, rng.uniform(2.5, 5), n)
+    x = np.round(x + (columns["site"] == "south") * rng.uniform(0, 8), 1)
+    columns[name(rng, "TEMP", "outside", "气温")] = np.where(other & faulty, np.round(x * 1.8 + 32, 1), x)
+    columns |= {"seen_on": when} if rng.random() < 0.5 else {"year": when.astype("datetime64[Y]").astype(int) + 1970, "month": month}
+    return subject(split(columns | {"y": y}, rng, order=order), seed=seed)
+
+
 def wrong_range(seed: int, faulty: bool) -> Subject:
     """Labels are wrong where a number is high (an old form was read wrongly); in the twin nothing is."""
     rng = np.random.default_rng(seed)
@@ -494,6 +512,7 @@ KINDS = {
     "leak: of a rare class": planted(rare_class, "leakage"),
     "leak: the others' mean": planted(left_one_out, "leakage"),
     "unit: by a crossing": planted(crossed_units, "unit_switch"),
+    "unit: Celsius through the seasons": planted(outdoors, "unit_switch"),
     "wrong labels: a range": planted(wrong_range, "group_label_error_rate", "<= 0.1"),
     "wrong labels: one sex's positives": planted(biased_group, "group_label_error_rate", "<= 0.1"),
     "wrong labels: two of thirty annotators": planted(annotators, "group_label_error_rate", "<= 0.15"),

@@ -65,12 +65,17 @@ def cells_of_columns(v: View) -> list[Measurement]:
     of |= crossings(grouped)
     of |= {f"{n} ({i}0 %)": ((numbers >= i) * 1).astype(np.int64) for n, (numbers, _) in tenths(both).items() for i in range(1, 10)}
     times = {n: moments.moments(both.column(n)) for n in tenths(both)}
+    like = {n: c for n, (c, _) in grouped.items()}
+    like |= {f"{part} of {n}": c for n, t in times.items() for part, c in moments.calendar(t).items()}
+    parts = {f"split and {n}": np.where(c < 0, c, c + of["split"] * (c.max() + 1)) for n, c in like.items()} if split == "train" else {}
+    parts |= {"split": of["split"]} if split == "train" else like
     switched = {}
     for n in names:
         if is_number(both.column(n)):
             x = floats(both.column(n))
             x = np.where(np.isin(x, [float(c) for c in coded.get(n) or {}]), np.nan, x)
-            switched[n] = units.unit_switch(x, of | {f"{when} (from a moment on)": units.since(x, t) for when, t in times.items() if when != n})
+            since = {f"{when} (from a moment on)": units.since(x, t) for when, t in times.items() if when != n}
+            switched[n] = units.unit_switch(x, of | since) or units.degrees(x, parts, like)
     n, found = table.num_rows, []
     for name, what, rules in (("coded_missing", coded, "codes"), ("number_format", written, "formats"), ("unit_switch", switched, "units"),
                               ("spelling", spelt, "spelling")):  # fmt: skip

@@ -80,6 +80,14 @@ def parts(column: pa.ChunkedArray) -> dict[str, list[str]]:
     return {part: cells for part, cells in found.items() if len(set(cells)) > 1}
 
 
+def calendar(t: np.ndarray) -> dict[str, np.ndarray]:
+    """{"year", "month": (N,) int from 0, -1 where missing} of seconds (N,), as `columns.groups` has groupings; none of more than 20 names."""
+    there = np.isfinite(t)
+    months = np.where(there, t, 0).astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
+    years = months // 12 - (months[there] // 12).min(initial=10_000)
+    return {part: np.where(there, c, -1) for part, c in (("year", years), ("month", months % 12)) if c.max(initial=-1, where=there) < 20}
+
+
 def overlap(train: pa.Table, test: pa.Table, leave: set[str], together: np.ndarray | None = None) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Of each column of time: (N,) bool, the test rows that are no later than the last training row; and when that was. together (N,) int: test rows of
     one number go where the latest of them goes (`data.splits`), and count by its moment."""

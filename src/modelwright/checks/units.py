@@ -80,8 +80,18 @@ def since(x: np.ndarray, t: np.ndarray) -> np.ndarray:
     return found
 
 
+def _running(x: np.ndarray) -> bool:
+    """Whether x (N,) numbers the rows: whole, each once, and rising or evenly spread. Its years lie manifold apart, too, and it has no unit."""
+    if len(x) < 2 or (x != np.round(x)).any() or len(np.unique(x)) < len(x):
+        return False
+    even = np.abs((np.sort(x) - x.min()) / np.ptp(x) - np.linspace(0, 1, len(x))).max()
+    return bool((np.diff(x) > 0).all() or even < 0.02 + 1.5 / np.sqrt(len(x)))
+
+
 def unit_switch(x: np.ndarray, groups: dict[str, np.ndarray]) -> str | None:
     """Where the unit of x (N,) switches: by a grouping {name: (N,) numbers of names, -1 none}, or within the column; None where it does not."""
+    if _running(x[np.isfinite(x)]):
+        return None
     order = np.argsort(x, kind="stable")[: int(np.isfinite(x).sum())]  # NaN stand last
     x = x[order]
     for name, group in groups.items():
@@ -99,4 +109,45 @@ def unit_switch(x: np.ndarray, groups: dict[str, np.ndarray]) -> str | None:
         factor = _switch(x[:cut], x[cut:], WITHIN, 0.7)
         if factor:
             return f"within the column, {min(cut, len(x) - cut)} rows: {factor}"
+    return None
+
+
+def degrees(x: np.ndarray, groups: dict[str, np.ndarray], like: dict[str, np.ndarray], least: int = 12) -> str | None:
+    """Where x (N,) switches between Celsius and Fahrenheit although a year's ranges overlap in the two: of two names of a grouping, as in `unit_switch`, the
+    medians of one are 1.8 times those of the other plus 32 from month to month (or from name to name of another grouping, in `like`), with spreads 1.8 times
+    as wide, and far from them as they stand. At least three months must say so that differ more than their days do; the others are alike as they stand, as
+    before a day within a year. Weather and places differ, too, but not by that slope and that intercept. least: rows of a name in a month that count."""
+    there = np.isfinite(x)
+    if len(np.unique(x[there])) < 20 or np.quantile(x[there], 0.01) < -90 or np.quantile(x[there], 0.99) > 250:
+        return None
+    for name, group in groups.items():
+        for other, stratum in like.items():
+            if other != name and (found := _degrees(x, group, stratum, there & (group >= 0) & (stratum >= 0), least)):
+                return f"by {name}, within {found} of {other}: 1.8 x + 32 (Celsius, Fahrenheit)"
+    return None
+
+
+def _degrees(x: np.ndarray, group: np.ndarray, stratum: np.ndarray, there: np.ndarray, least: int) -> str | None:
+    """How many strata say so, "10 of 12"."""
+    names, strata = int(group.max(initial=0)) + 1, int(stratum.max(initial=0)) + 1
+    cell, x = (group * strata + stratum)[there], x[there]
+    many = np.bincount(cell, minlength=names * strata)
+    enough = (many >= least).reshape(names, strata)
+    if (enough.sum(0) > 1).sum() < 3:
+        return None
+    x, first, last = x[np.lexsort([x, cell])], np.cumsum(many) - many, np.maximum(many - 1, 0)
+    low, middle, high = (x[np.minimum(first + (share * last).astype(int), len(x) - 1)].reshape(names, strata) for share in (0.25, 0.5, 0.75))
+    spread, one = np.maximum((high - low) / 1.349, 1e-12), 1 / np.maximum(many, 1).reshape(names, strata)
+    for a in range(names):  # in Celsius; all others at once
+        known, noise = enough[a] & enough, np.sqrt(one[a] + one)
+        off, wide = np.abs(middle - middle[a]), np.maximum(spread[a], spread)
+        miss, wider = np.abs(middle[a] * 1.8 + 32 - middle), np.log(spread / (1.8 * spread[a]))
+        turned = known & (off > 2 * wide) & (np.abs(wider) < 0.4 + 2 * noise) & (3 * miss < off)
+        neither = known & ~turned & (off > 1.5 * wide)
+        for b in np.flatnonzero((turned.sum(1) >= 3) & (neither.sum(1) <= 0.15 * known.sum(1))):
+            of = turned[b]
+            at, to, days, missed = middle[a][of], middle[b][of], np.median(spread[a][of]), np.median((miss[b] / spread[b])[of])
+            line = np.ptp(at) > 2 * days and abs(np.polyfit(at, to, 1)[0] / 1.8 - 1) < 0.12
+            if line and abs(np.median(wider[b][of])) < 0.2 and missed < (0.75 if of.sum() < 6 else 1.8):  # many months: one place may be warmer
+                return f"{of.sum()} of {known[b].sum()}"
     return None
