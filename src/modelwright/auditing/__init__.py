@@ -10,13 +10,13 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .. import baselines, evidence, find, home, opening, report, seen
+from .. import baselines, cleaning, evidence, find, home, opening, report, seen
 from ..artifact import Chosen, Loaded
 from ..curves import Log
 from ..digests import NO_MODEL, table_digest
@@ -62,13 +62,14 @@ def conclude(
     folder: Path, of: Prepared | Plan, subject: Subject, policy: gate.Policy, model: str, digests: dict[str, str], facts: dict[str, Any],
     beside: list[Measurement] = (), told: list[Any] = (), lines: list[Any] = (), cost: list[Any] = (), budget: float | None = None,
     only: list[str] | None = None, models: int | None = None, log: Log = lambda event, facts: None, unchanged: Callable[[], None] = lambda: None,
+    own_rows: bool = False,
 ) -> Audited:  # fmt: skip
     """Open the test rows (which is counted), measure, decide, and write evidence.json, card.md and report.html.
 
     model: digest of the bytes; digests: of each split's rows; facts: of the model, for the report; beside: measurements made elsewhere; told, lines, cost:
     of training. budget: seconds after which no further audit begins. only: these audits; None: all. models: this one's place
     among those that the test rows judged, from 1, where it was measured before; None: as the registry counts. unchanged: raises a Refusal where the
-    model's files are no longer those that were loaded; asked before anything is recorded."""
+    model's files are no longer those that were loaded; asked before anything is recorded. own_rows: whether training rows came as a file of their own."""
     began = time.perf_counter()
     rows, looked, registry = *seen.test_rows(subject.schema, subject.splits["test"], home.key()), Registry()
     loosened = registry.edited_limits(rows, of.task.targets, policy, looked)
@@ -91,7 +92,8 @@ def conclude(
         registry.record(found, folder.name)
     write(folder / "evidence.json", evidence.dumps(found))
     cost = [*cost, {"stage": "audit", "seconds": time.perf_counter() - began, "memory_mb": None}]
-    story = tell(of, subject, found, facts, told, lines, cost, decision, loosened)
+    plan = cleaning.keep(folder, found["evidence"], own_rows)
+    story = replace(tell(of, subject, found, facts, told, lines, cost, decision, loosened), cleaning=len(plan))
     report.write(folder, story)
     return Audited(folder, found, story)
 
@@ -156,7 +158,7 @@ def audit(
     with Lock(folder):
         unwritten(folder, WRITES)  # meanwhile
         write(folder / "audit.json", home.sealed(asked))
-        asked = {"budget": budget, "only": only, "models": models, "unchanged": case.unchanged}
+        asked = {"budget": budget, "only": only, "models": models, "unchanged": case.unchanged, "own_rows": "train" in (data or {})}
         return conclude(folder, of, subject, policy, digest, digests, facts, log=log, **asked)
 
 

@@ -23,6 +23,7 @@ from ..subject import Audit, Subject
 from . import _splits as splits
 from ._view import SHORT, View
 
+SUSPECTS = 200  # labels that are named, the likeliest wrong ones
 WIDE = 500  # columns of features beyond which no plane is fitted
 
 
@@ -216,7 +217,7 @@ def wrong_labels(v: View) -> list[Measurement]:
             details: dict[str, Any] = {"rests_on": rate[1]}
             if split == "train":  # numbers of rows in a sample help nobody
                 whole = rate[0].low > 0 and parts["train"].num_rows == v.train.num_rows
-                bad, called = labels.suspects(p[mine], y[mine], SHORT) if whole else [], schema.truths[target].labels_
+                bad, called = labels.suspects(p[mine], y[mine], SUSPECTS) if whole else [], schema.truths[target].labels_
                 guess = p[mine].argmax(1)
                 details["suspects"] = [f"row {rows[mine][b]}: {called[y[mine][b]]}, rather {called[guess[b]]}" for b in bad]
             found.append(_rate(v, name, rate[0], int(mine.sum()), details, target, split))

@@ -17,7 +17,7 @@ app = typer.Typer(
     context_settings={"max_content_width": 120},
 )
 COMMANDS = (
-    *(life.new, life.plan, life.run, life.predict, audit.audit, life.compare, life.demo),
+    *(life.new, life.plan, life.run, life.predict, audit.audit, life.clean, life.compare, life.demo),
     *(lists.policy, lists.components, lists.schema),
     *(versions.register, versions.promote, versions.rollback, versions.export),
 )

@@ -103,18 +103,12 @@ def predict(
     as_json: AsJson = False,
 ) -> None:
     """Predict a table, row after row."""
-    import pyarrow.csv
-    import pyarrow.parquet
-
     from ..data import sources
     from ..foreign.predictor import Foreign
     from ..opening import predictor, remarks
     from ..task import load_task
 
-    if out.suffix not in (".csv", ".parquet"):
-        raise refuse("usage", f"--out {out}: the ending must be .csv or .parquet")
-    if out.exists() and Path(data).exists() and out.samefile(data):
-        raise refuse("usage", f"{out} is the data itself", why="the rows would be written over", where="--out", fix="name another file")
+    _fits(data, out)
     loaded = sources.load(data, where="--data")
     table = loaded.table
     answering = predictor(model, table, load_task(task) if task else None, root or loaded.root)
@@ -122,17 +116,54 @@ def predict(
     notes += answering.notes if isinstance(answering, Foreign) else []
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
+    _put(answers, out)
+    found = {"rows": answers.num_rows, "out": str(out), "notes": notes}
+    print(json.dumps(found, ensure_ascii=False)) if as_json else print(f"{answers.num_rows:,} predictions in {out}")
+
+
+def clean(
+    data: Annotated[str, typer.Argument(help="The table that the plan speaks of.")],
+    plan: Annotated[Path, typer.Option(help="A cleaning.yaml, as an audit writes it, with steps that say accept: true.")],
+    out: Annotated[Path, typer.Option(help="Where the cleaned table goes: .csv or .parquet.")],
+    beside: Annotated[str | None, typer.Option(help="Another table: rows that stand there, too, are copies (of test rows: the training rows).")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Take the accepted steps of a cleaning plan, and write another file."""
+    from .. import cleaning
+    from ..data import sources
+
+    _fits(data, out)
+    if not plan.exists():
+        raise refuse("task.missing_file", f"{plan} does not exist", where="--plan", fix="cleaning.yaml in the folder of an audit or a run that found something")
+    steps = cleaning.read(plan)
+    other = None if beside is None else sources.load(beside, where="--beside").table
+    table, told = cleaning.cleaned(sources.load(data, where="FILE").table, steps, other)
+    _put(table, out)
+    found = {"rows": table.num_rows, "out": str(out), "steps": told}
+    print(json.dumps(found, ensure_ascii=False) if as_json else "\n".join([*told, f"{table.num_rows:,} rows in {out}"]))
+
+
+def _fits(data: str, out: Path) -> None:
+    if out.suffix not in (".csv", ".parquet"):
+        raise refuse("usage", f"--out {out}: the ending must be .csv or .parquet")
+    if out.exists() and Path(data).exists() and out.samefile(data):
+        raise refuse("usage", f"{out} is the data itself", why="the rows would be written over", where="--out", fix="name another file")
+
+
+def _put(table: Any, out: Path) -> None:
+    """Whole, or not at all."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
     out.parent.mkdir(parents=True, exist_ok=True)
     half = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        (pyarrow.csv.write_csv if out.suffix == ".csv" else pyarrow.parquet.write_table)(answers, half)
+        (pyarrow.csv.write_csv if out.suffix == ".csv" else pyarrow.parquet.write_table)(table, half)
         half.replace(out)
     except OSError as e:
         raise OSError(e.errno, e.strerror or str(e), str(out)) from e
     finally:
         half.unlink(missing_ok=True)
-    found = {"rows": answers.num_rows, "out": str(out), "notes": notes}
-    print(json.dumps(found, ensure_ascii=False)) if as_json else print(f"{answers.num_rows:,} predictions in {out}")
 
 
 def compare(run_a: Path, run_b: Path, as_json: AsJson = False) -> None:

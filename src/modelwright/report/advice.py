@@ -189,6 +189,9 @@ def next_steps(story: Story) -> list[str]:
     steps = [words for area, words in known.items() if area in violated] + [words for area, words in parted.items() if area not in violated]
     if any("." not in area for area in violated - known.keys()):
         steps.append("Repair the model itself: more or better training rows, other inputs, another model; more test rows will not make a violated limit hold.")
+    if story.cleaning:
+        count = "a step" if story.cleaning == 1 else f"{story.cleaning} steps"
+        steps.append(f"Clean the data: cleaning.yaml, beside this report, proposes {count}; accept what is right, and `modelwright clean` writes another file.")
     steps += _more_rows(story)
     if _wrong_way_round(story):
         steps.append("It ranks the classes the wrong way round: list the target's labels in the model's order (target: {NAME: {category: {labels: [...]}}}).")

@@ -54,6 +54,7 @@ class Story:
     undecided: Sequence[Mapping[str, Any]] = ()
     """Limits that intervals span: limit (with its name); of, what would decide: rows of the test, clusters of them, or None (training rows, readings, a
     sample that more test rows do not enlarge); times, how many times as many it takes (None: no number will do)."""
+    cleaning: int = 0  # steps that cleaning.yaml proposes
     loosened: Sequence[str] = ()  # limits that were loosened after the test split was opened, in words
     elsewhere: bool = False  # a model that was trained elsewhere, and only audited here
     primary: str | None = None  # the metric that counts first, e.g. "auroc"
