@@ -150,7 +150,7 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
         seen.keep(folder, [plan.tables[s] for s in ("train", "validation", "calibration")], compared, home.key())
     lineage = {
         "modelwright": __version__, "torch": torch.__version__, "python": platform.python_version(), "code": code_digest(), "data": plan.digests,
-        "parents": [], "stages": told, "seeds": task.seeds, "calibration": calibration,
+        "parents": [], "stages": told, "seeds": task.seeds, "calibration": calibration, **({"moved": moved(plan, model, told[0]["seed"])} if told else {}),
     }  # fmt: skip
     write(folder / "lineage.json", home.sealed(lineage))
     same_answers(model, folder, plan)
@@ -178,6 +178,15 @@ def _run(plan: planning.Plan, folder: Path, log: Log, began: float) -> Run:
     done = conclude(folder, plan, subject, plan.policy, digest, plan.digests, facts, seeds, told, curves.lines, cost, only=asked, log=log)
     found, story = done.evidence, done.story
     return Run(folder, found, dict(story.baselines), story.ahead, time.perf_counter() - began, story.headline(), told)
+
+
+def moved(plan: planning.Plan, model: Any, seed: int) -> float:
+    """The share of the network's weights that are others than those which the seed draws."""
+    with torch.random.fork_rng(devices=[]):
+        first = dict(plan.model(seed).named_parameters())
+    now = [(first.get(n), p) for n, p in model.named_parameters()]
+    changed = sum(p.numel() if a is None or a.shape != p.shape else int((~torch.isclose(a, p, 1e-6, 1e-12)).sum()) for a, p in now)
+    return changed / max(1, sum(p.numel() for _, p in now))
 
 
 def validator(plan: planning.Plan, stage: loop.Stage) -> Callable[[Learner], dict[str, float]]:

@@ -333,6 +333,20 @@ def test_a_constant_column_and_a_check_that_fails_leave_the_others_alone(monkeyp
     assert broken["leakage"].reasons == ["audit.error"] and broken.keys() == found.keys() and broken["duplicate_rate"].value == 0
 
 
+@pytest.mark.parametrize(("women", "named"), [(0.5, []), (0.3, ["sex=f in train"])])
+def test_groups_that_the_rows_hold_too_few_of_are_named(women, named):
+    """Against a population that is known by its groups alone; four fifths of a half are 0.4."""
+    rng, parts = np.random.default_rng(0), clean(1500)
+    parts["train"] = parts["train"].append_column("sex", pa.array(np.where(rng.random(parts["train"].num_rows) < women, "f", "m")))
+    parts["test"] = parts["test"].append_column("sex", pa.array(rng.choice(["f", "m"], parts["test"].num_rows)))
+    population = pa.table({"sex": rng.choice(["f", "m"], 5000)})
+    line = figures(subject(parts | {"reference": population}, kinds={"sex": "category"}))["representativeness"]
+    assert line.value == len(named) and list(line.details["columns"]) == named
+    assert "representativeness" not in figures(subject(parts, kinds={"sex": "category"}))
+    for told in line.details["columns"].values():
+        assert told["share"] == pytest.approx(0.3, abs=0.05) and told["of the population"] == pytest.approx(0.5, abs=0.03)
+
+
 def test_what_was_left_out_is_said_by_name():
     asked = {"accuracy", "data", "slice"}
     lines = auditing.measure(subject(clean()), only=["data"], asked=asked)

@@ -131,7 +131,7 @@ def _prepared(task: Task | None, data: dict[str, Any], predictor: Any) -> Prepar
         problems += [
             Problem("data.missing_column", f"column {n!r} is missing", "the model reads it", f"--data {role}")
             for n, kind in schema.inputs.items()
-            if n not in names and not kind.drawn
+            if n not in names and not kind.drawn and role != "reference"  # a population may be known by its groups alone
         ]
     if problems:
         raise Refusal(problems)

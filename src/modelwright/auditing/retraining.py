@@ -83,6 +83,7 @@ def _watch(until: float) -> Callable[[dict[str, Any]], None]:
 
 
 ASKING = tuple(f"privacy.{m}" for m in ("membership_tpr_at_fpr_0.01", "canary_tpr_at_fpr_0.05", "epsilon_lower_bound", "exposure", "exposure_repeated"))
+ASKING += ("accuracy.gain_of_shuffled_labels",)
 Again = Callable[[pa.Table, int], Predictor]
 
 

@@ -9,12 +9,16 @@ import copy
 
 import numpy as np
 import pyarrow as pa
+from scipy.stats import binom
 
 from ..checks import copies, moments, shift, synthetic
-from ..checks.columns import cells, floats, is_number, is_text
+from ..checks.columns import cells, floats, groups, is_number, is_text
 from ..checks.learner import features, truth
 from ..forms import Measurement
+from ..subject import groups_of
 from ._view import SHORT, View
+
+FIFTHS = 0.8  # of the population's share: less is too few
 
 
 def seen_rows(v: View) -> list[Measurement]:
@@ -109,6 +113,38 @@ def contamination(v: View) -> list[Measurement]:
     asked = np.any([a for _, a in found.values()], axis=0)
     details = {"columns": {n: int(h.sum()) for n, (h, _) in found.items()}, "long_enough": int(asked.sum())}
     return [v.share("contamination", hits, v.test.num_rows, details)]
+
+
+def representativeness(v: View) -> list[Measurement]:
+    """Groups of the population (rows of the role reference) whose share of the training rows, or of the test rows, is surely below four fifths of theirs:
+    of all rows of a group here and there, so few are here (a binomial, as of counts; persons count once), corrected for how many groups are looked at."""
+    if "reference" not in v.subject.splits:
+        return []
+    there, asked = v.subject.splits["reference"], {}
+    parts = {n: t for n, t in (("train", v.train), ("test", v.test)) if t is not None}
+    known = set(there.column_names).intersection(*(t.column_names for t in parts.values()))
+    declared = [c for c in v.subject.groupings(there) if known.issuperset(c)]
+    for columns in declared or [[c] for c in groups(there, set()) if c in known]:
+        of, names = groups_of(there, columns)
+        for split, t in parts.items():
+            code, own = groups_of(t, columns, there)
+            for g, name in enumerate(names):
+                if name in own:
+                    asked[split, name] = counted(code == own.index(name), v.units(t)), counted(of == g, v.units(there))
+    sizes = {split: counted(np.ones(t.num_rows, bool), v.units(t)) for split, t in (parts | {"reference": there}).items()}
+    found = {}
+    for (split, name), (here, all_) in asked.items():
+        n, m = sizes[split], sizes["reference"]
+        if all_ and binom.cdf(here, here + all_, FIFTHS * n / (FIFTHS * n + m)) <= v.alarm / len(asked):
+            found[f"{name} in {split}"] = {"share": round(here / n, 4), "of the population": round(all_ / m, 4)}
+    details = {"columns": dict(list(found.items())[: 4 * SHORT]), "looked_at": len(asked)}
+    method = f"counts against four fifths of the population's share, corrected for {len(asked)} groups; false findings at most {v.alarm:g}"
+    return [v.line("representativeness", float(len(found)), there.num_rows, details, split="train" if v.train is not None else "test", method=method)]
+
+
+def counted(rows: np.ndarray, units: np.ndarray | None) -> int:
+    """How many rows (N,) bool, or how many persons they are of."""
+    return int(rows.sum()) if units is None else len(np.unique(units[rows]))
 
 
 def split_shift(v: View) -> list[Measurement]:

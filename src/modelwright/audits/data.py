@@ -23,6 +23,7 @@ from ..subject import Audit, Subject
 from . import _splits as splits
 from ._view import SHORT, View
 
+KEPT = 50  # columns, and names in one, that a cleaning plan can be made of
 SUSPECTS = 200  # labels that are named, the likeliest wrong ones
 WIDE = 500  # columns of features beyond which no plane is fitted
 
@@ -80,8 +81,8 @@ def cells_of_columns(v: View) -> list[Measurement]:
     n, found = table.num_rows, []
     for name, what, rules in (("coded_missing", coded, "codes"), ("number_format", written, "formats"), ("unit_switch", switched, "units"),
                               ("spelling", spelt, "spelling")):  # fmt: skip
-        what = {k: dict(list(v.items())[: 2 * SHORT]) if isinstance(v, dict) else v for k, v in what.items() if v}
-        details = {"columns": dict(list(what.items())[:SHORT]), "looked_at": len(names)}
+        what = {k: dict(list(v.items())[:KEPT]) if isinstance(v, dict) else v for k, v in what.items() if v}
+        details = {"columns": dict(list(what.items())[:KEPT]), "looked_at": len(names)}
         found.append(v.line(name, float(len(what)), n, details, split=split, method=f"rules (see checks/{rules}), columns counted"))
     return found
 
@@ -148,7 +149,7 @@ def leakage(v: View) -> list[Measurement]:
         hits += hidden.answers({n: c for n, c in asked.items() if n not in {h["column"] for h in hits}}, y, classes, v.subject.seed,
                                1 - 0.1 * v.alarm, of)  # fmt: skip
         method = f"each column alone against all others, out of fold, and what columns hide; false findings at most {v.alarm:g}"
-        details = {"columns": hits[:SHORT], "looked_at": len(asked), **({"declared_known": sorted(told)} if told else {})}
+        details = {"columns": hits[:KEPT], "looked_at": len(asked), **({"declared_known": sorted(told)} if told else {})}
         found.append(v.line("leakage", float(len(hits)), len(y), details, target=target, split=split, method=method))
     return found
 
@@ -248,6 +249,7 @@ def personal_data(v: View) -> list[Measurement]:
 STEPS = {
     "seen_rate": splits.seen_rows, "duplicate_rate": splits.duplicates, "group_overlap": splits.members, "time_overlap": splits.time_overlap,
     "coded_missing": cells_of_columns, "preprocessing": preparation, "leakage": leakage, "label_error_rate": wrong_labels, "split_shift": splits.split_shift,
+    "representativeness": splits.representativeness,
     "near_duplicate_rate": splits.near, "synthetic_rate": splits.made_between, "row_order": row_order, "shortcut": shortcut,
     "contamination": splits.contamination, "personal": personal_data,
 }  # fmt: skip

@@ -38,8 +38,8 @@ NAMES = {  # by area; the first have none of their own
     "episode_return success_rate subset_accuracy micro_f1 macro_f1 quadratic_kappa quantile_loss coverage",
     "data": "duplicate_rate near_duplicate_rate leakage group_overlap time_overlap label_error_rate test_label_error_rate shortcut coded_missing "
     "unit_switch number_format split_shift contamination personal seen_rate preprocessing group_label_error_rate "
-    "row_order spelling synthetic_rate",
-    "accuracy": "gain_over_baseline gain_over_champion",
+    "row_order spelling synthetic_rate representativeness",
+    "accuracy": "gain_over_baseline gain_over_champion weights_moved gain_of_shuffled_labels",
     "slice": "worst_accuracy worse_than_overall",
     "calibration": "ece classwise_error worst_slice_error worst_class_error",
     "conformal": "coverage mean_size worst_slice_coverage",
@@ -54,7 +54,7 @@ NAMES = {  # by area; the first have none of their own
     "safety": "violations refusals over_refusals",
 }
 SHARE = re.compile(r"(?!.*gain)(.*(accuracy|f1|auroc|auc|ece|rate|coverage|_precision|_l|_at_.*|exact|within|_error|_difference|_overlap)|map.*)")  # at most 1
-SIGNED = re.compile(r"r2|quadratic_kappa|episode_return|.*(gain_over|worse_than).*|explanation\..*")  # may be below 0
+SIGNED = re.compile(r"r2|quadratic_kappa|episode_return|.*(gain_|worse_than).*|explanation\..*")  # may be below 0
 METRICS = frozenset(f"{area}.{name}".lstrip(".") for area, names in NAMES.items() for name in names.split())
 
 
@@ -68,7 +68,7 @@ def area_of(metric: str, slice: str | None) -> str:
 NEEDS = {  # by area: what its audits may lack, where there is no figure for a limit
     "slice": "rows of that slice in the test split",
     "data": "columns and a target of that kind, and the rows that it compares (--data train=FILE); group_overlap the column whose rows belong together "
-    "(audit: {clusters: COLUMN})",
+    "(audit: {clusters: COLUMN}), representativeness rows of the population (--data reference=FILE)",
     "accuracy": "a target that has it; a gain training rows, too (--data train=FILE), or a champion",
     "calibration": "a target of classes",
     "conformal": "calibration rows (--data calibration=FILE)",
@@ -81,7 +81,8 @@ NEEDS = {  # by area: what its audits may lack, where there is no figure for a l
     "safety": "a declared policy (audit.safety), and a target of text",
 }
 ALSO = {  # by area: the audits, beside the one of its name
-    "privacy": ("private_training", "membership", "exposure"), "explanation": ("counterfactual",), "slice": ("slices", "accuracy"), "accuracy": ("episodes",)
+    "privacy": ("private_training", "membership", "exposure"), "explanation": ("counterfactual",), "slice": ("slices", "accuracy"),
+    "accuracy": ("episodes", "controls"),
 }  # fmt: skip
 
 
