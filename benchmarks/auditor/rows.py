@@ -1,10 +1,12 @@
 """Test rows that are not what they seem, and answers that say two things: copies with other last digits, labels left out where the model is wrong, decisions
-by more than the probabilities tell, copies on both sides of a split by time, splits that were prepared by themselves."""
+by more than the probabilities tell, copies on both sides of a split by time, splits that were prepared by themselves, too few of a group, and a recipe
+that has the answers by another way than the labels."""
 
 from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+from sklearn.ensemble import RandomForestClassifier
 
 from modelwright.data import splits
 from modelwright.subject import Subject
@@ -120,7 +122,46 @@ def each_alone(seed: int, faulty: bool) -> Subject:
     return subject({"train": table.slice(0, cut), "test": table.slice(cut)}, kinds=LABELS | {"who": "ignore"}, seed=seed)
 
 
+def too_few(seed: int, faulty: bool) -> Subject:
+    """A group that the training or the test rows hold half of what the population does; in the twin they hold as many."""
+    rng, parts, names = np.random.default_rng(seed), {}, ["north", "south", "west", "east"][: np.random.default_rng(seed).integers(2, 5)]
+    where, share = name(rng, "train", "test"), rng.dirichlet(np.full(len(names), 8.0))
+    least = int(share.argmax())
+    fewer = share * np.where(np.arange(len(names)) == least, 0.5, 1.0)
+    for split, n in (("train", int(rng.integers(900, 2000))), ("test", int(rng.integers(900, 2000))), ("reference", int(rng.integers(2000, 6000)))):
+        p = fewer / fewer.sum() if faulty and split == where else share
+        parts[split] = pa.table({"site": rng.choice(names, n, p=p), "a": rng.normal(size=n), "y": rng.choice(["c0", "c1"], n)})
+    parts["reference"] = parts["reference"].select(["site"])
+    return subject(parts, kinds=LABELS | {"site": "category"}, group=["site"], seed=seed)
+
+
+def another_way(seed: int, faulty: bool) -> Subject:
+    """A recipe that has the answers of some test rows from elsewhere; in the twin it is a forest that learns its training rows by heart."""
+    rng = np.random.default_rng(seed)
+    columns, y = scored(int(rng.integers(900, 1600)), rng)
+    whole, cut, known = pa.table(columns | {"y": y}), int(0.6 * len(y)), rng.random(len(y)) < rng.uniform(0.4, 0.9)
+    told = {x: label for x, label, there in zip(columns["x0"].tolist(), y.tolist(), known.tolist(), strict=True) if there and faulty}
+
+    def trained(rows: pa.Table, seed: int) -> Says:
+        def features(t: pa.Table) -> np.ndarray:
+            return np.stack([t.column(c).to_numpy() for c in columns], 1)
+
+        forest = RandomForestClassifier(20, random_state=seed).fit(features(rows), rows.column("y").to_numpy() == "c1")
+
+        def f(t: pa.Table) -> np.ndarray:
+            p = forest.predict_proba(features(t))[:, -1]
+            p = np.array([0.9 if told.get(x, "") == "c1" else 0.1 if x in told else q for x, q in zip(t.column("x0").to_pylist(), p, strict=True)])
+            return np.stack([1 - p, p], 1)
+
+        return Says("y", f)
+
+    parts = {"train": whole.slice(0, cut), "test": whole.slice(cut)}
+    return subject(parts, kinds=LABELS, predictor=trained(parts["train"], 0), seed=seed, retrain=trained, lineage={"moved": 1.0})
+
+
 KINDS = {
+    "answers by another way": Planted(another_way, "controls", {"accuracy.gain_of_shuffled_labels": "<= 0.15"}, "accuracy.learns_from_shuffled"),
+    "too few of a group": Planted(too_few, "data", {"data.representativeness": "<= 0"}, "data.representativeness"),
     "copies with other last digits": Planted(last_digits, "accuracy", {"accuracy": ">= 0.81"}, "accuracy.underpowered"),
     "no labels where it errs": Planted(left_out, "accuracy", {"accuracy": ">= 0.65"}, "accuracy.labels_missing"),
     "decides by more than it says": Planted(by_more, "calibration", {"calibration.ece": "<= 0.08"}, "calibration.decides_by_more"),
