@@ -56,6 +56,9 @@ def test_by_hand():
     assert found["demographic_parity_difference"].value == pytest.approx(0.5 - 0.4)
     assert found["equal_opportunity_difference"].value == pytest.approx(0.9 - 0.5)
     assert found["equalized_odds_difference"].value == pytest.approx(0.4)
+    worst = found["worst_group_accuracy"]
+    alone, both = (interval(Metric.mean(np.repeat([1.0, 0.0], [60, 40])), 100, level=level) for level in (0.95, 0.975))
+    assert (worst.details["worst"], worst.value, worst.n) == ("sex=f", 0.6, 100) and (worst.low, worst.high) == (alone.low, both.high)
     assert found["equalized_odds_difference"].details["worst_group"] == "sex=f" and found["equalized_odds_difference"].details["accuracy"]["sex=f"][0] == 0.6
 
 

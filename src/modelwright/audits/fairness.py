@@ -17,7 +17,7 @@ says `fairness.small_group`. A group without any has an unknown rate, not zero: 
 lack is one. Labels are the split `trusted`'s where there is one, for the rates that need them; where a group's errors on them are surely less than a tenth
 of those on the test rows, nine in ten would be the test labels' mistakes, and the labels rather follow the model, or the rows were picked where it is
 right: `fairness.copied_labels`, no interval. In the details: rates, calibration (mean probability less share) and accuracy within groups, the worst group, and
-of a model from elsewhere, which no run of ours repairs, the thresholds by group that would (`repair`).
+of a model from elsewhere, which no run of ours repairs, the thresholds by group that would (`repair`). The worst group's accuracy is a figure of its own.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import torch
 
 from .. import find
 from ..forms import Measurement
-from ..intervals import interval
+from ..intervals import Interval, interval
 from ..kind import Metric, values_as_text
 from ..subject import Audit, Elsewhere, Subject, groups_of
 
@@ -55,7 +55,35 @@ class Fairness(Audit):
             for name, kinds in NAMES.items():
                 split = "test" if name.startswith("demographic") else labelled
                 found.append(self._figure(subject, target, name, kinds, split))
+            found += self._worst(subject, target, labelled)
         return found
+
+    def _worst(self, subject: Subject, target: str, split: str) -> list[Measurement]:
+        """The accuracy of the group that fares worst, of those of `least` rows or more. The truly worst is one of them, so that the least of their low ends
+        holds as it is; the high end is the least of theirs at a level corrected for how many there are."""
+        began, kind, table = time.perf_counter(), subject.schema.targets[target], named(subject.splits[split], subject.schema)
+        if any(c not in table.column_names for c in (*subject.schema.group, target)):
+            return []  # said of the differences
+        truth = kind.encode_target(kind.column(table, target))
+        right, clusters, rows = subject.predict(split)[target].value.numpy() == truth["values"], subject.clusters_of(split), {}
+        for columns in subject.groupings(table):
+            group, names = groups_of(table, columns, None, self.least)
+            rows |= {name: mine for g, name in enumerate(names) if (mine := truth["known"] & (group == g)).any()}
+        large, small = ({n: r for n, r in rows.items() if (r.sum() >= self.least) == many} for many in (True, False))
+        if not large:
+            return []
+
+        def each(level: float) -> dict[str, Interval]:
+            return {n: interval(Metric.mean(right[r]), int(r.sum()), level=level, clusters=None if clusters is None else clusters[r]) for n, r in large.items()}
+
+        sure, wide = each(subject.level), each(1 - (1 - subject.level) / len(large))
+        worst = min(sure, key=lambda n: sure[n].value)
+        ends = (sure[worst].value, min(i.low for i in sure.values()), min(i.high for i in wide.values()))
+        details = {"worst": worst, "groups": {n: [i.value, i.low, i.high, int(large[n].sum())] for n, i in sure.items()}, "small": [*small][:10]}
+        reasons = ["fairness.small_group"] * bool(small)
+        line = self._line(subject, "worst_group_accuracy", target, split, *ends, int(large[worst].sum()), began, details, reasons)
+        line.method = f"the least of {len(large)} groups: {sure[worst].method}"
+        return [line]
 
     def _figure(self, subject: Subject, target: str, name: str, kinds: tuple[str, ...], split: str) -> Measurement:
         began, kind, table = time.perf_counter(), subject.schema.targets[target], subject.splits[split]

@@ -43,7 +43,7 @@ NAMES = {  # by area; the first have none of their own
     "slice": "worst_accuracy worse_than_overall",
     "calibration": "ece classwise_error worst_slice_error worst_class_error",
     "conformal": "coverage mean_size worst_slice_coverage",
-    "fairness": "demographic_parity_difference equal_opportunity_difference equalized_odds_difference",
+    "fairness": "demographic_parity_difference equal_opportunity_difference equalized_odds_difference worst_group_accuracy",
     "ood": "auroc gain_over_trivial",
     "robustness": "linf_accuracy l2_accuracy certified_accuracy corruption_accuracy",
     "privacy": "epsilon epsilon_lower_bound noise_multiplier sample_rate membership_auc membership_tpr_at_fpr_0.01 canary_tpr_at_fpr_0.05 "

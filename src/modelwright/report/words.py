@@ -47,6 +47,7 @@ MEANING = {
     "conformal.mean_size": "how many answers (or how wide a range) that set needs",
     "fairness.demographic_parity_difference": "largest gap between groups in how often the answer is favourable",
     "fairness.equal_opportunity_difference": "largest gap between groups in how often a deserved favourable answer is given",
+    "fairness.worst_group_accuracy": "share of right answers in the group that fares worst",
     "fairness.equalized_odds_difference": "largest gap between groups in right or wrong favourable answers",
     "ood.auroc": "how well rows of another kind are told from usual ones: 0.5 is not at all",
     "ood.gain_over_trivial": "how much better than a simple look at the input does that",
