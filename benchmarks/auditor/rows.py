@@ -126,8 +126,8 @@ def too_few(seed: int, faulty: bool) -> Subject:
     """A group that the training or the test rows hold half of what the population does; in the twin they hold as many."""
     rng, parts, names = np.random.default_rng(seed), {}, ["north", "south", "west", "east"][: np.random.default_rng(seed).integers(2, 5)]
     where, share = name(rng, "train", "test"), rng.dirichlet(np.full(len(names), 8.0))
-    least = int(share.argmax())
-    fewer = share * np.where(np.arange(len(names)) == least, 0.5, 1.0)
+    second = int(np.argsort(share)[-2])  # of the largest, half as many would be nearly as large a share
+    fewer = share * np.where(np.arange(len(names)) == second, 0.5, 1.0)
     for split, n in (("train", int(rng.integers(900, 2000))), ("test", int(rng.integers(900, 2000))), ("reference", int(rng.integers(2000, 6000)))):
         p = fewer / fewer.sum() if faulty and split == where else share
         parts[split] = pa.table({"site": rng.choice(names, n, p=p), "a": rng.normal(size=n), "y": rng.choice(["c0", "c1"], n)})

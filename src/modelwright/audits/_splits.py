@@ -9,7 +9,7 @@ import copy
 
 import numpy as np
 import pyarrow as pa
-from scipy.stats import binom
+from scipy.stats import binom, norm
 
 from ..checks import copies, moments, shift, synthetic
 from ..checks.columns import cells, floats, groups, is_number, is_text
@@ -117,7 +117,7 @@ def contamination(v: View) -> list[Measurement]:
 
 def representativeness(v: View) -> list[Measurement]:
     """Groups of the population (rows of the role reference) whose share of the training rows, or of the test rows, is surely below four fifths of theirs:
-    of all rows of a group here and there, so few are here (a binomial, as of counts; persons count once), corrected for how many groups are looked at."""
+    as `too_few` says (persons count once), corrected for how many groups are looked at."""
     if "reference" not in v.subject.splits:
         return []
     there, asked = v.subject.splits["reference"], {}
@@ -135,11 +135,19 @@ def representativeness(v: View) -> list[Measurement]:
     found = {}
     for (split, name), (here, all_) in asked.items():
         n, m = sizes[split], sizes["reference"]
-        if all_ and binom.cdf(here, here + all_, FIFTHS * n / (FIFTHS * n + m)) <= v.alarm / len(asked):
+        if all_ and too_few(here, n, all_, m) <= v.alarm / len(asked):
             found[f"{name} in {split}"] = {"share": round(here / n, 4), "of the population": round(all_ / m, 4)}
     details = {"columns": dict(list(found.items())[: 4 * SHORT]), "looked_at": len(asked)}
     method = f"counts against four fifths of the population's share, corrected for {len(asked)} groups; false findings at most {v.alarm:g}"
     return [v.line("representativeness", float(len(found)), there.num_rows, details, split="train" if v.train is not None else "test", method=method)]
+
+
+def too_few(here: int, n: int, there: int, m: int) -> float:
+    """The chance of so few of n, if the share were four fifths of that of there among m: normal, of counts below 20 a binomial of both counts' sum."""
+    share = FIFTHS * there / m
+    if share * n < 20:
+        return float(binom.cdf(here, here + there, FIFTHS * n / (FIFTHS * n + m)))
+    return float(norm.cdf((here / n - share) / (share * (1 - share) / n + FIFTHS**2 * there / m * (1 - there / m) / m) ** 0.5))
 
 
 def counted(rows: np.ndarray, units: np.ndarray | None) -> int:
