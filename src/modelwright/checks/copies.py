@@ -31,7 +31,7 @@ from .learner import small
 from .spelling import LOOKS
 
 CHANCE = 1e-3  # rows that may lie this near by chance
-WIDTHS, STAY = (0.009, 0.001), 0.5  # of cells, in shares of a column's distinct values; pairs that noise alone leaves
+WIDTHS, STAY = (0.009, 0.001), 0.3  # of cells, in shares of a column's distinct values; pairs that noise alone leaves
 HEAPS, MANY, CUT = 50, 60, 100_000  # distinct values of a real number; pairs of rows; rows beyond which no grid is laid
 LEAST, LONG = 10, 30  # pairs of equal rows that are looked into; characters of a text that nobody writes twice
 SEVERAL = set(  # simplified signs that traditional writing has, too, as others; and a few of what it has for them
