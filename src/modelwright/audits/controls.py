@@ -1,4 +1,4 @@
-"""Two controls of a training run: did its weights move at all, and does the same recipe learn nothing where there is nothing to learn?
+"""Two controls of a training run: whether its weights moved at all, and that the same recipe learns nothing from shuffled labels.
 
 weights_moved: the share of the network's weights that training changed, from those that its seed draws. 0 is a run that learnt nothing, whatever its
 figures say: `accuracy.weights_still`. A frozen encoder moves few, rightly.
