@@ -121,3 +121,10 @@ def test_what_is_no_plan_is_refused(tmp_path, text):
     with pytest.raises(Refusal) as e:
         cleaning.read(tmp_path / "cleaning.yaml")
     assert {p.code for p in e.value.problems} == {"cleaning.form"}
+
+
+def test_what_is_not_surely_there_is_no_step():
+    name = "data.group_label_error_rate"
+    line = {"metric": name, "reason_codes": [name], "value": 0.3, "high": 0.5, "target": "y", "details": {"group": "site=b"}}
+    assert cleaning.steps_of([line | {"low": 0.0}]) == []
+    assert cleaning.steps_of([line | {"low": 0.1}]) == [{"accept": False, "do": "look", "why": "data.group_label_error_rate", "found": "site=b"}]

@@ -43,6 +43,8 @@ def steps_of(evidence: Iterable[Mapping[str, Any]], own_rows: bool = False) -> l
         name = str(e["metric"]).removeprefix("data.")
         if e["metric"] not in e["reason_codes"] or not str(e["metric"]).startswith("data.") or not e["value"]:
             continue
+        if e["low"] != e["high"] and not e["low"]:  # not excluded, and not found either
+            continue
         columns, why = e["details"].get("columns") or {}, {"why": e["metric"]}
         if name == "coded_missing":
             found += [{"do": "empty", "column": c, "values": [str(v) for v in codes], **why, "found": _shares(codes)} for c, codes in columns.items()]
