@@ -114,7 +114,10 @@ def test_a_plan_of_another_file_is_refused(step, code):
 
 
 @pytest.mark.parametrize(
-    "text", ["- a", "steps: [{do: explode, accept: true}]", "steps: [{do: empty, accept: true}]", "steps: [{do: look, accept: maybe}]", "steps: 3"]
+    "text",
+    ["- a", "steps: [{do: explode, accept: true}]", "steps: [{do: empty, accept: true}]", "steps: [{do: look, accept: maybe}]", "steps: 3",
+     "steps: [{do: empty, column: a, values: abc}]", "steps: [{do: rename, column: a, names: [b]}]", "steps: [{do: relabel, column: a, rows: {x: {from: 1}}}]",
+     "steps: [{do: relabel, column: a, rows: {1: b}}]", "steps: [{do: leave_out, column: [a]}]"],
 )
 def test_what_is_no_plan_is_refused(tmp_path, text):
     (tmp_path / "cleaning.yaml").write_text(text, "utf-8")

@@ -32,6 +32,10 @@ HEAD = """# What the audit of the data found, as steps. Nothing happens before a
 # writes another file. Look at each column and row first: a rule does not know what the data mean.
 """
 NEEDS = {"empty": ("column", "values"), "rename": ("column", "names"), "leave_out": ("column",), "drop_copies": (), "relabel": ("column", "rows"), "look": ()}
+FORMS = {  # what a step needs, and whether it is that
+    "column": lambda v: isinstance(v, str), "values": lambda v: isinstance(v, list), "names": lambda v: isinstance(v, dict),
+    "rows": lambda v: isinstance(v, dict) and all(str(r).isdigit() and isinstance(s, dict) and s.keys() >= {"from", "to"} for r, s in v.items()),
+}  # fmt: skip
 SUSPECT = re.compile(r"row (\d+): (.*), rather (.*)", re.DOTALL)
 Step = dict[str, Any]
 
@@ -95,6 +99,8 @@ def read(path: str | Path) -> list[Step]:
             problems.append(Problem("cleaning.form", f"a step cannot {step.get('do')!r}", where=where, fix=did_you_mean(str(step.get("do")), NEEDS)))
         elif lacks := [k for k in NEEDS[step["do"]] if k not in step]:
             problems.append(Problem("cleaning.form", f"{step['do']} lacks {', '.join(lacks)}", where=where, fix="write it as an audit does"))
+        elif strange := [k for k in NEEDS[step["do"]] if not FORMS[k](step[k])]:
+            problems.append(Problem("cleaning.form", f"{step['do']}: {', '.join(strange)} cannot be read", where=where, fix="write it as an audit does"))
         elif not isinstance(step.get("accept", False), bool):
             problems.append(Problem("cleaning.form", f"accept is {step['accept']!r}", where=where, fix="accept: true or accept: false"))
     if problems:
