@@ -97,6 +97,8 @@ def test_steps_do_what_they_say_whatever_the_type():
     assert "relabel: 1 cells of y" in told and told[-1].startswith("to be mended where the data come from: data.unit_switch")
     twice, told = cleaning.cleaned(pa.concat_tables([table, table.slice(1, 1)]), [{"do": "drop_copies"}])
     assert twice.equals(table) and told == ["dropped 1 copies"]
+    both = [{"do": "empty", "column": "i", "values": ["99"]}, {"do": "drop_copies"}]
+    assert cleaning.cleaned(table, both, table.slice(0, 2))[0].column("i").to_pylist() == [None, 2]  # copies are told before cells are emptied
 
 
 @pytest.mark.parametrize(

@@ -113,9 +113,9 @@ def read(path: str | Path) -> list[Step]:
 
 
 def cleaned(table: pa.Table, steps: Iterable[Step], beside: pa.Table | None = None) -> tuple[pa.Table, list[str]]:
-    """The table after these steps, and what each did, in words. beside: rows that stand there, too, are copies. Rows go last: they are counted as they stand
-    in the file."""
-    steps = sorted(steps, key=lambda s: ("relabel", "empty", "rename", "drop_copies", "leave_out", "look").index(s["do"]))
+    """The table after these steps, and what each did, in words. beside: rows that stand there, too, are copies. Whatever the plan's order: labels
+    first, by the rows' numbers in the file; then copies, while cells stand as they do in beside; then cells and columns."""
+    steps = sorted(steps, key=lambda s: ("relabel", "drop_copies", "empty", "rename", "leave_out", "look").index(s["do"]))
     absent = {s["column"] for s in steps if "column" in s and s["column"] not in table.column_names}
     if absent:
         known = table.column_names

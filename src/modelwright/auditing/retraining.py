@@ -82,8 +82,8 @@ def _watch(until: float) -> Callable[[dict[str, Any]], None]:
     return log
 
 
-ASKING = tuple(f"privacy.{m}" for m in ("membership_tpr_at_fpr_0.01", "canary_tpr_at_fpr_0.05", "epsilon_lower_bound", "exposure", "exposure_repeated"))
-ASKING += ("accuracy.gain_of_shuffled_labels",)
+PRIVACY = ("membership_tpr_at_fpr_0.01", "canary_tpr_at_fpr_0.05", "epsilon_lower_bound", "exposure", "exposure_repeated")
+ASKING = (*(f"privacy.{m}" for m in PRIVACY), "accuracy.gain_of_shuffled_labels")
 Again = Callable[[pa.Table, int], Predictor]
 
 
